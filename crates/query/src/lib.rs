@@ -1,0 +1,40 @@
+//! Questions about stored records: LogsQL and SQL, as DataFusion plans over one leaf.
+//!
+//! ```text
+//!  LogsQL text ─ logsql::parse ─► Query{Predicate, pipes} ─ plan ─┐
+//!                                                                 ├─► LogicalPlan ─► rows
+//!  SQL text ──── DataFusion's parser ──────── sql ────────────────┘        │
+//!                                                     scan::LogsTable (the leaf)
+//!  hits, field names, field values, streams ──────────► scan::fold ────────┤
+//!                                                                one catalog Snapshot
+//! ```
+//!
+//! Invariants:
+//! - a query reads one snapshot: all of a commit or nothing of it;
+//! - the leaf evaluates its predicate exactly; no filter above it is needed for a right answer;
+//! - the languages know nothing of each other: they meet in [`Predicate`] and `LogicalPlan`;
+//! - every query has a budget ([`Budget`]) and ends when its [`QueryStream`] is dropped.
+
+mod budget;
+mod discover;
+mod engine;
+mod error;
+mod hits;
+pub mod logsql;
+mod plan;
+mod request;
+mod scan;
+mod sql;
+mod stats_query;
+mod stream;
+mod tail;
+
+pub use engine::{Engine, EngineLimits};
+pub use error::{QueryError, QueryErrorKind};
+pub use lodge_segment::predicate::Predicate;
+pub use request::{
+    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, SqlRequest, StatsRangeRequest,
+    StatsRequest, StatsSample, StatsSeries, ValueHits,
+};
+pub use stream::QueryStream;
+pub use tail::TailQuery;

@@ -1,0 +1,192 @@
+//! What callers ask the [`Engine`](crate::Engine) and what they get back.
+//!
+//! All times are nanoseconds since the Unix epoch, UTC. A request's time range is half open:
+//! `start_ns` is included, `end_ns` is not; a missing bound is unbounded.
+
+use std::time::Duration;
+
+use lodge_record::TenantId;
+
+/// What one query may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Wall-clock time from the call to the last row.
+    pub time_max: Duration,
+    /// Bytes held at once by sorting, grouping and the blocks being read.
+    pub memory_bytes_max: usize,
+    /// When the time is over: end with what there is and say so in
+    /// [`QueryStream::partial`](crate::QueryStream::partial), instead of an error.
+    pub allow_partial: bool,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            time_max: Duration::from_secs(30),
+            memory_bytes_max: 512 << 20,
+            allow_partial: false,
+        }
+    }
+}
+
+/// A LogsQL query for rows.
+#[derive(Debug, Clone)]
+pub struct LogsqlRequest {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// The LogsQL text.
+    pub query: String,
+    /// Records at or after this.
+    pub start_ns: Option<i64>,
+    /// Records before this.
+    pub end_ns: Option<i64>,
+    /// At most this many rows; of plain records (no aggregating or reordering pipe) the newest ones,
+    /// newest first.
+    pub limit: Option<usize>,
+    /// Skip this many rows first.
+    pub offset: Option<usize>,
+    /// The moment that relative times (`_time:5m`) count from.
+    pub now_ns: i64,
+    /// What the query may cost.
+    pub budget: Budget,
+}
+
+/// A SQL query over the table `logs`.
+#[derive(Debug, Clone)]
+pub struct SqlRequest {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// One SELECT-like statement.
+    pub query: String,
+    /// Records at or after this.
+    pub start_ns: Option<i64>,
+    /// Records before this.
+    pub end_ns: Option<i64>,
+    /// What the query may cost.
+    pub budget: Budget,
+}
+
+/// Counts of matching records per time bucket.
+#[derive(Debug, Clone)]
+pub struct HitsRequest {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// The LogsQL text; only its filters and row-wise pipes count.
+    pub query: String,
+    /// Records at or after this.
+    pub start_ns: Option<i64>,
+    /// Records before this.
+    pub end_ns: Option<i64>,
+    /// Width of a bucket; must be positive.
+    pub step_ns: i64,
+    /// Shifts the buckets' edges: time zone offset.
+    pub offset_ns: i64,
+    /// One group per distinct combination of these fields' values.
+    pub fields: Vec<String>,
+    /// Keep this many groups, those with the most hits; the others are summed up in one group
+    /// without fields.
+    pub fields_limit: Option<usize>,
+    /// The moment that relative times (`_time:5m`) count from.
+    pub now_ns: i64,
+    /// What the query may cost.
+    pub budget: Budget,
+}
+
+/// One group of [`Engine::hits`](crate::Engine::hits): ascending bucket starts and their counts;
+/// buckets without hits are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HitsGroup {
+    /// Names and values that make the group; empty for the group of everything (else).
+    pub fields: Vec<(String, String)>,
+    /// Starts of the buckets.
+    pub timestamps_ns: Vec<i64>,
+    /// Records per bucket.
+    pub values: Vec<u64>,
+    /// Sum of `values`.
+    pub total: u64,
+}
+
+/// A query that ends in a `stats` pipe, evaluated once.
+#[derive(Debug, Clone)]
+pub struct StatsRequest {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// The LogsQL text; must have a `stats` pipe.
+    pub query: String,
+    /// Records at or after this.
+    pub start_ns: Option<i64>,
+    /// Records before this.
+    pub end_ns: Option<i64>,
+    /// The moment of evaluation: relative times count from here and the samples carry it.
+    pub time_ns: i64,
+    /// What the query may cost.
+    pub budget: Budget,
+}
+
+/// A query that ends in a `stats` pipe, evaluated per time bucket.
+#[derive(Debug, Clone)]
+pub struct StatsRangeRequest {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// The LogsQL text; must have a `stats` pipe.
+    pub query: String,
+    /// Records at or after this.
+    pub start_ns: Option<i64>,
+    /// Records before this.
+    pub end_ns: Option<i64>,
+    /// Width of a bucket; must be positive.
+    pub step_ns: i64,
+    /// Shifts the buckets' edges: time zone offset.
+    pub offset_ns: i64,
+    /// The moment that relative times (`_time:5m`) count from.
+    pub now_ns: i64,
+    /// What the query may cost.
+    pub budget: Budget,
+}
+
+/// One sample of [`Engine::stats_query`](crate::Engine::stats_query).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsSample {
+    /// `__name__` (the result's name) and the `by` fields with their values.
+    pub metric: Vec<(String, String)>,
+    /// The value's text form.
+    pub value: String,
+}
+
+/// One series of [`Engine::stats_query_range`](crate::Engine::stats_query_range).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsSeries {
+    /// `__name__` (the result's name) and the `by` fields with their values.
+    pub metric: Vec<(String, String)>,
+    /// Bucket starts, ascending, with the value's text form.
+    pub values: Vec<(i64, String)>,
+}
+
+/// A question about the fields, a field's values or the streams of matching records.
+#[derive(Debug, Clone)]
+pub struct FieldsRequest {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// The LogsQL text; only its filters and row-wise pipes count.
+    pub query: String,
+    /// Records at or after this.
+    pub start_ns: Option<i64>,
+    /// Records before this.
+    pub end_ns: Option<i64>,
+    /// At most this many answers, those with the most hits.
+    pub limit: Option<usize>,
+    /// The moment that relative times (`_time:5m`) count from.
+    pub now_ns: i64,
+    /// What the query may cost.
+    pub budget: Budget,
+}
+
+/// A name or value and in how many matching records it occurs; lists of them are sorted by
+/// descending hits, then by value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueHits {
+    /// The name or value.
+    pub value: String,
+    /// Records that have it.
+    pub hits: u64,
+}

@@ -1,0 +1,89 @@
+//! The rows of an answer, as they are found.
+//!
+//! Invariant: dropping the stream stops the work behind it; nothing runs on for nobody.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use futures::{Future, Stream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::budget::QueryControl;
+use crate::error::QueryError;
+
+/// A stream of record batches, all of one [schema](QueryStream::schema).
+///
+/// An error is the last item. Dropping the stream cancels the query.
+#[derive(Debug)]
+pub struct QueryStream {
+    schema: SchemaRef,
+    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    driver: AbortHandle,
+    control: Arc<QueryControl>,
+    deadline: Pin<Box<Sleep>>,
+    ended: bool,
+}
+
+impl QueryStream {
+    pub(crate) fn new(
+        schema: SchemaRef,
+        batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+        driver: AbortHandle,
+        control: Arc<QueryControl>,
+    ) -> Self {
+        let deadline = Box::pin(sleep_until(Instant::from_std(control.hard_deadline())));
+        Self { schema, batches, driver, control, deadline, ended: false }
+    }
+
+    /// Columns of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// After the end: why the answer is incomplete, if it is.
+    pub fn partial(&self) -> Option<String> {
+        self.control.partial().map(str::to_owned)
+    }
+
+    /// All rows at once; for answers known to be small.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut all = Vec::new();
+        while let Some(batch) = futures::StreamExt::next(&mut self).await {
+            all.push(batch?);
+        }
+        Ok(all)
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let item = match self.batches.poll_recv(cx) {
+            Poll::Ready(item) => item,
+            Poll::Pending => match self.deadline.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => self.control.overdue().map(Err),
+            },
+        };
+        if !matches!(item, Some(Ok(_))) {
+            self.ended = true;
+            self.driver.abort();
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl Drop for QueryStream {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
