@@ -185,6 +185,10 @@ impl FarEnd {
         let mut bad = None;
         let answer = http::request_lines(self.addr, &target, QUERY_WAIT, &mut |line| {
             match serde_json::from_slice(line) {
+                // An error that struck after the first rows is a last line of the answer.
+                Ok(Value::Object(row)) if row.contains_key("error") && row.contains_key("code") => {
+                    bad = Some(format!("{row:?}"));
+                }
                 Ok(Value::Object(row)) => {
                     rows += 1;
                     on_row(row);
@@ -208,7 +212,7 @@ impl FarEnd {
             None => Ok(rows),
             Some(line) => Err(ReadError::Shape {
                 query: query.to_owned(),
-                what: format!("a line of the answer is no JSON object: {line}"),
+                what: format!("a line of the answer is no record: {line}"),
             }),
         }
     }
