@@ -1,0 +1,215 @@
+//! What a query selects: a predicate over records, evaluated on stored columns.
+//!
+//! Semantics follow VictoriaLogs' documentation of LogsQL. Every value has one text form and a
+//! missing field is the empty text, so an answer never depends on the type a column happens to have.
+//!
+//! Invariants:
+//! - [`evaluate`] is exact: true for the rows that match and for no other;
+//! - [`Predicate::verdict`] is safe: it says none or all only where `evaluate` would;
+//! - a test on a dictionary column is decided once per dictionary value.
+
+mod columns;
+mod evaluate;
+mod number;
+mod print;
+mod streams;
+mod test;
+mod verdict;
+mod words;
+
+use std::collections::BTreeSet;
+
+use lodge_record::field;
+
+pub use evaluate::evaluate;
+pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_number};
+pub use streams::{LabelMatcher, LabelTest, StreamSelector};
+pub use test::{FieldTest, NumberRange, Pattern, TextRange};
+pub use verdict::{Facts, Verdict};
+pub use words::{Phrase, is_word_char};
+
+/// Nanoseconds of a day.
+pub const DAY_NS: i64 = 86_400_000_000_000;
+
+/// Which records are selected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Predicate {
+    /// Every record.
+    All,
+    /// No record.
+    None,
+    /// Records that all of these select.
+    And(Vec<Predicate>),
+    /// Records that any of these selects.
+    Or(Vec<Predicate>),
+    /// Records that this does not select.
+    Not(Box<Predicate>),
+    /// Records with `_time` in this range, both ends included.
+    Time {
+        /// First nanosecond.
+        min_ns: i64,
+        /// Last nanosecond.
+        max_ns: i64,
+    },
+    /// Records of a time of day (UTC plus an offset), both ends included.
+    DayRange {
+        /// First nanosecond of the day.
+        min_ns: i64,
+        /// Last nanosecond of the day.
+        max_ns: i64,
+        /// Added to `_time` before its time of day is taken.
+        offset_ns: i64,
+    },
+    /// Records of some days of the week.
+    WeekRange {
+        /// Bit 0 is Sunday, bit 6 is Saturday.
+        days: u8,
+        /// Added to `_time` before its day is taken.
+        offset_ns: i64,
+    },
+    /// Records of streams with these labels.
+    Stream(StreamSelector),
+    /// Records whose field passes a test.
+    Field {
+        /// The field's name.
+        name: String,
+        /// What its value must be.
+        test: FieldTest,
+    },
+}
+
+impl Predicate {
+    /// A test of a field.
+    pub fn field(name: impl Into<String>, test: FieldTest) -> Self {
+        Self::Field { name: name.into(), test }
+    }
+
+    /// All of `parts`; nested conjunctions are flattened.
+    pub fn and(parts: impl IntoIterator<Item = Predicate>) -> Self {
+        let mut flat = Vec::new();
+        for part in parts {
+            match part {
+                Self::All => {}
+                Self::None => return Self::None,
+                Self::And(inner) => flat.extend(inner),
+                other => flat.push(other),
+            }
+        }
+        match flat.len() {
+            0 => Self::All,
+            1 => flat.swap_remove(0),
+            _ => Self::And(flat),
+        }
+    }
+
+    /// Any of `parts`; nested disjunctions are flattened.
+    pub fn or(parts: impl IntoIterator<Item = Predicate>) -> Self {
+        let mut flat = Vec::new();
+        for part in parts {
+            match part {
+                Self::None => {}
+                Self::All => return Self::All,
+                Self::Or(inner) => flat.extend(inner),
+                other => flat.push(other),
+            }
+        }
+        match flat.len() {
+            0 => Self::None,
+            1 => flat.swap_remove(0),
+            _ => Self::Or(flat),
+        }
+    }
+
+    /// The opposite of this.
+    #[expect(clippy::should_implement_trait, reason = "a constructor beside `and` and `or`")]
+    pub fn not(self) -> Self {
+        match self {
+            Self::All => Self::None,
+            Self::None => Self::All,
+            Self::Not(inner) => *inner,
+            other => Self::Not(Box::new(other)),
+        }
+    }
+
+    /// This predicate, for records with `_time` from `min_ns` to `max_ns`, both included.
+    pub fn within(self, min_ns: i64, max_ns: i64) -> Self {
+        if min_ns > max_ns {
+            return Self::None;
+        }
+        if (min_ns, max_ns) == (i64::MIN, i64::MAX) {
+            return self;
+        }
+        Self::and([Self::Time { min_ns, max_ns }, self])
+    }
+
+    /// The smallest range of `_time` (both ends included) outside which nothing can match; `None`
+    /// if nothing matches at all.
+    pub fn time_bounds(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::None => None,
+            Self::Time { min_ns, max_ns } => (min_ns <= max_ns).then_some((*min_ns, *max_ns)),
+            Self::And(parts) => {
+                let mut bounds = (i64::MIN, i64::MAX);
+                for part in parts {
+                    let (min, max) = part.time_bounds()?;
+                    bounds = (bounds.0.max(min), bounds.1.min(max));
+                }
+                (bounds.0 <= bounds.1).then_some(bounds)
+            }
+            Self::Or(parts) => parts
+                .iter()
+                .filter_map(Self::time_bounds)
+                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+            Self::Not(inner) => match inner.as_ref() {
+                // The complement of a range that is open on one side is a range.
+                Self::Time { min_ns: i64::MIN, max_ns } => {
+                    max_ns.checked_add(1).map(|min| (min, i64::MAX))
+                }
+                Self::Time { min_ns, max_ns: i64::MAX } => {
+                    min_ns.checked_sub(1).map(|max| (i64::MIN, max))
+                }
+                _ => Some((i64::MIN, i64::MAX)),
+            },
+            _ => Some((i64::MIN, i64::MAX)),
+        }
+    }
+
+    /// The fields that must be read to evaluate this, `_overflow` aside: `_stream_id` is derived
+    /// from `_stream` and gives that name.
+    pub fn fields(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.collect_fields(&mut names);
+        names
+    }
+
+    fn collect_fields(&self, names: &mut BTreeSet<String>) {
+        let name = match self {
+            Self::All | Self::None => return,
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().for_each(|part| part.collect_fields(names));
+                return;
+            }
+            Self::Not(inner) => return inner.collect_fields(names),
+            Self::Time { .. } | Self::DayRange { .. } | Self::WeekRange { .. } => field::TIME,
+            Self::Stream(_) => field::STREAM,
+            Self::Field { name, .. } if name == field::STREAM_ID => field::STREAM,
+            Self::Field { name, .. } => name,
+        };
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+    }
+}
+
+/// Whether a nanosecond of `_time` falls in a time-of-day range.
+fn in_day_range(time_ns: i64, min_ns: i64, max_ns: i64, offset_ns: i64) -> bool {
+    let of_day = time_ns.saturating_add(offset_ns).rem_euclid(DAY_NS);
+    min_ns <= of_day && of_day <= max_ns
+}
+
+/// Whether a nanosecond of `_time` falls on one of the days of the week.
+fn in_week_range(time_ns: i64, days: u8, offset_ns: i64) -> bool {
+    // 1970-01-01 was a Thursday, day 4 counted from Sunday.
+    let day = (time_ns.saturating_add(offset_ns).div_euclid(DAY_NS) + 4).rem_euclid(7);
+    days & (1 << day) != 0
+}
