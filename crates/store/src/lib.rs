@@ -1,0 +1,30 @@
+//! Where records are durable: objects, the catalog that names them, and the one way in.
+//!
+//! ```text
+//!  commit(group) ─► L0 object, synced ─► ONE transaction {segment rows, producers} ─► Committed
+//!  background    ─► L0s ─► segment, synced ─► ONE transaction {swap rows, old keys to garbage}
+//!  snapshot      ─► rows of one catalog version ─► open_segment ─► read_block
+//! ```
+//!
+//! Invariants:
+//! - a [`Committed`] exists only after the object is synced and the transaction committed;
+//! - every object that the catalog names is whole and synced; what it does not name is swept after
+//!   a grace period;
+//! - object keys are never used twice, objects never change;
+//! - nothing but the catalog and the objects holds state: a killed process leaves only orphans.
+
+mod error;
+mod options;
+mod producer;
+mod read;
+mod snapshot;
+mod stats;
+mod store;
+
+pub use error::{CommitError, StoreError};
+pub use options::StoreOptions;
+pub use producer::{ProducerState, Verdict, judge};
+pub use read::{BlockInfo, OpenSegment};
+pub use snapshot::{SegmentId, SegmentRef, Snapshot};
+pub use stats::StoreStats;
+pub use store::{Background, Committed, Outcome, Store};

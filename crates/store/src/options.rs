@@ -1,0 +1,50 @@
+//! Limits and times of the store, each with the default that works.
+
+use std::time::Duration;
+
+/// How a [`crate::Store`] behaves. `StoreOptions::default()` is right for a server.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Free bytes on the disk below which commits are refused and building pauses.
+    /// `None`: 5 % of the file system, at most 256 MiB.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Arrow bytes of committed L0 records that stay in memory for queries and the builder.
+    pub hot_bytes_max: usize,
+    /// Bytes of opened footers and dictionaries of segments that stay in memory.
+    pub footer_cache_bytes_max: usize,
+    /// L0 records of a tenant are built once there are this many Arrow bytes of them …
+    pub build_bytes: u64,
+    /// … or once the oldest has waited so long.
+    pub build_age: Duration,
+    /// Most Arrow bytes of a built segment.
+    pub segment_bytes_max: u64,
+    /// About the most rows of a built segment.
+    pub segment_rows_max: u64,
+    /// So many segments of one size class are merged into one.
+    pub merge_fan_in: usize,
+    /// How long an object stays after the transaction that made it unreachable. Longer than any
+    /// query may run.
+    pub garbage_grace: Duration,
+    /// How long an object that no transaction names stays. Longer than any commit may take.
+    pub orphan_grace: Duration,
+    /// How often garbage and orphans are looked for.
+    pub sweep_every: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            disk_reserve_bytes: None,
+            hot_bytes_max: 192 << 20,
+            footer_cache_bytes_max: 64 << 20,
+            build_bytes: 96 << 20,
+            build_age: Duration::from_secs(3),
+            segment_bytes_max: 128 << 20,
+            segment_rows_max: 512 << 10,
+            merge_fan_in: 8,
+            garbage_grace: Duration::from_secs(120),
+            orphan_grace: Duration::from_secs(600),
+            sweep_every: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a query sees: the segments of one tenant at one version of the catalog.
+//!
+//! Invariant: a snapshot never changes. The objects behind it stay readable for
+//! [`crate::StoreOptions::garbage_grace`] after the catalog has left it behind.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use lodge_record::{TenantId, schema};
+
+/// Number of a segment in the catalog; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId(pub u64);
+
+/// A segment as the catalog describes it.
+#[derive(Debug, Clone)]
+pub struct SegmentRef {
+    /// Its number.
+    pub id: SegmentId,
+    /// Whose records it holds.
+    pub tenant: TenantId,
+    /// 0: L0, as committed. 1: built from L0s. 2 and up: merged.
+    pub level: u8,
+    /// Number of records.
+    pub rows: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// About the bytes that its records take in memory.
+    pub arrow_bytes: u64,
+    /// Earliest `_time`, nanoseconds.
+    pub time_min_ns: i64,
+    /// Latest `_time`, nanoseconds.
+    pub time_max_ns: i64,
+    /// Its columns, in the order of the record shape; text is `Utf8` here even where it is stored
+    /// as a dictionary, `_stream` too.
+    pub schema: SchemaRef,
+    /// Canonical texts of its streams, sorted; `None` if there are too many to list.
+    pub streams: Option<Arc<[String]>>,
+    /// When it was written, milliseconds since 1970.
+    pub created_ms: i64,
+    pub(crate) object_key: Arc<str>,
+    pub(crate) object_offset: u64,
+}
+
+/// The segments of a tenant that overlap a time range, at one catalog version.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The catalog version: every commit and every swap raises it.
+    pub version: u64,
+    /// Whose segments.
+    pub tenant: TenantId,
+    /// The segments, in order of their number.
+    pub segments: Vec<Arc<SegmentRef>>,
+    schema: OnceLock<SchemaRef>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(version: u64, tenant: TenantId, segments: Vec<Arc<SegmentRef>>) -> Self {
+        Self { version, tenant, segments, schema: OnceLock::new() }
+    }
+
+    /// All columns of all segments, with types that hold the values of all: see
+    /// [`lodge_record::schema::unify`]. No type is a dictionary.
+    pub fn schema(&self) -> SchemaRef {
+        let unified = || {
+            let mut distinct: Vec<&SchemaRef> = Vec::new();
+            for segment in &self.segments {
+                if !distinct.iter().any(|s| Arc::ptr_eq(s, &segment.schema)) {
+                    distinct.push(&segment.schema);
+                }
+            }
+            without_dictionaries(&schema::unify(distinct))
+        };
+        Arc::clone(self.schema.get_or_init(unified))
+    }
+
+    /// Number of records in all segments.
+    pub fn rows(&self) -> u64 {
+        self.segments.iter().map(|s| s.rows).sum()
+    }
+}
+
+/// The same fields, dictionary-encoded text as plain text.
+pub(crate) fn without_dictionaries(schema: &SchemaRef) -> SchemaRef {
+    let plain = |field: &Arc<Field>| match field.data_type() {
+        DataType::Dictionary(_, values) => {
+            Arc::new(field.as_ref().clone().with_data_type(values.as_ref().clone()))
+        }
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>()))
+}
