@@ -8,6 +8,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,11 +17,12 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::far_end::{Found, ReadError};
+use crate::far_end::{FarEnd, Found, ReadError};
 use crate::ledger::{Judgement, Outcome};
 use crate::load::{self, FileWriter, Form, Load};
 use crate::mint::Mint;
 use crate::process::{self, Binaries, Process, ProcessError, Server};
+use crate::proxy::Proxy;
 use crate::report::{Floor, Report};
 
 /// How long the far end may stand still, short of lines, before they are called lost.
@@ -95,11 +97,17 @@ pub enum Fault {
     EndServer,
     /// SIGTERM of the agent.
     EndAgent,
+    /// Requests arrive, their answers are lost, then the connections are cut.
+    LoseAnswers,
+    /// As before, and the server is killed before anyone could ask again.
+    LoseAnswersKillServer,
+    /// As before, and the agent is killed: its checkpoint knows nothing of the last commits.
+    LoseAnswersKillAgent,
 }
 
 impl Fault {
     fn pick(random: &mut SmallRng) -> Fault {
-        match random.random_range(0..16) {
+        match random.random_range(0..21) {
             0..4 => Fault::KillServer,
             4..7 => Fault::KillAgent,
             7..9 => Fault::KillBoth,
@@ -108,8 +116,22 @@ impl Fault {
             12 => Fault::StopAgent,
             13 => Fault::StopThenKillServer,
             14 => Fault::EndServer,
-            _ => Fault::EndAgent,
+            15 => Fault::EndAgent,
+            16 | 17 => Fault::LoseAnswers,
+            18 => Fault::LoseAnswersKillServer,
+            _ => Fault::LoseAnswersKillAgent,
         }
+    }
+
+    fn strikes_server(self) -> bool {
+        !matches!(
+            self,
+            Fault::KillAgent
+                | Fault::StopAgent
+                | Fault::EndAgent
+                | Fault::LoseAnswers
+                | Fault::LoseAnswersKillAgent
+        )
     }
 }
 
@@ -125,6 +147,9 @@ impl fmt::Display for Fault {
             Fault::StopThenKillServer => "SIGSTOP server, kill -9",
             Fault::EndServer => "SIGTERM server",
             Fault::EndAgent => "SIGTERM agent",
+            Fault::LoseAnswers => "lose answers, cut connections",
+            Fault::LoseAnswersKillServer => "lose answers, kill -9 server",
+            Fault::LoseAnswersKillAgent => "lose answers, kill -9 agent",
         })
     }
 }
@@ -166,6 +191,7 @@ struct Rig<'o> {
     writers: Vec<JoinHandle<()>>,
     watcher: Option<JoinHandle<()>>,
     server: Server,
+    proxy: Proxy,
     agent: Agent,
     faults: u64,
     recoveries: Vec<Duration>,
@@ -177,7 +203,8 @@ impl<'o> Rig<'o> {
         let binaries = Binaries::find()?;
         let mut server = Server::new(&binaries.lodge, &folder.join("data"), folder)?;
         server.start()?;
-        let mut agent = Agent::new(&binaries.agent, folder, &server);
+        let proxy = Proxy::start(server.addr())?;
+        let mut agent = Agent::new(&binaries.agent, folder, proxy.addr());
         agent.start()?;
         let load = Load::new(Mint::new(options.seed));
         let mut writers = Vec::new();
@@ -194,12 +221,13 @@ impl<'o> Rig<'o> {
         for index in 0..HTTP_WRITERS {
             let name = format!("http-{index}");
             let seed = options.seed ^ index << 48;
-            writers.push(load::spawn_http_writer(
-                &load,
-                server.far_end(),
-                &name,
-                seed,
-            ));
+            // The first goes straight to the server, the others lose answers as the agent does.
+            let far_end = if index == 0 {
+                server.far_end()
+            } else {
+                FarEnd::new(proxy.addr())
+            };
+            writers.push(load::spawn_http_writer(&load, far_end, &name, seed));
         }
         let first_http = u16::try_from(options.files).unwrap_or(u16::MAX);
         let watcher = Some(load::spawn_watcher(&load, server.far_end(), first_http));
@@ -211,6 +239,7 @@ impl<'o> Rig<'o> {
             writers,
             watcher,
             server,
+            proxy,
             agent,
             faults: 0,
             recoveries: Vec::new(),
@@ -225,11 +254,12 @@ impl<'o> Rig<'o> {
         std::thread::sleep(Duration::from_secs_f64(quiet));
         let fault = Fault::pick(&mut self.random);
         self.note_retries();
-        let since = Instant::now();
-        self.cause(fault)?;
+        let mended = self.cause(fault)?;
         self.faults += 1;
-        let recovery = self.wait_recovered(since)?;
-        self.recoveries.push(recovery);
+        let recovery = self.wait_recovered(mended)?;
+        if fault.strikes_server() {
+            self.recoveries.push(recovery);
+        }
         progress(&format!(
             "round {round:>4}/{}: {fault}; acknowledged again after {:.2} s; {} acknowledged, \
              {} requests without success",
@@ -241,7 +271,8 @@ impl<'o> Rig<'o> {
         Ok(())
     }
 
-    fn cause(&mut self, fault: Fault) -> Result<(), KillError> {
+    /// Causes a fault and mends it: gives the moment from which the service could recover.
+    fn cause(&mut self, fault: Fault) -> Result<Instant, KillError> {
         let pause = Duration::from_millis(self.random.random_range(0..800));
         match fault {
             Fault::KillServer => self.server.kill(),
@@ -264,13 +295,11 @@ impl<'o> Rig<'o> {
                 self.server.process().stop();
                 std::thread::sleep(pause * 3);
                 self.server.process().go_on();
-                return Ok(());
             }
             Fault::StopAgent => {
                 self.agent.stop();
                 std::thread::sleep(pause * 3);
                 self.agent.go_on();
-                return Ok(());
             }
             Fault::StopThenKillServer => {
                 self.server.process().stop();
@@ -285,18 +314,32 @@ impl<'o> Rig<'o> {
                 self.agent.terminate(Duration::from_secs(15));
                 self.agent.kill();
             }
+            Fault::LoseAnswers | Fault::LoseAnswersKillServer | Fault::LoseAnswersKillAgent => {
+                self.proxy.swallow_answers();
+                std::thread::sleep(pause);
+                match fault {
+                    Fault::LoseAnswersKillServer => self.server.kill(),
+                    Fault::LoseAnswersKillAgent => self.agent.kill(),
+                    _ => {}
+                }
+                self.proxy.cut();
+            }
         }
-        std::thread::sleep(pause);
+        let whole = self.server.is_running() && self.agent.is_running();
+        if !whole {
+            std::thread::sleep(pause);
+        }
+        let mended = Instant::now();
         if !self.server.is_running() {
             self.server.start()?;
         }
         if !self.agent.is_running() {
             self.agent.start()?;
         }
-        Ok(())
+        Ok(mended)
     }
 
-    /// The time from the fault to the next acknowledgement.
+    /// The time from a moment to the next acknowledgement.
     fn wait_recovered(&mut self, since: Instant) -> Result<Duration, KillError> {
         let limit = Duration::from_secs(60);
         loop {
@@ -451,9 +494,9 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(binary: &Path, folder: &Path, server: &Server) -> Agent {
+    fn new(binary: &Path, folder: &Path, server: SocketAddr) -> Agent {
         let args = process::agent_args(
-            server.addr(),
+            server,
             &folder.join("agent"),
             &format!("{}/*.log*", folder.join("logs").display()),
         );

@@ -9,6 +9,7 @@
 //! * [`far_end`]: reads everything back and counts how often each line is there.
 //! * [`report`]: the verdict: acknowledged / lost / invented / corrupted / doubled, and not idle.
 //! * [`process`]: servers and agents as children that never outlive the rig.
+//! * [`proxy`]: a network that loses answers and cuts connections.
 //! * [`load`]: writers (files under rotation, HTTP) and a reader that watch the service.
 //! * [`kill`]: rig K, which kills and stops processes at random moments.
 //! * [`small_disk`]: a file system that is easily filled.
@@ -21,5 +22,6 @@ pub mod ledger;
 pub mod load;
 pub mod mint;
 pub mod process;
+pub mod proxy;
 pub mod report;
 pub mod small_disk;

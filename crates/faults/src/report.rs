@@ -28,7 +28,7 @@ pub struct Report {
     pub retries: u64,
     /// Faults caused.
     pub faults: u64,
-    /// Time from each fault to the next acknowledged request.
+    /// Time from each restart (or SIGCONT) of the server to the next acknowledged request.
     pub recoveries: Vec<Duration>,
     /// Anything else that is wrong: a panic in a log, a count that went back, rows lost in building.
     pub other: Vec<String>,
@@ -68,7 +68,7 @@ impl Report {
         violations
     }
 
-    /// The longest time from a fault to the next acknowledged request.
+    /// The longest of the recovery times.
     pub fn recovery_max(&self) -> Duration {
         self.recoveries.iter().copied().max().unwrap_or_default()
     }
