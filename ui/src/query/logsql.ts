@@ -146,13 +146,18 @@ export function searchedWords(query: string): string[] {
   const { filter } = parts(query);
   const tokens = scan(filter);
   const words = new Set<string>();
+  // For each open fence: whether it holds the arguments of a function.
+  const calls: boolean[] = [];
   tokens.forEach((token, i) => {
     const previous = tokens[i - 1];
     const next = tokens[i + 1];
-    if (token.kind !== 'word' && token.kind !== 'quoted') return;
+    if (token.kind === 'open') {
+      calls.push(token.text === '[' || (previous?.kind === 'word' && previous.end === token.start));
+    } else if (token.kind === 'close') calls.pop();
+    if (calls.includes(true) || (token.kind !== 'word' && token.kind !== 'quoted')) return;
     const glued = (a: Token | undefined, b: Token | undefined, sign: string) =>
       a !== undefined && b !== undefined && a.end === b.start && (a.text === sign || b.text === sign);
-    if (glued(token, next, ':') || (token.kind === 'word' && next?.text === '(')) return;
+    if (glued(token, next, ':') || (token.kind === 'word' && glued(token, next, '('))) return;
     if (previous?.text === '-' || previous?.text === '!') return;
     if (previous?.kind === 'word' && previous.text.toLowerCase() === 'not') return;
     if (glued(previous, token, ':') && tokens[i - 2]?.text !== '_msg') return;

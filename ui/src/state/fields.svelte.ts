@@ -34,8 +34,8 @@ export class Fields {
       this.names = names.filter(({ value }) => !['_time', '_msg', '_stream_id'].includes(value));
     } catch (error) {
       if (signal.aborted) return;
-      this.names = [];
       this.failure = failureOf(error);
+      if (this.failure.status !== 400) this.names = [];
     } finally {
       if (!signal.aborted) this.loading = false;
     }

@@ -52,6 +52,8 @@ export class Search {
   loading_more = $state(false);
   more_failure = $state.raw<Failure | null>(null);
   table = $state(false);
+  /** True while the rows on the screen are still those of the search before. */
+  stale = $state(false);
   histogram = $state.raw<Histogram | null>(null);
   histogram_failure = $state.raw<Failure | null>(null);
   /** When nothing was found: the time of the newest record that matches at any time. */
@@ -66,7 +68,7 @@ export class Search {
   async run(query: string, range: TimeRange): Promise<void> {
     const signal = this.begin(query, boundsOf(range, Date.now()));
     void this.loadHistogram(signal);
-    const limit = this.table ? TABLE_ROWS_MAX : PAGE_ROWS;
+    const limit = isTable(query) ? TABLE_ROWS_MAX : PAGE_ROWS;
     const started = performance.now();
     const clock = setInterval(() => (this.elapsed_ms = performance.now() - started), 100);
     const fresh = this.freshRows(signal);
@@ -80,7 +82,8 @@ export class Search {
       if (this.rows.length === 0 && range.kind !== 'all') void this.findElsewhere(signal);
     } catch (error) {
       if (signal.aborted) return;
-      fresh.flush();
+      // A query that failed before its first row takes nothing away: what was there stays to read.
+      if (!this.stale) fresh.flush();
       this.failure = failureOf(error);
       this.phase = 'failed';
     } finally {
@@ -94,7 +97,7 @@ export class Search {
     if (this.phase === 'running') this.phase = 'cancelled';
     this.loading_more = false;
     this.abort.abort();
-    this.count = this.rows.length;
+    if (!this.stale) this.count = this.rows.length;
   }
 
   /** Loads the next older page. */
@@ -140,7 +143,10 @@ export class Search {
     this.begin(query, null);
     this.rows.clear();
     this.count = 0;
+    this.stale = false;
     this.phase = 'idle';
+    this.table = false;
+    this.generation += 1;
     this.histogram = null;
   }
 
@@ -155,31 +161,31 @@ export class Search {
     this.more_failure = null;
     this.loading_more = false;
     this.elapsed_ms = 0;
-    this.table = isTable(query);
+    this.stale = true;
     this.newest_elsewhere = null;
     this.page_rows = PAGE_ROWS;
-    this.generation += 1;
     return this.abort.signal;
   }
 
   /** Takes lines as they stream in; the old rows leave when the first new one is there. */
   private freshRows(signal: AbortSignal) {
-    let first = true;
     let frame = 0;
     const show = () => {
       frame = 0;
       if (!signal.aborted) this.count = this.rows.length;
     };
     const restart = () => {
-      if (!first) return;
-      first = false;
+      if (!this.stale) return;
+      this.stale = false;
+      this.generation += 1;
+      this.table = isTable(this.query);
       this.rows.clear();
       this.count = 0;
     };
     return {
       take: (lines: string[]) => {
         if (signal.aborted) return;
-        if (first) {
+        if (this.stale) {
           restart();
           // The first row decides what the answer is: without a time it is no list of records.
           this.table ||= parseRow(lines[0] ?? '').time === '';
@@ -215,7 +221,8 @@ export class Search {
       this.histogram = histogram(groups, bounds.start_ms, bounds.end_ms, step_ms);
     } catch (error) {
       if (signal.aborted) return;
-      this.histogram = null;
+      // A query that cannot be read has no histogram; the one before it stays, like its rows.
+      if (failureOf(error).status !== 400) this.histogram = null;
       this.histogram_failure = failureOf(error);
     }
   }

@@ -93,10 +93,10 @@ export function parseMoment(text: string, now_ms: number, zone: Zone): number | 
   if (/^\d{9,19}$/.test(trimmed)) {
     // By magnitude, as the server reads time stamps.
     const digits = trimmed.length;
-    const number = Number(trimmed);
-    if (digits <= 11) return number * 1000;
-    if (digits <= 14) return number;
-    return Math.floor(digits <= 17 ? number / 1e3 : number / 1e6);
+    const number = BigInt(trimmed);
+    if (digits <= 11) return Number(number * 1000n);
+    if (digits <= 14) return Number(number);
+    return Number(number / (digits <= 17 ? 1000n : 1_000_000n));
   }
   if (/(z|[-+]\d{2}:?\d{2})$/i.test(trimmed) && /^\d{4}-\d{2}-\d{2}[T ]/i.test(trimmed)) {
     const at = Date.parse(trimmed.replace(' ', 'T').replace(/(\.\d{3})\d+/, '$1'));
