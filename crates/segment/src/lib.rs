@@ -1,7 +1,7 @@
 //! L0 and segment files: bytes in, bytes out. `FORMAT.md` specifies every byte.
 //!
 //! ```text
-//!  RecordBatches ─ l0::encode ──► L0 object: one table per tenant, LZ4
+//!  RecordBatches ─ l0::append ──► L0 object: one table per tenant, LZ4
 //!  L0 tables     ─ segment::build ─► segment: one table, sorted by (_stream, _time), zstd
 //!  table         ─ Footer::parse ─► ranges of the columns asked for ─► decode ─► RecordBatch
 //! ```
@@ -13,7 +13,15 @@
 //! - what is read back has the same values as what was written, by
 //!   [`lodge_record::schema::value_text`].
 
+mod chunk;
+mod dictionary;
 mod error;
+mod footer;
+pub mod l0;
 pub mod predicate;
+pub mod segment;
+mod sources;
+pub mod table;
 
 pub use error::SegmentError;
+pub use footer::{BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, TableKind};

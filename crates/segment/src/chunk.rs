@@ -1,0 +1,116 @@
+//! One column of one block as bytes: an Arrow IPC record-batch message of one column.
+//!
+//! ```text
+//!  chunk := message_len u32 LE · message (flatbuffer) · body
+//! ```
+//!
+//! Invariant: whoever decodes a chunk has checked its checksum first; what Arrow still refuses is
+//! reported as damage.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::read_record_batch;
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::{CompressionType, MetadataVersion, root_as_message};
+use bytes::Bytes;
+
+use crate::SegmentError;
+
+/// Below so many bytes of data compression costs more than it gives.
+const COMPRESS_BYTES_MIN: usize = 256;
+
+/// How the bodies of chunks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// LZ4 frames: for what lives for seconds.
+    Lz4,
+    /// zstd level 1: for what stays.
+    Zstd,
+}
+
+/// Encodes chunks one after another, reusing its buffers.
+pub(crate) struct ChunkWriter {
+    plain: IpcWriteOptions,
+    compressed: IpcWriteOptions,
+    context: IpcWriteContext,
+    generator: IpcDataGenerator,
+}
+
+impl ChunkWriter {
+    pub(crate) fn new(codec: Codec) -> Result<Self, SegmentError> {
+        let plain = || IpcWriteOptions::try_new(8, false, MetadataVersion::V5);
+        let compressed = match codec {
+            Codec::Lz4 => plain()
+                .and_then(|o| o.try_with_compression(Some(CompressionType::LZ4_FRAME))),
+            Codec::Zstd => plain()
+                .and_then(|o| o.try_with_compression(Some(CompressionType::ZSTD)))
+                .and_then(|o| o.try_with_compression_level(Some(1))),
+        };
+        Ok(Self {
+            plain: plain().map_err(encode_error)?,
+            compressed: compressed.map_err(encode_error)?,
+            context: IpcWriteContext::default(),
+            generator: IpcDataGenerator::default(),
+        })
+    }
+
+    /// Appends `array` to `out` as a chunk. Dictionaries are not chunks: their codes are.
+    pub(crate) fn append(&mut self, array: &ArrayRef, out: &mut Vec<u8>) -> Result<(), SegmentError> {
+        let field = Field::new("", array.data_type().clone(), true);
+        let options = RecordBatchOptions::new().with_row_count(Some(array.len()));
+        let batch = RecordBatch::try_new_with_options(
+            Arc::new(Schema::new(vec![field])),
+            vec![Arc::clone(array)],
+            &options,
+        )
+        .map_err(encode_error)?;
+        let small = array.get_buffer_memory_size() < COMPRESS_BYTES_MIN;
+        let options = if small { &self.plain } else { &self.compressed };
+        let mut tracker = DictionaryTracker::new(true);
+        let (_, encoded) = self
+            .generator
+            .encode(&batch, &mut tracker, options, &mut self.context)
+            .map_err(encode_error)?;
+        let message_len = u32::try_from(encoded.ipc_message.len())
+            .map_err(|_| SegmentError::Encode("a message header of 4 GiB".into()))?;
+        out.extend_from_slice(&message_len.to_le_bytes());
+        out.extend_from_slice(&encoded.ipc_message);
+        out.extend_from_slice(&encoded.arrow_data);
+        Ok(())
+    }
+}
+
+/// The array of a chunk, which must have the type and length given. The error is only what does not
+/// hold; the caller knows the place.
+pub(crate) fn decode(bytes: &Bytes, data_type: &DataType, rows: usize) -> Result<ArrayRef, String> {
+    let message_len = bytes
+        .get(..4)
+        .and_then(|b| <[u8; 4]>::try_from(b).ok())
+        .map(u32::from_le_bytes)
+        .and_then(|len| usize::try_from(len).ok())
+        .and_then(|len| len.checked_add(4))
+        .ok_or("is shorter than its header")?;
+    let message = bytes.get(4..message_len).ok_or("ends within its message")?;
+    let message = root_as_message(message).map_err(|e| format!("its message is invalid: {e}"))?;
+    let header = message.header_as_record_batch().ok_or("its message is not a record batch")?;
+    let body = Buffer::from(bytes.slice(message_len..));
+    let schema = Arc::new(Schema::new(vec![Field::new("", data_type.clone(), true)]));
+    let batch =
+        read_record_batch(&body, header, schema, &HashMap::new(), None, &message.version())
+            .map_err(|e| format!("Arrow refuses it: {e}"))?;
+    let array = batch.columns().first().ok_or("has no column")?;
+    if array.len() != rows {
+        return Err(format!("has {} rows instead of {rows}", array.len()));
+    }
+    Ok(Arc::clone(array))
+}
+
+/// Arrow refused to encode or cast, which our shapes rule out.
+pub(crate) fn encode_error(error: ArrowError) -> SegmentError {
+    SegmentError::Encode(error.to_string())
+}

@@ -1,0 +1,115 @@
+//! Record batches of differing shapes as the columns of one table.
+//!
+//! Invariant: every source column has the type of its field in the table, or is a dictionary of it;
+//! a column that a source does not have stays absent and costs nothing.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
+use lodge_record::{field, schema};
+
+use crate::SegmentError;
+use crate::chunk::encode_error;
+
+/// The batches of a table and the fields that they have together.
+pub(crate) struct Sources {
+    /// Fields of the table, text as `Utf8`.
+    pub(crate) fields: Vec<Arc<Field>>,
+    pub(crate) rows: Vec<usize>,
+    batches: Vec<RecordBatch>,
+}
+
+impl Sources {
+    /// Unites `batches`, each of the record shape, its text columns plain or dictionaries. Fields
+    /// beyond the limit for so many rows go into `_overflow`.
+    pub(crate) fn new(batches: &[RecordBatch]) -> Result<Self, SegmentError> {
+        let target = match batches.split_first() {
+            Some((first, rest)) if rest.iter().all(|b| b.schema_ref() == first.schema_ref()) => {
+                schema::unify([first.schema_ref()])
+            }
+            _ => schema::unify_batches(batches),
+        };
+        let batches = batches
+            .iter()
+            .map(|batch| keep_columns(batch, &target))
+            .collect::<Result<Vec<_>, _>>()?;
+        let fields = target.fields().iter().map(plain_field).collect();
+        let rows = batches.iter().map(RecordBatch::num_rows).collect();
+        Ok(Self { fields, rows, batches })
+    }
+
+    /// The column of `field` in each source.
+    pub(crate) fn column(&self, field: &Field) -> Result<Vec<Option<ArrayRef>>, SegmentError> {
+        let of = |batch: &RecordBatch| match batch.column_by_name(field.name()) {
+            None => Ok(None),
+            Some(column) => match (column.data_type(), field.data_type()) {
+                (DataType::Dictionary(..), DataType::Utf8) => Ok(Some(Arc::clone(column))),
+                (_, to) => schema::cast_to(column, to).map(Some).map_err(encode_error),
+            },
+        };
+        self.batches.iter().map(of).collect()
+    }
+
+    /// The times of each source.
+    pub(crate) fn times(&self) -> Result<Vec<&[i64]>, SegmentError> {
+        let of = |batch: &'_ RecordBatch| -> Option<()> {
+            batch.column_by_name(field::TIME)?.as_primitive_opt::<TimestampNanosecondType>()?;
+            Some(())
+        };
+        if self.batches.iter().any(|batch| of(batch).is_none()) {
+            return Err(SegmentError::Encode("a batch without _time in nanoseconds".into()));
+        }
+        let times = self.batches.iter().filter_map(|batch| batch.column_by_name(field::TIME));
+        Ok(times.map(|c| c.as_primitive::<TimestampNanosecondType>().values().as_ref()).collect())
+    }
+}
+
+/// Text fields plain, `_stream` too.
+fn plain_field(found: &Arc<Field>) -> Arc<Field> {
+    match found.data_type() {
+        DataType::Dictionary(_, values) => {
+            Arc::new(found.as_ref().clone().with_data_type(values.as_ref().clone()))
+        }
+        _ => Arc::clone(found),
+    }
+}
+
+/// `batch` without the columns that `target` does not have; their values go to `_overflow`.
+fn keep_columns(batch: &RecordBatch, target: &SchemaRef) -> Result<RecordBatch, SegmentError> {
+    let kept = |name: &str| target.column_with_name(name).is_some();
+    let fields = batch.schema_ref().fields();
+    if fields.iter().all(|f| kept(f.name())) {
+        return Ok(batch.clone());
+    }
+    // Only the fields that leave are conformed: a null column for each field of the table would be
+    // most of the memory of a wide one.
+    let leaving = |f: &Arc<Field>| {
+        schema::leading_fields().iter().any(|l| l.name() == f.name())
+            || f.name() == field::OVERFLOW
+            || !kept(f.name())
+    };
+    let places: Vec<usize> = (0..fields.len())
+        .filter(|&i| fields.get(i).is_some_and(leaving))
+        .collect();
+    let narrow = Arc::new(Schema::new(
+        schema::leading_fields()
+            .into_iter()
+            .chain([Field::new(field::OVERFLOW, DataType::Utf8, true)])
+            .collect::<Vec<_>>(),
+    ));
+    let leaving = batch.project(&places).map_err(encode_error)?;
+    let leaving = schema::conform(&leaving, &narrow).map_err(encode_error)?;
+    let overflow = leaving.column_by_name(field::OVERFLOW).cloned();
+    let staying = fields
+        .iter()
+        .zip(batch.columns())
+        .filter(|(f, _)| kept(f.name()) && f.name() != field::OVERFLOW)
+        .map(|(f, c)| (Arc::clone(f), Arc::clone(c)));
+    let tail = overflow
+        .map(|column| (Arc::new(Field::new(field::OVERFLOW, DataType::Utf8, true)), column));
+    let (fields, columns): (Vec<_>, Vec<_>) = staying.chain(tail).unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(encode_error)
+}
