@@ -1,7 +1,7 @@
 //! Limits on what one line, record or batch may hold. Each is enforced where bytes enter Lodge.
 
 /// Longest line or message that is kept whole; of a longer one the head is kept and marked.
-pub const LINE_BYTES_MAX: usize = 2 << 20;
+pub const LINE_BYTES_MAX: usize = 4 << 20;
 /// Most columns in a batch or segment; further fields go to `_overflow`.
 pub const COLUMNS_MAX: usize = 1000;
 /// Most bytes that the columns of one batch may cost in cells (rows × columns) before further

@@ -1,0 +1,237 @@
+//! The body of `POST /api/v1/batches`: one batch of an agent or an import.
+//!
+//! ```text
+//! "LDGB" | version u8 = 1 | header length u32 LE | header, JSON | Arrow IPC stream, one record batch
+//! ```
+//! Header: `{"producer":uuid,"epoch":n,"seq":n,"position":text}`; without `producer` the batch has no
+//! identity. The tenant is never in it: the receiver knows it from who sent it.
+//!
+//! The Arrow stream is checked before it is decoded: sizes inside the body, no compression (which
+//! could expand without bound), and only the column types of a batch.
+
+use std::io::Cursor;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::{MessageHeader, root_as_message};
+use lodge_record::schema::{self, ShapeError};
+use lodge_record::{Batch, Origin, Position, TenantId};
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 4] = b"LDGB";
+const VERSION: u8 = 1;
+const HEADER_BYTES_MAX: usize = 4096;
+/// Messages in the Arrow stream: the schema, dictionaries, one record batch.
+const MESSAGES_MAX: usize = 16;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    producer: Option<String>,
+    #[serde(default)]
+    epoch: u32,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+}
+
+/// Why bytes are no agent batch. Sending the same bytes again will not help.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not this format, or a version that is not known here.
+    #[error("not a Lodge batch of version {VERSION}: {0}")]
+    Format(&'static str),
+    /// The header cannot be read.
+    #[error("the batch's header is wrong: {0}")]
+    Header(String),
+    /// The Arrow stream cannot be read.
+    #[error("the batch's Arrow stream is damaged: {0}")]
+    Arrow(String),
+    /// The records have not the shape of a batch.
+    #[error("the batch is not of Lodge's shape: {0}")]
+    Shape(#[from] ShapeError),
+}
+
+/// The bytes of a batch. Fails only if Arrow cannot write it, which is a bug.
+pub fn encode(batch: &Batch) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    encode_parts(batch.origin, batch.position.as_ref(), batch.records())
+}
+
+/// As [`encode`], from the parts of a batch.
+pub fn encode_parts(
+    origin: Option<Origin>,
+    position: Option<&Position>,
+    records: &RecordBatch,
+) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    let header = Header {
+        producer: origin.map(|o| o.producer.to_string()),
+        epoch: origin.map_or(0, |o| o.epoch),
+        seq: origin.map_or(0, |o| o.seq),
+        position: position.map(|p| p.as_str().to_owned()),
+    };
+    let header = serde_json::to_vec(&header)
+        .map_err(|e| arrow::error::ArrowError::ExternalError(Box::new(e)))?;
+    let mut out = Vec::with_capacity(records.get_array_memory_size() + 4096);
+    out.extend_from_slice(MAGIC);
+    out.push(VERSION);
+    out.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    out.extend_from_slice(&header);
+    let mut writer = StreamWriter::try_new(out, records.schema_ref())?;
+    writer.write(records)?;
+    writer.into_inner()
+}
+
+/// A batch for `tenant` from the bytes that [`encode`] made, or that claim so.
+pub fn decode(tenant: TenantId, bytes: &[u8]) -> Result<Batch, DecodeError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or(DecodeError::Format("it begins otherwise"))?;
+    let (&version, rest) = rest.split_first().ok_or(DecodeError::Format("it is cut short"))?;
+    if version != VERSION {
+        return Err(DecodeError::Format("it is of another version"));
+    }
+    let (length, rest) =
+        rest.split_first_chunk::<4>().ok_or(DecodeError::Format("it is cut short"))?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > HEADER_BYTES_MAX {
+        return Err(DecodeError::Header(format!("{length} bytes, over {HEADER_BYTES_MAX}")));
+    }
+    let (header, stream) =
+        rest.split_at_checked(length).ok_or(DecodeError::Format("it is cut short"))?;
+    let (origin, position) = read_header(header)?;
+    check_messages(stream)?;
+    // Arrow's reader validates what it reads; should it panic on bytes that no fuzzer has found
+    // yet, that is one refused request and not a dead server.
+    let read = std::panic::catch_unwind(|| read_stream(stream));
+    let records = read.unwrap_or_else(|_| Err(DecodeError::Arrow("unreadable".into())))?;
+    Ok(Batch::new(tenant, origin, position, records)?)
+}
+
+fn read_header(header: &[u8]) -> Result<(Option<Origin>, Option<Position>), DecodeError> {
+    let wrong = |error: &dyn std::fmt::Display| DecodeError::Header(error.to_string());
+    let header: Header = serde_json::from_slice(header).map_err(|e| wrong(&e))?;
+    let origin = match header.producer {
+        None => None,
+        Some(text) => {
+            let producer = text.parse().map_err(|e| wrong(&e))?;
+            if header.seq == 0 {
+                return Err(DecodeError::Header("seq counts from 1".into()));
+            }
+            Some(Origin { producer, epoch: header.epoch, seq: header.seq })
+        }
+    };
+    let position = header.position.map(Position::new).transpose().map_err(|e| wrong(&e))?;
+    Ok((origin, position))
+}
+
+/// Walks the messages of an Arrow IPC stream without decoding them.
+fn check_messages(stream: &[u8]) -> Result<(), DecodeError> {
+    let damaged = |what: &str| DecodeError::Arrow(what.to_owned());
+    let mut rest = stream;
+    for _ in 0..MESSAGES_MAX {
+        let Some((continuation, after)) = rest.split_first_chunk::<4>() else {
+            return Err(damaged("it is cut short"));
+        };
+        if *continuation != [0xff; 4] {
+            return Err(damaged("a message begins otherwise"));
+        }
+        let (length, after) =
+            after.split_first_chunk::<4>().ok_or_else(|| damaged("it is cut short"))?;
+        let length = u32::from_le_bytes(*length) as usize;
+        if length == 0 {
+            return Ok(());
+        }
+        let (metadata, body) =
+            after.split_at_checked(length).ok_or_else(|| damaged("a message is cut short"))?;
+        let message = root_as_message(metadata).map_err(|e| DecodeError::Arrow(e.to_string()))?;
+        let compressed = match message.header_type() {
+            MessageHeader::RecordBatch => {
+                message.header_as_record_batch().and_then(|b| b.compression()).is_some()
+            }
+            MessageHeader::DictionaryBatch => message
+                .header_as_dictionary_batch()
+                .and_then(|d| d.data())
+                .and_then(|b| b.compression())
+                .is_some(),
+            MessageHeader::Schema => false,
+            _ => return Err(damaged("a message of a kind that is not used here")),
+        };
+        if compressed {
+            return Err(damaged("compressed inside; compress the request instead"));
+        }
+        let length = usize::try_from(message.bodyLength()).map_err(|_| damaged("negative size"))?;
+        rest = body.get(length..).ok_or_else(|| damaged("a body is cut short"))?;
+    }
+    Err(damaged("too many messages"))
+}
+
+fn read_stream(stream: &[u8]) -> Result<RecordBatch, DecodeError> {
+    let damaged = |e: arrow::error::ArrowError| DecodeError::Arrow(e.to_string());
+    let mut reader = StreamReader::try_new(Cursor::new(stream), None).map_err(damaged)?;
+    schema::check(&RecordBatch::new_empty(reader.schema()))?;
+    let missing = || DecodeError::Arrow("no record batch in it".into());
+    let records = reader.next().ok_or_else(missing)?.map_err(damaged)?;
+    match reader.next() {
+        None => Ok(records),
+        Some(_) => Err(DecodeError::Arrow("more than one record batch in it".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lodge_record::ProducerId;
+    use lodge_record::builder::BatchBuilder;
+    use proptest::prelude::*;
+
+    fn sample() -> Batch {
+        let mut b = BatchBuilder::new();
+        let stream = b.stream("{host=\"a\"}");
+        for i in 0..3 {
+            b.message("hello");
+            b.field_i64("n", i);
+            b.finish_row(i, stream);
+        }
+        let records = b.finish().expect("a batch");
+        let origin = Origin { producer: ProducerId::random(), epoch: 2, seq: 9 };
+        let position = Position::new("g1:200").expect("short");
+        Batch::new(TenantId::default(), Some(origin), Some(position), records).expect("shape")
+    }
+
+    #[test]
+    fn a_batch_comes_back() {
+        let batch = sample();
+        let bytes = encode(&batch).expect("encode");
+        let back = decode(TenantId::default(), &bytes).expect("decode");
+        assert_eq!(back.origin, batch.origin);
+        assert_eq!(back.position, batch.position);
+        assert_eq!(back.records(), batch.records());
+    }
+
+    #[test]
+    fn every_cut_is_an_error() {
+        let bytes = encode(&sample()).expect("encode");
+        for end in 0..bytes.len() - 8 {
+            assert!(decode(TenantId::default(), &bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn flipped_bytes_never_panic_fuzz(flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6)) {
+            let mut bytes = encode(&sample()).expect("encode");
+            let length = bytes.len();
+            for (at, to) in flips {
+                bytes[at as usize % length] = to;
+            }
+            if let Ok(batch) = decode(TenantId::default(), &bytes) {
+                for row in 0..batch.rows() {
+                    for column in batch.records().columns() {
+                        let _ = schema::value_text(column, row);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Every byte that a stranger can send, decoded; every byte that one is sent, encoded.
+//!
+//! Sans-I/O: values in, values out; no file, clock or socket. Every decoder is capped in size, depth
+//! and expansion, returns errors that say where and why, and never panics on any input.
+
+pub mod agent_batch;
+pub mod encoding;
+pub mod json_object;
+pub mod json_rows;
+pub mod jsonline;
