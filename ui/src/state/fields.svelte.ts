@@ -36,6 +36,7 @@ export class Fields {
       if (signal.aborted) return;
       this.failure = failureOf(error);
       if (this.failure.status !== 400) this.names = [];
+      return;
     } finally {
       if (!signal.aborted) this.loading = false;
     }
