@@ -73,7 +73,6 @@ impl fmt::Display for FieldTest {
             Self::Sequence(phrases) => write!(f, "seq({})", phrase_list(phrases)),
             Self::Exact(text) => write!(f, "={text:?}"),
             Self::ExactPrefix(text) => write!(f, "={text:?}*"),
-            Self::ExactAnyCase(text) => write!(f, "eq_any_case({text:?})"),
             Self::Substring(text) => write!(f, "*{text:?}*"),
             Self::Regex(pattern) => write!(f, "~{:?}", pattern.text()),
             Self::In(values) => {

@@ -124,8 +124,6 @@ pub enum FieldTest {
     Exact(String),
     /// The value begins with this text.
     ExactPrefix(String),
-    /// The value is this text, letter case aside; the text is in lower case.
-    ExactAnyCase(String),
     /// This text occurs in the value, word borders aside.
     Substring(String),
     /// The expression matches somewhere in the value.
@@ -198,7 +196,6 @@ impl FieldTest {
             }
             Self::Exact(text) => value == text,
             Self::ExactPrefix(text) => value.starts_with(text.as_str()),
-            Self::ExactAnyCase(text) => lower(value) == text.as_str(),
             Self::Substring(text) => value.contains(text.as_str()),
             Self::Regex(pattern) => pattern.is_match(value),
             Self::In(values) => values.contains(value),
@@ -222,7 +219,7 @@ impl FieldTest {
             Self::Contains(_) | Self::Substring(_) => 5,
             Self::Length { .. } | Self::ContainsAll(_) | Self::Sequence(_) => 6,
             Self::ContainsAny(_) => 8,
-            Self::ExactAnyCase(_) | Self::ContainsAnyCase(_) => 10,
+            Self::ContainsAnyCase(_) => 10,
             Self::Regex(_) => 12,
         }
     }

@@ -1,0 +1,228 @@
+//! The pipes of a query, as data.
+
+use lodge_segment::predicate::Predicate;
+
+/// One step of a query after its filter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pipe {
+    /// Keep these fields only.
+    Fields(Vec<FieldPattern>),
+    /// Drop these fields.
+    Delete(Vec<FieldPattern>),
+    /// Copy fields: `(from, to)`.
+    Copy(Vec<(String, String)>),
+    /// Rename fields: `(from, to)`.
+    Rename(Vec<(String, String)>),
+    /// Keep the rows that match.
+    Filter(Predicate),
+    /// Order the rows, and perhaps keep some.
+    Sort(SortPipe),
+    /// Keep this many rows.
+    Limit(u64),
+    /// Skip this many rows.
+    Offset(u64),
+    /// Aggregate.
+    Stats(StatsPipe),
+    /// The most frequent combinations of values.
+    Top {
+        /// How many.
+        limit: u64,
+        /// Fields that are combined.
+        by: Vec<String>,
+        /// Name of the count.
+        hits: String,
+        /// Name of the rank, if it is asked for.
+        rank: Option<String>,
+    },
+    /// The different combinations of values.
+    Uniq {
+        /// Fields that are combined.
+        by: Vec<String>,
+        /// Name of the count, if it is asked for.
+        hits: Option<String>,
+        /// At most so many combinations.
+        limit: Option<u64>,
+    },
+}
+
+impl Pipe {
+    /// The pipe's name in the language.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fields(_) => "fields",
+            Self::Delete(_) => "delete",
+            Self::Copy(_) => "copy",
+            Self::Rename(_) => "rename",
+            Self::Filter(_) => "filter",
+            Self::Sort(_) => "sort",
+            Self::Limit(_) => "limit",
+            Self::Offset(_) => "offset",
+            Self::Stats(_) => "stats",
+            Self::Top { .. } => "top",
+            Self::Uniq { .. } => "uniq",
+        }
+    }
+
+    /// Whether the pipe looks at one row at a time and keeps their number or lessens it.
+    pub fn is_row_wise(&self) -> bool {
+        matches!(
+            self,
+            Self::Fields(_) | Self::Delete(_) | Self::Copy(_) | Self::Rename(_) | Self::Filter(_)
+        )
+    }
+}
+
+/// A field's name, or all names with a prefix (`foo*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldPattern {
+    /// This field.
+    Name(String),
+    /// Every field whose name begins so.
+    Prefix(String),
+}
+
+impl FieldPattern {
+    /// Whether `name` is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Name(wanted) => wanted == name,
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+/// Order the rows, and perhaps keep some.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SortPipe {
+    /// Most significant first; never empty.
+    pub by: Vec<SortKey>,
+    /// Keep so many rows, per partition if there are any.
+    pub limit: Option<u64>,
+    /// After skipping so many.
+    pub offset: u64,
+    /// Count `limit` and `offset` anew for each combination of these fields.
+    pub partition_by: Vec<String>,
+    /// Put each row's place, from 1, into this field.
+    pub rank: Option<String>,
+}
+
+/// One key of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    /// The field.
+    pub name: String,
+    /// Largest first.
+    pub descending: bool,
+}
+
+/// Aggregate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatsPipe {
+    /// One result row per combination of these; one row in all if empty.
+    pub by: Vec<GroupKey>,
+    /// What is computed; never empty.
+    pub calls: Vec<StatsCall>,
+}
+
+/// A field to group by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupKey {
+    /// The field.
+    pub name: String,
+    /// Group by this bucket of the value instead of the value.
+    pub bucket: Option<Bucket>,
+}
+
+/// How values are rounded down to buckets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bucket {
+    /// Multiples of a number (of a duration in nanoseconds for times), shifted by an offset.
+    Step {
+        /// Width; positive.
+        step: f64,
+        /// The same width if it is a whole number of nanoseconds.
+        step_ns: i64,
+        /// Where buckets begin.
+        offset_ns: i64,
+    },
+    /// Calendar months.
+    Month {
+        /// Time zone offset.
+        offset_ns: i64,
+    },
+    /// Calendar years.
+    Year {
+        /// Time zone offset.
+        offset_ns: i64,
+    },
+    /// Networks of this many leading bits, of IPv4 addresses.
+    Ipv4 {
+        /// 0 to 32.
+        bits: u8,
+    },
+}
+
+/// One aggregate of a `stats` pipe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatsCall {
+    /// What is computed.
+    pub function: StatsFunction,
+    /// Over which fields; every field if empty.
+    pub fields: Vec<FieldPattern>,
+    /// Over matching rows only.
+    pub filter: Option<Predicate>,
+    /// Name of the result.
+    pub name: String,
+}
+
+/// An aggregate function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StatsFunction {
+    /// Rows, or rows where any of the fields is not empty.
+    Count,
+    /// Rows where all of the fields are empty.
+    CountEmpty,
+    /// Different combinations of values that are not all empty, counted up to a limit.
+    CountUniq {
+        /// Count no further than this.
+        limit: Option<u64>,
+    },
+    /// Sum of the numbers.
+    Sum,
+    /// Mean of the numbers.
+    Avg,
+    /// Smallest value.
+    Min,
+    /// Largest value.
+    Max,
+    /// Estimated quantile of the numbers.
+    Quantile {
+        /// 0 to 1.
+        phi: f64,
+    },
+    /// Sum of the lengths in bytes.
+    SumLen,
+    /// The different values, sorted, as a JSON array.
+    UniqValues {
+        /// At most so many.
+        limit: Option<u64>,
+    },
+}
+
+impl StatsFunction {
+    /// The function's name in the language.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::CountEmpty => "count_empty",
+            Self::CountUniq { .. } => "count_uniq",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Quantile { .. } => "quantile",
+            Self::SumLen => "sum_len",
+            Self::UniqValues { .. } => "uniq_values",
+        }
+    }
+}

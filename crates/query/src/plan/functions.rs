@@ -1,0 +1,361 @@
+//! What LogsQL does to single values, as DataFusion functions.
+//!
+//! Every function takes columns of any type of the record shape and works on the values' one text
+//! form, so that its result does not depend on how a field happens to be stored.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray,
+    StringBuilder, TimestampNanosecondArray,
+};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int32Type, Schema, TimeUnit, TimestampNanosecondType,
+};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
+};
+use lodge_record::{overflow, schema};
+use lodge_segment::predicate::{Predicate, evaluate, parse_number};
+
+use super::buckets;
+use super::natural;
+use crate::logsql::Bucket;
+
+/// A function over values.
+#[derive(Debug, Clone)]
+pub(super) enum ValueFunction {
+    /// The text form; missing values are empty.
+    Text,
+    /// The number a value is, null if it is none.
+    Number,
+    /// The sum of the numbers among the arguments, null if there are none.
+    NumberSum,
+    /// How many arguments are numbers.
+    NumberCount,
+    /// Bytes that order as the value does in LogsQL; missing values are empty.
+    SortKey,
+    /// The least sort key of the arguments that are not empty, null if all are.
+    LeastKey,
+    /// The greatest sort key of the arguments that are not empty, null if all are.
+    GreatestKey,
+    /// The text that a sort key was made from.
+    KeyText,
+    /// The bucket that a value falls in.
+    Bucket(Bucket),
+    /// Whether any argument is not empty.
+    AnyValue,
+    /// One text for the values of all arguments, null if all are empty.
+    Tuple,
+    /// The length in bytes of all arguments together.
+    Length,
+    /// A list of texts as a sorted JSON array.
+    JsonArray(Option<u64>),
+    /// Whether a record of these fields matches.
+    Matches(Predicate, Vec<String>),
+}
+
+impl ValueFunction {
+    /// This function applied to `arguments`.
+    pub(super) fn call(self, arguments: Vec<Expr>) -> Expr {
+        let identity = match &self {
+            Self::Matches(predicate, names) => format!("{predicate} on {names:?}"),
+            other => format!("{other:?}"),
+        };
+        let signature = Signature::one_of(
+            vec![TypeSignature::VariadicAny, TypeSignature::Nullary],
+            Volatility::Immutable,
+        );
+        let name = format!("logsql_{}", self.name());
+        ScalarUDF::new_from_impl(Implementation { function: self, identity, name, signature })
+            .call(arguments)
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Number => "number",
+            Self::NumberSum => "number_sum",
+            Self::NumberCount => "number_count",
+            Self::SortKey => "sort_key",
+            Self::LeastKey => "least_key",
+            Self::GreatestKey => "greatest_key",
+            Self::KeyText => "key_text",
+            Self::Bucket(_) => "bucket",
+            Self::AnyValue => "any_value",
+            Self::Tuple => "tuple",
+            Self::Length => "length",
+            Self::JsonArray(_) => "json_array",
+            Self::Matches(..) => "matches",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Implementation {
+    function: ValueFunction,
+    /// Tells two functions with different parameters apart.
+    identity: String,
+    name: String,
+    signature: Signature,
+}
+
+impl PartialEq for Implementation {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for Implementation {}
+
+impl Hash for Implementation {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Implementation {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(match &self.function {
+            ValueFunction::Text | ValueFunction::KeyText => DataType::Utf8,
+            ValueFunction::Tuple | ValueFunction::JsonArray(_) => DataType::Utf8,
+            ValueFunction::Number | ValueFunction::NumberSum => DataType::Float64,
+            ValueFunction::NumberCount | ValueFunction::Length => DataType::Int64,
+            ValueFunction::SortKey | ValueFunction::LeastKey | ValueFunction::GreatestKey => {
+                DataType::Binary
+            }
+            ValueFunction::Bucket(_) => match arguments.first() {
+                Some(time @ DataType::Timestamp(TimeUnit::Nanosecond, _)) => time.clone(),
+                _ => DataType::Utf8,
+            },
+            ValueFunction::AnyValue | ValueFunction::Matches(..) => DataType::Boolean,
+        })
+    }
+
+    // Two calls that differ in their parameters must have different names as columns.
+    fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
+        let arguments: Vec<String> =
+            arguments.iter().map(|argument| argument.schema_name().to_string()).collect();
+        Ok(format!("{}[{}]({})", self.name, self.identity, arguments.join(",")))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = arguments.number_rows;
+        let columns: Vec<ArrayRef> = arguments
+            .args
+            .iter()
+            .map(|argument| argument.to_array(rows))
+            .collect::<Result<_>>()?;
+        let result = apply(&self.function, &columns, rows, arguments.return_type())?;
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+fn apply(
+    function: &ValueFunction,
+    columns: &[ArrayRef],
+    rows: usize,
+    wanted: &DataType,
+) -> Result<ArrayRef> {
+    let first = || {
+        columns
+            .first()
+            .ok_or_else(|| DataFusionError::Internal("a function lacks its column".to_owned()))
+    };
+    Ok(match function {
+        ValueFunction::Text => text(first()?)?,
+        ValueFunction::Number => Arc::new(number(first()?)?),
+        ValueFunction::NumberSum => Arc::new(number_sum(columns, rows)?),
+        ValueFunction::NumberCount => Arc::new(number_count(columns, rows)?),
+        ValueFunction::SortKey => {
+            let column = first()?;
+            Arc::new(BinaryArray::from_iter_values((0..rows).map(|row| {
+                natural::key(&schema::value_text(column, row).unwrap_or_default())
+            })))
+        }
+        ValueFunction::LeastKey => extreme_key(columns, rows, false),
+        ValueFunction::GreatestKey => extreme_key(columns, rows, true),
+        ValueFunction::KeyText => {
+            let keys = first()?.as_binary::<i32>();
+            Arc::new(keys.iter().map(|key| key.and_then(natural::text)).collect::<StringArray>())
+        }
+        ValueFunction::Bucket(bucket) => bucketed(first()?, bucket, wanted)?,
+        ValueFunction::AnyValue => Arc::new(BooleanArray::from_iter(
+            (0..rows).map(|row| Some(values(columns, row).any(|value| !value.is_empty()))),
+        )),
+        ValueFunction::Tuple => tuples(columns, rows),
+        ValueFunction::Length => Arc::new(Int64Array::from_iter_values((0..rows).map(|row| {
+            values(columns, row).map(|value| value.len() as i64).sum::<i64>()
+        }))),
+        ValueFunction::JsonArray(limit) => json_arrays(first()?, *limit)?,
+        ValueFunction::Matches(predicate, names) => {
+            Arc::new(matches(predicate, names, columns, rows)?)
+        }
+    })
+}
+
+/// The text forms of a row's values; missing values are empty.
+fn values(columns: &[ArrayRef], row: usize) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
+    columns.iter().map(move |column| schema::value_text(column, row).unwrap_or_default())
+}
+
+fn text(column: &ArrayRef) -> Result<ArrayRef> {
+    let plain = match column.data_type() {
+        DataType::Utf8 => column.clone(),
+        DataType::Dictionary(..) => cast(column, &DataType::Utf8)?,
+        _ => {
+            let mut out = StringBuilder::with_capacity(column.len(), column.len() * 8);
+            for row in 0..column.len() {
+                out.append_value(schema::value_text(column, row).unwrap_or_default());
+            }
+            return Ok(Arc::new(out.finish()));
+        }
+    };
+    if plain.null_count() == 0 {
+        return Ok(plain);
+    }
+    let strings = plain.as_string::<i32>();
+    Ok(Arc::new(StringArray::from_iter_values(strings.iter().map(Option::unwrap_or_default))))
+}
+
+fn number(column: &ArrayRef) -> Result<Float64Array> {
+    match column.data_type() {
+        DataType::Int64 | DataType::UInt64 => {
+            Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+        }
+        DataType::Float64 => {
+            let floats = column.as_primitive::<Float64Type>();
+            Ok(floats.iter().map(|value| value.filter(|value| value.is_finite())).collect())
+        }
+        DataType::Boolean | DataType::Timestamp(..) => Ok(Float64Array::new_null(column.len())),
+        DataType::Dictionary(key, _) if **key == DataType::Int32 => {
+            let dictionary = column.as_dictionary::<Int32Type>();
+            let numbers: ArrayRef = Arc::new(number(dictionary.values())?);
+            Ok(take(&numbers, dictionary.keys(), None)?.as_primitive::<Float64Type>().clone())
+        }
+        _ => Ok((0..column.len())
+            .map(|row| schema::value_text(column, row).and_then(|text| parse_number(&text)))
+            .collect()),
+    }
+}
+
+fn number_sum(columns: &[ArrayRef], rows: usize) -> Result<Float64Array> {
+    let numbers: Vec<Float64Array> = columns.iter().map(number).collect::<Result<_>>()?;
+    if let [only] = numbers.as_slice() {
+        return Ok(only.clone());
+    }
+    Ok((0..rows)
+        .map(|row| {
+            let present = numbers.iter().filter(|numbers| numbers.is_valid(row));
+            present.map(|numbers| numbers.value(row)).reduce(|sum, value| sum + value)
+        })
+        .collect())
+}
+
+fn number_count(columns: &[ArrayRef], rows: usize) -> Result<Int64Array> {
+    let numbers: Vec<Float64Array> = columns.iter().map(number).collect::<Result<_>>()?;
+    Ok(Int64Array::from_iter_values(
+        (0..rows).map(|row| numbers.iter().filter(|numbers| numbers.is_valid(row)).count() as i64),
+    ))
+}
+
+fn extreme_key(columns: &[ArrayRef], rows: usize, greatest: bool) -> ArrayRef {
+    let keys = (0..rows).map(|row| {
+        let keys = values(columns, row).filter(|value| !value.is_empty());
+        let keys = keys.map(|value| natural::key(&value));
+        if greatest { keys.max() } else { keys.min() }
+    });
+    Arc::new(BinaryArray::from_iter(keys))
+}
+
+fn bucketed(column: &ArrayRef, bucket: &Bucket, wanted: &DataType) -> Result<ArrayRef> {
+    if let Some(times) = column.as_primitive_opt::<TimestampNanosecondType>() {
+        let starts: TimestampNanosecondArray =
+            times.iter().map(|time| time.map(|time| buckets::of_time(bucket, time))).collect();
+        return cast(&starts, wanted).map_err(DataFusionError::from);
+    }
+    let texts = (0..column.len()).map(|row| {
+        let text = schema::value_text(column, row).unwrap_or_default();
+        buckets::of_text(bucket, &text)
+    });
+    Ok(Arc::new(StringArray::from_iter_values(texts)))
+}
+
+fn tuples(columns: &[ArrayRef], rows: usize) -> ArrayRef {
+    let mut out = StringBuilder::new();
+    let mut text = String::new();
+    for row in 0..rows {
+        text.clear();
+        let mut any = false;
+        for value in values(columns, row) {
+            any |= !value.is_empty();
+            // Lengths in front keep ("ab", "c") and ("a", "bc") apart.
+            if columns.len() > 1 {
+                text.push_str(&value.len().to_string());
+                text.push(':');
+            }
+            text.push_str(&value);
+        }
+        out.append_option(any.then_some(&text));
+    }
+    Arc::new(out.finish())
+}
+
+fn json_arrays(column: &ArrayRef, limit: Option<u64>) -> Result<ArrayRef> {
+    let lists = column.as_list_opt::<i32>().ok_or_else(|| {
+        DataFusionError::Internal(format!("expected a list, not {}", column.data_type()))
+    })?;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let mut out = StringBuilder::new();
+    for list in lists.iter() {
+        let mut texts: Vec<String> = Vec::new();
+        if let Some(list) = list {
+            texts.extend((0..list.len()).filter_map(|row| {
+                schema::value_text(&list, row).map(std::borrow::Cow::into_owned)
+            }));
+        }
+        texts.sort_by_cached_key(|text| natural::key(text));
+        texts.dedup();
+        texts.truncate(limit);
+        let mut json = String::from("[");
+        for (index, text) in texts.iter().enumerate() {
+            if index > 0 {
+                json.push(',');
+            }
+            overflow::push_json_string(&mut json, text);
+        }
+        json.push(']');
+        out.append_value(json);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn matches(
+    predicate: &Predicate,
+    names: &[String],
+    columns: &[ArrayRef],
+    rows: usize,
+) -> Result<BooleanArray> {
+    let fields: Vec<Field> = names
+        .iter()
+        .zip(columns)
+        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)?;
+    Ok(evaluate(predicate, &batch))
+}

@@ -1,0 +1,272 @@
+//! Each pipe as a step of a DataFusion plan.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, SortExpr, lit};
+use datafusion::prelude::DataFrame;
+use lodge_record::field;
+
+use super::functions::ValueFunction;
+use super::stats;
+use crate::error::QueryError;
+use crate::logsql::{FieldPattern, Pipe, SortKey, SortPipe};
+
+/// A column that only lives inside a plan.
+const PLACE: &str = "__lodge_place";
+
+/// `frame` with `pipe` applied.
+pub(super) fn apply(frame: DataFrame, pipe: &Pipe) -> Result<DataFrame, QueryError> {
+    match pipe {
+        Pipe::Fields(patterns) => keep(frame, patterns),
+        Pipe::Delete(patterns) => delete(frame, patterns),
+        Pipe::Copy(pairs) => pairs.iter().try_fold(frame, |frame, (from, to)| copy(frame, from, to)),
+        Pipe::Rename(pairs) => pairs.iter().try_fold(frame, |frame, (from, to)| {
+            if from == to {
+                return Ok(frame);
+            }
+            let frame = copy(frame, from, to)?;
+            delete(frame, &[FieldPattern::Name(from.clone())])
+        }),
+        Pipe::Filter(predicate) => {
+            let condition = matches(&frame, predicate);
+            Ok(frame.filter(condition)?)
+        }
+        Pipe::Sort(pipe) => sort(frame, pipe),
+        Pipe::Limit(rows) => Ok(frame.limit(0, Some(rows_of(*rows)))?),
+        Pipe::Offset(rows) => Ok(frame.limit(rows_of(*rows), None)?),
+        Pipe::Stats(pipe) => stats::apply(frame, pipe),
+        Pipe::Top { limit, by, hits, rank } => top(frame, *limit, by, hits, rank.as_deref()),
+        Pipe::Uniq { by, hits, limit } => uniq(frame, by, hits.as_deref(), *limit),
+    }
+}
+
+fn rows_of(rows: u64) -> usize {
+    // DataFusion adds offsets and limits, so they must stay far from the end of their range.
+    usize::try_from(rows).unwrap_or(usize::MAX).min(isize::MAX as usize / 4)
+}
+
+/// The names of the columns, in order.
+pub(super) fn names(frame: &DataFrame) -> Vec<String> {
+    frame.schema().fields().iter().map(|field| field.name().clone()).collect()
+}
+
+pub(super) fn has_column(frame: &DataFrame, name: &str) -> bool {
+    frame.schema().fields().iter().any(|field| field.name() == name)
+}
+
+/// The type of a column, if it is there.
+pub(super) fn type_of(frame: &DataFrame, name: &str) -> Option<DataType> {
+    let fields = frame.schema().fields();
+    fields.iter().find(|field| field.name() == name).map(|field| field.data_type().clone())
+}
+
+/// A column by its name alone, whatever signs are in it.
+pub(super) fn column(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+/// A column, or the missing value.
+pub(super) fn column_or_missing(frame: &DataFrame, name: &str) -> Expr {
+    if has_column(frame, name) { column(name) } else { lit(ScalarValue::Utf8(None)) }
+}
+
+/// A value to group by: one group per text form, nulls and empty texts together.
+pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
+    match type_of(frame, name) {
+        None => lit(""),
+        Some(DataType::Utf8 | DataType::Dictionary(..) | DataType::Float64) => {
+            ValueFunction::Text.call(vec![column(name)])
+        }
+        Some(_) => column(name),
+    }
+}
+
+/// Whether a row of `frame` matches.
+pub(super) fn matches(
+    frame: &DataFrame,
+    predicate: &lodge_segment::predicate::Predicate,
+) -> Expr {
+    let mut wanted = predicate.fields();
+    wanted.insert(field::OVERFLOW.to_owned());
+    wanted.insert(field::STREAM_ID.to_owned());
+    let names: Vec<String> =
+        wanted.into_iter().filter(|name| has_column(frame, name)).collect();
+    let columns = names.iter().map(|name| column(name)).collect();
+    ValueFunction::Matches(predicate.clone(), names).call(columns)
+}
+
+fn keep(frame: DataFrame, patterns: &[FieldPattern]) -> Result<DataFrame, QueryError> {
+    let present = names(&frame);
+    let mut kept: Vec<Expr> = present
+        .iter()
+        .filter(|name| patterns.iter().any(|pattern| pattern.matches(name)))
+        .map(|name| column(name))
+        .collect();
+    for pattern in patterns {
+        if let FieldPattern::Name(name) = pattern
+            && !present.contains(name)
+        {
+            kept.push(lit(ScalarValue::Utf8(None)).alias(name));
+        }
+    }
+    kept.dedup();
+    Ok(frame.select(kept)?)
+}
+
+fn delete(frame: DataFrame, patterns: &[FieldPattern]) -> Result<DataFrame, QueryError> {
+    let kept: Vec<Expr> = names(&frame)
+        .iter()
+        .filter(|name| !patterns.iter().any(|pattern| pattern.matches(name)))
+        .map(|name| column(name))
+        .collect();
+    Ok(frame.select(kept)?)
+}
+
+fn copy(frame: DataFrame, from: &str, to: &str) -> Result<DataFrame, QueryError> {
+    if from == to {
+        return Ok(frame);
+    }
+    let value = column_or_missing(&frame, from).alias(to);
+    let mut kept: Vec<Expr> =
+        names(&frame).iter().filter(|name| *name != to).map(|name| column(name)).collect();
+    kept.push(value);
+    Ok(frame.select(kept)?)
+}
+
+/// The order of one key. Empty values are the least.
+fn order(frame: &DataFrame, key: &SortKey) -> Option<SortExpr> {
+    let ascending = !key.descending;
+    let value = match type_of(frame, &key.name)? {
+        DataType::Utf8 | DataType::Dictionary(..) => {
+            ValueFunction::SortKey.call(vec![column(&key.name)])
+        }
+        _ => column(&key.name),
+    };
+    Some(value.sort(ascending, ascending))
+}
+
+fn orders(frame: &DataFrame, by: &[SortKey]) -> Vec<SortExpr> {
+    // A field that nothing provides is the same everywhere and orders nothing.
+    by.iter().filter_map(|key| order(frame, key)).collect()
+}
+
+fn sort(frame: DataFrame, pipe: &SortPipe) -> Result<DataFrame, QueryError> {
+    let by = orders(&frame, &pipe.by);
+    let offset = rows_of(pipe.offset);
+    let limit = pipe.limit.map(rows_of);
+    if pipe.partition_by.is_empty() {
+        let frame = match pipe.rank.as_deref() {
+            Some(rank) => with_place(frame, &[], &by, rank)?,
+            None => frame,
+        };
+        let frame = if by.is_empty() { frame } else { frame.sort(by)? };
+        return if limit.is_some() || offset > 0 {
+            Ok(frame.limit(offset, limit)?)
+        } else {
+            Ok(frame)
+        };
+    }
+    let partitions: Vec<Expr> =
+        pipe.partition_by.iter().map(|name| group_value(&frame, name)).collect();
+    let frame = with_place(frame, &partitions, &by, PLACE)?;
+    let mut wanted = column(PLACE).gt(lit(offset as i64));
+    if let Some(limit) = limit {
+        wanted = wanted.and(column(PLACE).lt_eq(lit(offset.saturating_add(limit) as i64)));
+    }
+    let mut frame = frame.filter(wanted)?;
+    // Partitions one after the other, each in its order.
+    let mut order: Vec<SortExpr> = pipe
+        .partition_by
+        .iter()
+        .filter_map(|name| {
+            let key = SortKey { name: name.clone(), descending: false };
+            self::order(&frame, &key)
+        })
+        .collect();
+    order.push(column(PLACE).sort(true, true));
+    frame = frame.sort(order)?;
+    match &pipe.rank {
+        Some(rank) => copy(frame, PLACE, rank)
+            .and_then(|frame| delete(frame, &[FieldPattern::Name(PLACE.to_owned())])),
+        None => delete(frame, &[FieldPattern::Name(PLACE.to_owned())]),
+    }
+}
+
+/// Adds each row's place, from 1, in its partition.
+fn with_place(
+    frame: DataFrame,
+    partitions: &[Expr],
+    by: &[SortExpr],
+    name: &str,
+) -> Result<DataFrame, QueryError> {
+    let place = row_number()
+        .partition_by(partitions.to_vec())
+        .order_by(by.to_vec())
+        .build()?
+        .alias(name);
+    let mut kept: Vec<Expr> =
+        names(&frame).iter().filter(|field| *field != name).map(|field| column(field)).collect();
+    kept.push(datafusion::logical_expr::cast(place, DataType::Int64).alias(name));
+    Ok(frame.select(kept)?)
+}
+
+fn top(
+    frame: DataFrame,
+    limit: u64,
+    by: &[String],
+    hits: &str,
+    rank: Option<&str>,
+) -> Result<DataFrame, QueryError> {
+    let frame = counted(frame, by, hits)?;
+    let mut keys = vec![SortKey { name: hits.to_owned(), descending: true }];
+    keys.extend(by.iter().map(|name| SortKey { name: name.clone(), descending: false }));
+    let order = orders(&frame, &keys);
+    let frame = match rank {
+        Some(rank) => with_place(frame, &[], &order, rank)?,
+        None => frame,
+    };
+    Ok(frame.sort(order)?.limit(0, Some(rows_of(limit)))?)
+}
+
+fn uniq(
+    frame: DataFrame,
+    by: &[String],
+    hits: Option<&str>,
+    limit: Option<u64>,
+) -> Result<DataFrame, QueryError> {
+    let mut frame = match hits {
+        Some(hits) => counted(frame, by, hits)?,
+        None => {
+            let groups = groups(&frame, by);
+            frame.aggregate(groups, Vec::new())?
+        }
+    };
+    if let Some(limit) = limit {
+        frame = frame.limit(0, Some(rows_of(limit)))?;
+    }
+    Ok(frame)
+}
+
+fn groups(frame: &DataFrame, by: &[String]) -> Vec<Expr> {
+    let mut seen: Vec<&String> = Vec::new();
+    let mut groups = Vec::new();
+    for name in by {
+        if !seen.contains(&name) {
+            seen.push(name);
+            groups.push(group_value(frame, name).alias(name));
+        }
+    }
+    groups
+}
+
+fn counted(frame: DataFrame, by: &[String], hits: &str) -> Result<DataFrame, QueryError> {
+    if by.iter().any(|name| name == hits) {
+        return Err(QueryError::invalid(format!(
+            "the count would overwrite the field `{hits}`; name it with `hits as …`"
+        )));
+    }
+    let groups = groups(&frame, by);
+    Ok(frame.aggregate(groups, vec![count(lit(1i64)).alias(hits)])?)
+}

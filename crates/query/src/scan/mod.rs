@@ -1,0 +1,112 @@
+//! The leaf of every plan: one snapshot's records, filtered.
+//!
+//! ```text
+//!  Snapshot ─ prune (time, streams, columns) ─► Work per partition ─► Reader: block by block
+//!      predicate columns first, the others only where rows matched ─► Shape: the table's types
+//! ```
+//!
+//! Invariants:
+//! - rows leave the leaf exactly if they match its predicate;
+//! - a partition holds one block at a time, accounted for in the query's memory pool;
+//! - a dropped stream reads no further block; the deadline is looked at before every block.
+
+mod exec;
+mod fold;
+mod newest;
+mod reader;
+mod shape;
+mod table;
+
+use std::sync::Arc;
+
+use lodge_segment::predicate::{Facts, Predicate, Verdict};
+use lodge_store::{SegmentRef, Snapshot, Store};
+
+use crate::budget::QueryControl;
+
+pub(crate) use fold::fold;
+pub(crate) use shape::{stream_ids, table_schema};
+pub(crate) use table::{LogsTable, TopByTime};
+
+/// Segments of more rows than this are shared among the partitions block by block.
+const SHARED_ROWS_MIN: u64 = 2 * 65_536;
+
+/// What a query reads: a snapshot, and which of its records.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) store: Arc<Store>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) predicate: Arc<Predicate>,
+    pub(crate) control: Arc<QueryControl>,
+}
+
+/// A segment, or every n-th block of one, to be read by one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    pub(crate) segment: Arc<SegmentRef>,
+    pub(crate) verdict: Verdict,
+    /// Blocks `part`, `part + of`, `part + 2 × of`, …
+    pub(crate) part: usize,
+    pub(crate) of: usize,
+}
+
+impl Source {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        snapshot: Snapshot,
+        predicate: Predicate,
+        control: Arc<QueryControl>,
+    ) -> Self {
+        Self { store, snapshot: Arc::new(snapshot), predicate: Arc::new(predicate), control }
+    }
+
+    /// The same snapshot, narrowed by one more predicate.
+    pub(crate) fn narrowed(&self, more: Predicate) -> Self {
+        let predicate = Predicate::and([self.predicate.as_ref().clone(), more]);
+        Self { predicate: Arc::new(predicate), ..self.clone() }
+    }
+
+    /// The segments that can hold matching records, the newest first.
+    pub(crate) fn segments(&self) -> Vec<(Arc<SegmentRef>, Verdict)> {
+        let mut kept: Vec<_> = self
+            .snapshot
+            .segments
+            .iter()
+            .map(|segment| {
+                let facts = Facts {
+                    time: (segment.time_min_ns, segment.time_max_ns),
+                    streams: segment.streams.as_deref(),
+                    schema: Some(&segment.schema),
+                };
+                (segment.clone(), self.predicate.verdict(&facts))
+            })
+            .filter(|(segment, verdict)| *verdict != Verdict::None && segment.rows > 0)
+            .collect();
+        kept.sort_by_key(|(segment, _)| std::cmp::Reverse((segment.time_max_ns, segment.id)));
+        kept
+    }
+
+    /// The work of each of `partitions`, evenly by rows. `counting`: nothing but the number of
+    /// records is wanted, which whole segments give without being read.
+    pub(crate) fn divide(&self, partitions: usize, counting: bool) -> Vec<Vec<Work>> {
+        let partitions = partitions.max(1);
+        let mut works = vec![Vec::new(); partitions];
+        let mut loads = vec![0u64; partitions];
+        for (segment, verdict) in self.segments() {
+            let known = counting && verdict == Verdict::All;
+            if segment.rows >= SHARED_ROWS_MIN && !known {
+                for (part, list) in works.iter_mut().enumerate() {
+                    let segment = segment.clone();
+                    list.push(Work { segment, verdict, part, of: partitions });
+                }
+                continue;
+            }
+            let least = (0..partitions).min_by_key(|index| loads[*index]).unwrap_or(0);
+            if !known {
+                loads[least] += segment.rows;
+            }
+            works[least].push(Work { segment, verdict, part: 0, of: 1 });
+        }
+        works
+    }
+}

@@ -1,0 +1,394 @@
+//! "The last N": the first rows in order of `_time`, with an early stop.
+//!
+//! Segments are taken in the order of the best time they can hold. Of each block only the columns of
+//! the predicate are read, and of its matching rows only place and time are kept, N at most in all.
+//! As soon as no further segment can hold a better row than the worst one kept, the search ends; only
+//! then are the rows themselves read.
+//!
+//! Invariant: the rows are the same as those of a full sort by `_time`, equal times aside.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow::array::{Array, AsArray, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::TimestampNanosecondType;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, SendableRecordBatchStream,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use lodge_record::field;
+use lodge_segment::predicate::{Predicate, Verdict, evaluate};
+use lodge_store::{OpenSegment, SegmentRef};
+
+use super::exec::properties;
+use super::reader::{Block, arrow_error};
+use super::shape::Shape;
+use super::{Source, TopByTime};
+use crate::error::QueryError;
+
+/// Rows of a batch handed on.
+const BATCH_ROWS: usize = 8192;
+
+/// Where a matching row is. Ordered by `key`, the better the greater; then by place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Hit {
+    key: i64,
+    segment: Reverse<u32>,
+    block: Reverse<u32>,
+    row: Reverse<u32>,
+}
+
+/// Finds the first rows by time.
+#[derive(Debug)]
+pub(super) struct TopExec {
+    source: Source,
+    shape: Shape,
+    parallel: usize,
+    top: TopByTime,
+    properties: Arc<PlanProperties>,
+}
+
+impl TopExec {
+    pub(super) fn new(source: Source, shape: Shape, parallel: usize, top: TopByTime) -> Self {
+        let properties = properties(&shape, 1, EmissionType::Final);
+        Self { source, shape, parallel: parallel.max(1), top, properties }
+    }
+}
+
+impl DisplayAs for TopExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let which = if self.top.newest { "newest" } else { "oldest" };
+        write!(f, "SegmentTop: {which}={}, filter={}", self.top.rows, self.source.predicate)
+    }
+}
+
+impl ExecutionPlan for TopExec {
+    fn name(&self) -> &str {
+        "SegmentTop"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return Err(DataFusionError::Internal("SegmentTop has one partition".to_owned()));
+        }
+        let search = Search {
+            source: self.source.clone(),
+            shape: self.shape.clone(),
+            parallel: self.parallel,
+            top: self.top,
+            bar: Arc::new(AtomicI64::new(i64::MIN)),
+            reservation: MemoryConsumer::new("the last rows").register(context.memory_pool()),
+        };
+        let rows = stream::once(search.run())
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok::<_, QueryError>)))
+            .try_flatten()
+            .map_err(DataFusionError::from);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.shape.output().clone(), rows)))
+    }
+}
+
+/// One run of the search.
+struct Search {
+    source: Source,
+    shape: Shape,
+    parallel: usize,
+    top: TopByTime,
+    /// The key that a row must exceed to be of use, once enough rows are known.
+    bar: Arc<AtomicI64>,
+    reservation: MemoryReservation,
+}
+
+/// A segment that is or was searched.
+struct Opened {
+    segment: Arc<SegmentRef>,
+    open: OpenSegment,
+}
+
+impl Search {
+    async fn run(self) -> Result<Vec<RecordBatch>, QueryError> {
+        if self.top.rows == 0 {
+            return Ok(Vec::new());
+        }
+        let (hits, opened) = self.find().await?;
+        self.fetch(hits, &opened).await
+    }
+
+    /// The best key of a range of times: greater is better, also for the oldest.
+    fn best_key(&self, min_ns: i64, max_ns: i64) -> i64 {
+        if self.top.newest { max_ns } else { !min_ns }
+    }
+
+    /// Whether rows with keys up to `best` can still be of use.
+    fn is_useful(&self, best: i64) -> bool {
+        let bar = self.bar.load(Ordering::Relaxed);
+        bar == i64::MIN || best > bar
+    }
+
+    /// The places of the best rows, and the segments they are in.
+    async fn find(&self) -> Result<(Vec<Hit>, Vec<Option<Arc<Opened>>>), QueryError> {
+        let mut segments = self.source.segments();
+        segments.sort_by_key(|(segment, _)| {
+            Reverse(self.best_key(segment.time_min_ns, segment.time_max_ns))
+        });
+        let mut opened: Vec<Option<Arc<Opened>>> = Vec::with_capacity(segments.len());
+        let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::new();
+        let mut running = stream::FuturesOrdered::new();
+        'segments: for (segment, _) in segments {
+            if !self.is_useful(self.best_key(segment.time_min_ns, segment.time_max_ns)) {
+                break;
+            }
+            let number = opened.len() as u32;
+            let open = self.source.store.open_segment(&segment).await?;
+            let this = Arc::new(Opened { segment, open });
+            opened.push(None);
+            for block in self.blocks(&this.open) {
+                if !self.source.control.proceed()? {
+                    break 'segments;
+                }
+                running.push_back(self.spawn(this.clone(), number, block));
+                while running.len() >= self.parallel {
+                    let Some(task) = running.next().await else { break };
+                    self.keep(task.map_err(crate::engine::died)??, &mut best, &mut opened)?;
+                }
+            }
+        }
+        while let Some(task) = running.next().await {
+            self.keep(task.map_err(crate::engine::died)??, &mut best, &mut opened)?;
+        }
+        Ok((best.into_iter().map(|Reverse(hit)| hit).collect(), opened))
+    }
+
+    /// The blocks of a segment that can be of use, the best first.
+    fn blocks(&self, open: &OpenSegment) -> Vec<usize> {
+        let mut ranked: Vec<(i64, usize)> = open
+            .blocks()
+            .iter()
+            .enumerate()
+            .map(|(index, info)| (self.best_key(info.time_min_ns, info.time_max_ns), index))
+            .filter(|(best, _)| self.is_useful(*best))
+            .collect();
+        ranked.sort_by_key(|(best, index)| (Reverse(*best), *index));
+        ranked.into_iter().map(|(_, index)| index).collect()
+    }
+
+    fn spawn(
+        &self,
+        opened: Arc<Opened>,
+        segment: u32,
+        block: usize,
+    ) -> impl Future<
+        Output = std::result::Result<
+            Result<(Arc<Opened>, Vec<Hit>), QueryError>,
+            tokio::task::JoinError,
+        >,
+    > + use<> {
+        let predicate = self.source.predicate.clone();
+        let (top, bar) = (self.top, self.bar.clone());
+        let task = SpawnedTask::spawn(async move {
+            let place = (segment, block as u32);
+            let hits = search_block(&opened, place, &predicate, top, &bar).await?;
+            Ok((opened, hits))
+        });
+        task.join()
+    }
+
+    /// Takes a block's hits among the best; remembers its segment if any of them stays.
+    fn keep(
+        &self,
+        found: (Arc<Opened>, Vec<Hit>),
+        best: &mut BinaryHeap<Reverse<Hit>>,
+        opened: &mut [Option<Arc<Opened>>],
+    ) -> Result<(), QueryError> {
+        let (segment, hits) = found;
+        let Some(number) = hits.first().map(|hit| hit.segment.0) else {
+            return Ok(());
+        };
+        for hit in hits {
+            if best.len() < self.top.rows {
+                best.push(Reverse(hit));
+            } else if best.peek().is_some_and(|Reverse(worst)| hit > *worst) {
+                best.pop();
+                best.push(Reverse(hit));
+            }
+        }
+        if best.len() >= self.top.rows
+            && let Some(Reverse(worst)) = best.peek()
+        {
+            self.bar.store(worst.key, Ordering::Relaxed);
+        }
+        if let Some(place) = opened.get_mut(number as usize) {
+            *place = Some(segment);
+        }
+        let bytes = best.len() * size_of::<Hit>();
+        Ok(self.reservation.try_resize(bytes).map_err(QueryError::from)?)
+    }
+
+    /// Reads the rows that were found, best first.
+    async fn fetch(
+        &self,
+        mut hits: Vec<Hit>,
+        opened: &[Option<Arc<Opened>>],
+    ) -> Result<Vec<RecordBatch>, QueryError> {
+        hits.sort_unstable_by_key(|hit| Reverse(*hit));
+        let mut blocks: BTreeMap<(u32, u32), Vec<(u64, usize)>> = BTreeMap::new();
+        for (place, hit) in hits.iter().enumerate() {
+            let rows = blocks.entry((hit.segment.0, hit.block.0)).or_default();
+            rows.push((u64::from(hit.row.0), place));
+        }
+        let mut reads = Vec::with_capacity(blocks.len());
+        for ((segment, block), rows) in blocks {
+            let Some(Some(from)) = opened.get(segment as usize) else {
+                return Err(QueryError::internal("a segment with rows was closed too early"));
+            };
+            reads.push((from.clone(), block as usize, rows));
+        }
+        let reads = stream::iter(reads).map(|(from, block, rows)| {
+            let shape = self.shape.clone();
+            let control = self.source.control.clone();
+            async move {
+                if !control.proceed()? {
+                    // Rows that were found but can no longer be read are left out of a partial
+                    // answer.
+                    return Ok(None);
+                }
+                let places: Vec<usize> = rows.iter().map(|(_, place)| *place).collect();
+                let task = SpawnedTask::spawn(async move {
+                    read_rows(&from, block, &shape, rows.iter().map(|(row, _)| *row)).await
+                });
+                let batch = task.join().await.map_err(crate::engine::died)??;
+                Ok::<_, QueryError>(Some((batch, places)))
+            }
+        });
+        let mut reads = reads.buffered(self.parallel);
+        let (mut batches, mut places) = (Vec::new(), Vec::new());
+        while let Some(read) = reads.next().await {
+            if let Some((batch, of)) = read? {
+                let more = batch.get_array_memory_size();
+                self.reservation.try_grow(more).map_err(QueryError::from)?;
+                batches.push(batch);
+                places.extend(of);
+            }
+        }
+        self.in_order(&batches, &places)
+    }
+
+    /// All rows of `batches`, where row `i` of them belongs at `places[i]`.
+    fn in_order(
+        &self,
+        batches: &[RecordBatch],
+        places: &[usize],
+    ) -> Result<Vec<RecordBatch>, QueryError> {
+        let all = concat_batches(self.shape.output(), batches).map_err(arrow_error)?;
+        let mut order: Vec<(usize, u64)> =
+            places.iter().enumerate().map(|(row, place)| (*place, row as u64)).collect();
+        order.sort_unstable();
+        let order: UInt64Array = order.into_iter().map(|(_, row)| row).collect();
+        let all = take_record_batch(&all, &order).map_err(arrow_error)?;
+        Ok((0..all.num_rows())
+            .step_by(BATCH_ROWS)
+            .map(|start| all.slice(start, BATCH_ROWS.min(all.num_rows() - start)))
+            .collect())
+    }
+}
+
+/// The matching rows of a block that are better than the bar, N of them at most.
+async fn search_block(
+    opened: &Opened,
+    (segment, block): (u32, u32),
+    predicate: &Predicate,
+    top: TopByTime,
+    bar: &AtomicI64,
+) -> Result<Vec<Hit>, QueryError> {
+    let place = Block { open: &opened.open, segment: &opened.segment, index: block as usize };
+    let verdict = place.verdict(predicate);
+    if verdict == Verdict::None {
+        return Ok(Vec::new());
+    }
+    let with_time = Predicate::and([
+        Predicate::Time { min_ns: i64::MIN, max_ns: i64::MAX },
+        predicate.clone(),
+    ]);
+    let batch = place.tested(&with_time).await?;
+    let times = batch
+        .column_by_name(field::TIME)
+        .and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>())
+        .ok_or_else(|| QueryError::internal("a block has no _time"))?;
+    let bar = bar.load(Ordering::Relaxed);
+    let hit = |row: usize| {
+        let time = times.value(row);
+        let key = if top.newest { time } else { !time };
+        let row = Reverse(row as u32);
+        Hit { key, segment: Reverse(segment), block: Reverse(block), row }
+    };
+    let useful = |hit: &Hit| bar == i64::MIN || hit.key > bar;
+    let mut hits: Vec<Hit> = match verdict {
+        Verdict::All => (0..batch.num_rows()).map(hit).filter(useful).collect(),
+        _ => {
+            let mask = evaluate(predicate, &batch);
+            mask.values().set_indices().map(hit).filter(useful).collect()
+        }
+    };
+    if hits.len() > top.rows {
+        hits.select_nth_unstable_by_key(top.rows, |hit| Reverse(*hit));
+        hits.truncate(top.rows);
+    }
+    Ok(hits)
+}
+
+/// Some rows of a block, in the shape of the plan.
+async fn read_rows(
+    opened: &Opened,
+    block: usize,
+    shape: &Shape,
+    rows: impl Iterator<Item = u64>,
+) -> Result<RecordBatch, QueryError> {
+    let place = Block { open: &opened.open, segment: &opened.segment, index: block };
+    let columns = shape.columns(&opened.segment.schema);
+    let mut names = place.stored(columns.iter().map(String::as_str));
+    if names.is_empty() {
+        names.push(field::TIME);
+    }
+    let batch = opened.open.read_block(block, &names).await?;
+    let rows: UInt64Array = rows.collect();
+    let taken = take_record_batch(&batch, &rows).map_err(arrow_error)?;
+    shape.apply(&taken)
+}

@@ -1,0 +1,85 @@
+//! SQL over the table `logs`: one statement that reads, nothing that writes or configures.
+//!
+//! Field names are case sensitive; a name with dots or other signs goes in double quotes:
+//! `SELECT "kubernetes.pod.name" FROM logs`.
+
+pub(crate) mod pushdown;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::prelude::{DataFrame, SQLOptions};
+
+use crate::engine::Admitted;
+use crate::error::QueryError;
+use crate::logsql::QUERY_BYTES_MAX;
+use crate::scan::{LogsTable, Source, table_schema};
+
+/// Deepest nesting of parentheses: DataFusion's planner recurses over what the parser lets through.
+const SQL_DEPTH_MAX: usize = 128;
+
+/// Refuses a text that is too long or nested too deep before anything looks at it.
+pub(crate) fn check_length(query: &str) -> Result<(), QueryError> {
+    if query.len() > QUERY_BYTES_MAX {
+        return Err(QueryError::parse(
+            1,
+            format!(
+                "the query is {} bytes long, the limit is {QUERY_BYTES_MAX}; shorten it",
+                query.len()
+            ),
+        ));
+    }
+    let (mut depth, mut quote) = (0usize, None);
+    for (column, c) in query.chars().enumerate() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > SQL_DEPTH_MAX {
+            return Err(QueryError::parse(
+                column + 1,
+                format!(
+                    "the query is nested more than {SQL_DEPTH_MAX} levels deep; remove parentheses"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Plans a SQL query.
+pub(crate) async fn query_frame(
+    admitted: &Admitted,
+    source: Source,
+    query: &str,
+) -> Result<DataFrame, QueryError> {
+    // Of more fields than a table can have columns, those that the text names must be there.
+    let stored = source.snapshot.schema();
+    let named: BTreeSet<String> = if stored.fields().len() > lodge_record::limits::COLUMNS_MAX {
+        let names = stored.fields().iter().map(|field| field.name());
+        names.filter(|name| query.contains(name.as_str())).cloned().collect()
+    } else {
+        BTreeSet::new()
+    };
+    let schema = table_schema(&source.snapshot, None, &named);
+    let table = LogsTable::new(source, schema, admitted.partitions, None);
+    admitted.session.register_table("logs", Arc::new(table))?;
+    let plan = admitted.session.state().create_logical_plan(query).await?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(|error| {
+            let detail = QueryError::from(error);
+            QueryError::invalid(format!(
+                "only statements that read are allowed here, such as SELECT … FROM logs ({})",
+                detail.message()
+            ))
+        })?;
+    Ok(admitted.session.execute_logical_plan(plan).await?)
+}

@@ -1,0 +1,161 @@
+//! SQL conditions as predicates of the leaf.
+//!
+//! Invariant: a condition is translated only if the predicate is true for exactly the rows for which
+//! the condition is true. SQL's "unknown" counts as not true, so a negation is never translated.
+
+use arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{InList, Like};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use lodge_record::field;
+use lodge_segment::predicate::{FieldTest, NumberRange, Predicate};
+
+/// The predicate that is true exactly where `condition` is, if there is one.
+pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            Some(Predicate::and([predicate(left, schema)?, predicate(right, schema)?]))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            Some(Predicate::or([predicate(left, schema)?, predicate(right, schema)?]))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
+            (Expr::Column(column), Expr::Literal(value, _)) => {
+                comparison(column.name(), *op, value, schema)
+            }
+            (Expr::Literal(value, _), Expr::Column(column)) => {
+                comparison(column.name(), op.swap()?, value, schema)
+            }
+            _ => None,
+        },
+        Expr::Between(between) if !between.negated => {
+            match (&*between.expr, &*between.low, &*between.high) {
+                (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) => {
+                    let name = column.name();
+                    Some(Predicate::and([
+                        comparison(name, Operator::GtEq, low, schema)?,
+                        comparison(name, Operator::LtEq, high, schema)?,
+                    ]))
+                }
+                _ => None,
+            }
+        }
+        Expr::InList(InList { expr, list, negated: false }) => {
+            let Expr::Column(column) = &**expr else { return None };
+            let parts = list.iter().map(|item| match item {
+                Expr::Literal(value, _) => {
+                    comparison(column.name(), Operator::Eq, value, schema)
+                }
+                _ => None,
+            });
+            Some(Predicate::or(parts.collect::<Option<Vec<_>>>()?))
+        }
+        Expr::Like(like) => like_pattern(like, schema),
+        _ => None,
+    }
+}
+
+fn comparison(
+    name: &str,
+    operator: Operator,
+    value: &ScalarValue,
+    schema: &Schema,
+) -> Option<Predicate> {
+    let data_type = schema.field_with_name(name).ok()?.data_type();
+    match (data_type, value) {
+        (DataType::Timestamp(TimeUnit::Nanosecond, _), _) if name == field::TIME => {
+            time(operator, nanoseconds(value)?)
+        }
+        (DataType::Utf8 | DataType::Dictionary(..), _) => {
+            let text = value.try_as_str()??;
+            // Text fields order and compare as text in SQL; only equality is the same in both
+            // languages, and the empty text is not the missing value there.
+            (operator == Operator::Eq && !text.is_empty())
+                .then(|| Predicate::field(name, FieldTest::exact(text)))
+        }
+        (DataType::Int64, ScalarValue::Int64(Some(number))) => integer(name, operator, *number),
+        (DataType::Boolean, ScalarValue::Boolean(Some(flag))) => (operator == Operator::Eq)
+            .then(|| Predicate::field(name, FieldTest::exact(if *flag { "true" } else { "false" }))),
+        _ => None,
+    }
+}
+
+/// Nanoseconds since 1970 of a timestamp that is not null.
+fn nanoseconds(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::TimestampNanosecond(Some(ns), _) => Some(*ns),
+        ScalarValue::TimestampMicrosecond(Some(us), _) => us.checked_mul(1_000),
+        ScalarValue::TimestampMillisecond(Some(ms), _) => ms.checked_mul(1_000_000),
+        ScalarValue::TimestampSecond(Some(s), _) => s.checked_mul(1_000_000_000),
+        _ => None,
+    }
+}
+
+fn time(operator: Operator, at: i64) -> Option<Predicate> {
+    let range = |min_ns: Option<i64>, max_ns: Option<i64>| match (min_ns, max_ns) {
+        (Some(min_ns), Some(max_ns)) => Predicate::Time { min_ns, max_ns },
+        _ => Predicate::None,
+    };
+    Some(match operator {
+        Operator::Eq => range(Some(at), Some(at)),
+        Operator::Gt => range(at.checked_add(1), Some(i64::MAX)),
+        Operator::GtEq => range(Some(at), Some(i64::MAX)),
+        Operator::Lt => range(Some(i64::MIN), at.checked_sub(1)),
+        Operator::LtEq => range(Some(i64::MIN), Some(at)),
+        _ => return None,
+    })
+}
+
+/// Whole numbers that floats hold exactly compare the same in both languages.
+fn integer(name: &str, operator: Operator, number: i64) -> Option<Predicate> {
+    if operator == Operator::Eq {
+        return Some(Predicate::field(name, FieldTest::exact(&number.to_string())));
+    }
+    if number.unsigned_abs() > lodge_record::schema::EXACT_INT_MAX / 2 {
+        return None;
+    }
+    let (low, high, at) = (f64::NEG_INFINITY, f64::INFINITY, number as f64);
+    let range = |min, min_open, max, max_open| NumberRange { min, min_open, max, max_open };
+    let range = match operator {
+        Operator::Gt => range(at, true, high, false),
+        Operator::GtEq => range(at, false, high, false),
+        Operator::Lt => range(low, false, at, true),
+        Operator::LtEq => range(low, false, at, false),
+        _ => return None,
+    };
+    Some(Predicate::field(name, FieldTest::Number(range)))
+}
+
+/// `LIKE 'text'`, `'text%'` and `'%text%'`.
+fn like_pattern(like: &Like, schema: &Schema) -> Option<Predicate> {
+    if like.negated || like.case_insensitive || like.escape_char.is_some() {
+        return None;
+    }
+    let (Expr::Column(column), Expr::Literal(value, _)) = (&*like.expr, &*like.pattern) else {
+        return None;
+    };
+    let is_text = matches!(
+        schema.field_with_name(column.name()).ok()?.data_type(),
+        DataType::Utf8 | DataType::Dictionary(..)
+    );
+    let pattern = value.try_as_str()??;
+    let (starts, rest) = match pattern.strip_prefix('%') {
+        Some(rest) => (true, rest),
+        None => (false, pattern),
+    };
+    let (ends, text) = match rest.strip_suffix('%') {
+        Some(text) => (true, text),
+        None => (false, rest),
+    };
+    // Anything else in the pattern needs the general matcher.
+    if !is_text || text.is_empty() || text.contains(['%', '_', '\\']) {
+        return None;
+    }
+    let test = match (starts, ends) {
+        (false, false) => FieldTest::exact(text),
+        (false, true) => FieldTest::ExactPrefix(text.to_owned()),
+        (true, true) => FieldTest::Substring(text.to_owned()),
+        (true, false) => return None,
+    };
+    Some(Predicate::field(column.name(), test))
+}

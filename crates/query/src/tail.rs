@@ -1,0 +1,108 @@
+//! The filter of a live tail: a query without anything that needs more than one record.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Schema};
+use arrow::record_batch::RecordBatch;
+use lodge_record::field;
+use lodge_segment::predicate::{Predicate, evaluate};
+
+use crate::error::QueryError;
+use crate::logsql::{self, Pipe};
+
+/// A query that is applied to records as they are committed.
+#[derive(Debug, Clone)]
+pub struct TailQuery {
+    predicate: Predicate,
+    pipes: Vec<Pipe>,
+}
+
+/// Parses a live tail's query.
+pub(crate) fn compile(query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
+    let query = logsql::parse(query, now_ns)?;
+    if let Some(pipe) = query.pipes.iter().find(|pipe| !pipe.is_row_wise()) {
+        return Err(QueryError::invalid(format!(
+            "`| {}` cannot be used in a live tail, which shows records one by one as they come; \
+             filter, fields, delete, copy and rename can",
+            pipe.name()
+        )));
+    }
+    Ok(TailQuery { predicate: query.predicate, pipes: query.pipes })
+}
+
+impl TailQuery {
+    /// The matching records of `batch`, with the fields that the query keeps; perhaps no rows.
+    ///
+    /// Columns keep the types of `batch`.
+    pub fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, QueryError> {
+        let mut rows = filter_record_batch(batch, &evaluate(&self.predicate, batch))
+            .map_err(|error| QueryError::internal(error.to_string()))?;
+        for pipe in &self.pipes {
+            if rows.num_rows() == 0 {
+                break;
+            }
+            rows = step(&rows, pipe)?;
+        }
+        Ok(rows)
+    }
+}
+
+fn step(rows: &RecordBatch, pipe: &Pipe) -> Result<RecordBatch, QueryError> {
+    let mut columns: Vec<(String, ArrayRef)> = rows
+        .schema_ref()
+        .fields()
+        .iter()
+        .zip(rows.columns())
+        .map(|(field, column)| (field.name().clone(), column.clone()))
+        .collect();
+    match pipe {
+        Pipe::Filter(predicate) => {
+            return filter_record_batch(rows, &evaluate(predicate, rows))
+                .map_err(|error| QueryError::internal(error.to_string()));
+        }
+        Pipe::Fields(patterns) => {
+            let stream_id = patterns.iter().any(|pattern| pattern.matches(field::STREAM_ID));
+            if stream_id
+                && rows.column_by_name(field::STREAM_ID).is_none()
+                && let Some(streams) = rows.column_by_name(field::STREAM)
+            {
+                let ids = crate::scan::stream_ids(streams);
+                columns.push((field::STREAM_ID.to_owned(), ids));
+            }
+            columns.retain(|(name, _)| patterns.iter().any(|pattern| pattern.matches(name)));
+        }
+        Pipe::Delete(patterns) => {
+            columns.retain(|(name, _)| !patterns.iter().any(|pattern| pattern.matches(name)));
+        }
+        Pipe::Copy(pairs) => pairs.iter().for_each(|(from, to)| copy(&mut columns, from, to)),
+        Pipe::Rename(pairs) => {
+            for (from, to) in pairs.iter().filter(|(from, to)| from != to) {
+                copy(&mut columns, from, to);
+                columns.retain(|(name, _)| name != from);
+            }
+        }
+        // `compile` let no other pipe through.
+        _ => {}
+    }
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|error| QueryError::internal(error.to_string()))
+}
+
+fn copy(columns: &mut Vec<(String, ArrayRef)>, from: &str, to: &str) {
+    let value = columns.iter().find(|(name, _)| name == from).map(|(_, column)| column.clone());
+    if from == to {
+        return;
+    }
+    columns.retain(|(name, _)| name != to);
+    if let Some(value) = value {
+        columns.push((to.to_owned(), value));
+    }
+}
