@@ -105,10 +105,7 @@ pub fn cached(
         .with_context(|| format!("cannot write {}", sidecar_path.display()))?;
     fs::rename(&partial, &path)
         .with_context(|| format!("cannot rename the corpus to {}", path.display()))?;
-    Ok(Corpus {
-        path,
-        facts: sidecar.facts,
-    })
+    Ok(Corpus { path, facts: sidecar.facts })
 }
 
 fn write_file(

@@ -1,4 +1,7 @@
 //! The `lodge-bench` command: generates workloads and measures Lodge with them.
+//!
+//! Invariant: Ctrl-C and a failure both end the measured processes, because both drop the future
+//! that holds them.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,11 +9,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lodge_bench::corpus;
+use lodge_bench::freshness::{self, FreshnessOptions};
+use lodge_bench::restart::{self, RestartOptions};
+use lodge_bench::run::{self, RunOptions};
 use lodge_bench::workload::{Facts, Workload, WorkloadOptions};
+use lodge_bench::{corpus, process};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Generates log workloads and measures Lodge with them.
 #[derive(Parser)]
@@ -26,6 +34,92 @@ enum Command {
     ///
     /// Example: lodge-bench generate --bytes 1.5GB --seed 1 --out fleet.jsonl
     Generate(Generate),
+    /// Store a corpus in a fresh server, ask every class of queries, check every answer.
+    ///
+    /// Example: lodge-bench run --json report.json
+    Run(Run),
+    /// Measure how long after its append to a file a line is found, while logs flow in.
+    ///
+    /// Example: lodge-bench freshness --rate-mb-s 20 --seconds 30
+    Freshness(FreshnessArgs),
+    /// Measure how soon a server answers that was killed with many unbuilt L0s.
+    ///
+    /// Example: lodge-bench restart --l0-segments 1000
+    Restart(RestartArgs),
+}
+
+/// Where Lodge is and where the run's files go.
+#[derive(Args)]
+struct Place {
+    /// The `lodge` binary [default: the one beside this program]
+    #[arg(long)]
+    lodge: Option<PathBuf>,
+    /// Folder for corpora (kept) and for the run's data (removed at its end)
+    /// [default: lodge-bench in the system's folder for temporary files]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Also write the figures as JSON to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+impl Place {
+    fn dir(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("lodge-bench"));
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    fn lodge(&self) -> anyhow::Result<PathBuf> {
+        process::find_lodge(self.lodge.as_deref())
+    }
+
+    /// Prints figures as JSON, and writes them where that was asked for.
+    fn give(&self, figures: &impl Serialize) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(figures)?;
+        if let Some(path) = &self.json {
+            std::fs::write(path, &text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        writeln!(io::stdout(), "{text}").context("standard output")
+    }
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    corpus: CorpusArgs,
+    /// Seconds from the end of building until disk use is taken, so that superseded files are
+    /// gone by then; queries run meanwhile.
+    #[arg(long, default_value_t = 160)]
+    sweep_wait_s: u64,
+}
+
+#[derive(Args)]
+struct FreshnessArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Load in MB a second.
+    #[arg(long, default_value_t = 20)]
+    rate_mb_s: u64,
+    /// How long the load flows.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Seed of the load.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct RestartArgs {
+    #[command(flatten)]
+    place: Place,
+    /// How many L0s the server has when it is killed.
+    #[arg(long, default_value_t = 1000)]
+    l0_segments: u64,
 }
 
 /// Which corpus.
@@ -77,6 +171,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Generate(args) => generate(&args),
+        Command::Run(args) => bench(&args),
+        Command::Freshness(args) => measure_freshness(&args),
+        Command::Restart(args) => measure_restart(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,14 +204,78 @@ fn generate(args: &Generate) -> anyhow::Result<()> {
     print_facts(&facts).context("standard error")
 }
 
+fn bench(args: &Run) -> anyhow::Result<()> {
+    let (dir, corpus_options) = (args.place.dir()?, args.corpus.options());
+    let options = RunOptions {
+        lodge: args.place.lodge()?,
+        dir: dir.clone(),
+        seed: corpus_options.seed,
+        sweep_wait: Duration::from_secs(args.sweep_wait_s),
+        command: command_line(),
+    };
+    let progress = progress_bar(&corpus_options);
+    let corpus_dir = run::corpus_dir(&dir);
+    let corpus = corpus::cached(&corpus_dir, &corpus_options, |n| progress.set_position(n))?;
+    progress.finish_and_clear();
+    let tell = |what: &str| {
+        let _ = writeln!(io::stderr(), "… {what}");
+    };
+    let report = until_interrupted(run::run(&options, &corpus, tell))?;
+    if let Some(path) = &args.place.json {
+        report.save(path)?;
+    }
+    write!(io::stdout(), "{}", report.table()).context("standard output")?;
+    let wrong = report.queries.iter().filter(|query| query.wrong.is_some()).count();
+    ensure!(wrong == 0, "{wrong} answers are wrong");
+    Ok(())
+}
+
+fn measure_freshness(args: &FreshnessArgs) -> anyhow::Result<()> {
+    let options = FreshnessOptions {
+        lodge: args.place.lodge()?,
+        dir: args.place.dir()?,
+        rate_bytes_per_s: args.rate_mb_s.saturating_mul(1_000_000),
+        time: Duration::from_secs(args.seconds),
+        seed: args.seed,
+    };
+    args.place.give(&until_interrupted(freshness::measure(&options))?)
+}
+
+fn measure_restart(args: &RestartArgs) -> anyhow::Result<()> {
+    let options = RestartOptions {
+        lodge: args.place.lodge()?,
+        dir: args.place.dir()?,
+        l0_segments: args.l0_segments,
+    };
+    args.place.give(&until_interrupted(restart::measure(&options))?)
+}
+
+/// Runs `work`; Ctrl-C or a request to end drops it, and with it the processes that it started.
+fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
+        tokio::select! {
+            result = work => result,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("told to end"),
+        }
+    })
+}
+
+/// How this program was called, without the path to it.
+fn command_line() -> String {
+    let args = std::env::args().skip(1);
+    std::iter::once("lodge-bench".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
+}
+
 fn print_facts(facts: &Facts) -> io::Result<()> {
     let mut out = io::stderr().lock();
     writeln!(out, "records {}, bytes {}", facts.records, facts.bytes)?;
-    writeln!(
-        out,
-        "messages {:.1} %",
-        100.0 * facts.message_bytes as f64 / facts.bytes as f64
-    )?;
+    writeln!(out, "messages {:.1} %", 100.0 * facts.message_bytes as f64 / facts.bytes as f64)?;
     for (level, count) in &facts.levels {
         writeln!(out, "level {level}: {count}")?;
     }
@@ -140,22 +301,13 @@ fn progress_bar(options: &WorkloadOptions) -> ProgressBar {
 
 /// `1.5GB`, `500MB`, `64KB` or a plain number of bytes; powers of ten.
 fn parse_bytes(text: &str) -> Result<u64, String> {
-    let units = [
-        ("GB", 1e9),
-        ("MB", 1e6),
-        ("KB", 1e3),
-        ("kB", 1e3),
-        ("B", 1.0),
-        ("", 1.0),
-    ];
+    let units = [("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("kB", 1e3), ("B", 1.0), ("", 1.0)];
     let (number, factor) = units
         .iter()
         .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
         .unwrap_or((text, &1.0));
     match number.trim().parse::<f64>() {
         Ok(value) if value > 0.0 && value * factor < 1e15 => Ok((value * factor) as u64),
-        _ => Err(format!(
-            "{text:?} is no size; write for instance 500MB or 1.5GB"
-        )),
+        _ => Err(format!("{text:?} is no size; write for instance 500MB or 1.5GB")),
     }
 }

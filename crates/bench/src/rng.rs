@@ -21,9 +21,7 @@ impl Rng {
             let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             b ^ (b >> 31)
         };
-        Self {
-            state: [split(), split(), split(), split()],
-        }
+        Self { state: [split(), split(), split(), split()] }
     }
 
     /// The next 64 random bits.

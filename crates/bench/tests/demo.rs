@@ -14,18 +14,14 @@ fn told(seed: u64, cycles: u32) -> Vec<Line> {
     let mut story = Story::new(seed);
     let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
     let steps = (CYCLE * cycles).as_millis() as u64 / 50;
-    let mut lines: Vec<Line> = (0..steps)
-        .flat_map(|i| story.scene(start + Duration::from_millis(i * 50)))
-        .collect();
+    let mut lines: Vec<Line> =
+        (0..steps).flat_map(|i| story.scene(start + Duration::from_millis(i * 50))).collect();
     lines.sort_by_key(|line| line.due);
     lines
 }
 
 fn of(lines: &[Line], service: Service) -> impl Iterator<Item = &str> {
-    lines
-        .iter()
-        .filter(move |line| line.service == service)
-        .map(|line| line.text.as_str())
+    lines.iter().filter(move |line| line.service == service).map(|line| line.text.as_str())
 }
 
 #[test]
@@ -80,23 +76,13 @@ fn incidents_leave_traces_of_the_right_kind_at_the_right_time() {
     assert!(rate(Mood::PaymentTimeouts, INCIDENT.as_secs_f64()) > calm * 5.0);
     assert!(rate(Mood::DatabasePool, INCIDENT.as_secs_f64()) > calm * 5.0);
 
-    let java = of(&lines, Service::Payments)
-        .find(|text| text.contains("\n\tat "))
-        .unwrap();
-    assert!(
-        java.contains("\nCaused by: ") && java.lines().count() > 10,
-        "{java}"
-    );
-    let python = of(&lines, Service::Scheduler)
-        .find(|text| text.contains("Traceback"))
-        .unwrap();
+    let java = of(&lines, Service::Payments).find(|text| text.contains("\n\tat ")).unwrap();
+    assert!(java.contains("\nCaused by: ") && java.lines().count() > 10, "{java}");
+    let python = of(&lines, Service::Scheduler).find(|text| text.contains("Traceback")).unwrap();
     assert!(python.contains("\n  File \"/app/"), "{python}");
     for status in [502, 503, 504] {
         let wanted = format!("HTTP/1.1\" {status} ");
-        assert!(
-            of(&lines, Service::Gateway).any(|text| text.contains(&wanted)),
-            "{status}"
-        );
+        assert!(of(&lines, Service::Gateway).any(|text| text.contains(&wanted)), "{status}");
     }
     assert_eq!(Story::mood_after(CALM - Duration::from_secs(1)), Mood::Calm);
 }
@@ -104,9 +90,7 @@ fn incidents_leave_traces_of_the_right_kind_at_the_right_time() {
 #[test]
 fn a_purchase_is_found_in_four_services_by_its_trace_id() {
     let lines = told(3, 1);
-    let placed = of(&lines, Service::ShopApi)
-        .find(|text| text.contains("order placed"))
-        .unwrap();
+    let placed = of(&lines, Service::ShopApi).find(|text| text.contains("order placed")).unwrap();
     let row: BTreeMap<String, serde_json::Value> = serde_json::from_str(placed).unwrap();
     let trace = row["trace_id"].as_str().unwrap();
     let services: BTreeSet<&str> = lines
@@ -114,10 +98,7 @@ fn a_purchase_is_found_in_four_services_by_its_trace_id() {
         .filter(|line| line.text.contains(trace))
         .map(|line| line.service.name())
         .collect();
-    assert_eq!(
-        services,
-        BTreeSet::from(["gateway", "payments", "shop-api", "worker"])
-    );
+    assert_eq!(services, BTreeSet::from(["gateway", "payments", "shop-api", "worker"]));
 }
 
 #[tokio::test]
@@ -131,10 +112,7 @@ async fn files_are_written_and_rotated_and_old_ones_removed() {
         ..DemoOptions::new(dir.path())
     };
     let summary = demo::run(options, std::future::pending()).await.unwrap();
-    assert!(
-        summary.lines >= summary.records && summary.rotations > 5,
-        "{summary:?}"
-    );
+    assert!(summary.lines >= summary.records && summary.rotations > 5, "{summary:?}");
     for service in Service::ALL {
         assert!(dir.path().join(format!("{}.log", service.name())).exists());
     }
@@ -152,10 +130,7 @@ async fn files_are_written_and_rotated_and_old_ones_removed() {
 #[tokio::test]
 async fn shutdown_ends_it_and_a_second_run_continues_the_files() {
     let dir = tempfile::tempdir().unwrap();
-    let options = DemoOptions {
-        lines_per_s: 2_000,
-        ..DemoOptions::new(dir.path())
-    };
+    let options = DemoOptions { lines_per_s: 2_000, ..DemoOptions::new(dir.path()) };
     let pause = || tokio::time::sleep(Duration::from_millis(400));
     demo::run(options.clone(), pause()).await.unwrap();
     let path = dir.path().join("shop-api.log");
@@ -168,13 +143,7 @@ async fn shutdown_ends_it_and_a_second_run_continues_the_files() {
 #[tokio::test]
 async fn a_rate_of_zero_is_refused_with_the_range() {
     let dir = tempfile::tempdir().unwrap();
-    let options = DemoOptions {
-        lines_per_s: 0,
-        ..DemoOptions::new(dir.path())
-    };
-    let error = demo::run(options, std::future::pending())
-        .await
-        .unwrap_err()
-        .to_string();
+    let options = DemoOptions { lines_per_s: 0, ..DemoOptions::new(dir.path()) };
+    let error = demo::run(options, std::future::pending()).await.unwrap_err().to_string();
     assert!(error.contains("from 1 to"), "{error}");
 }

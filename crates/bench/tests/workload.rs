@@ -9,11 +9,7 @@ use lodge_bench::workload::{HOSTS, PODS, Workload, WorkloadOptions, planted};
 use serde_json::Value;
 
 fn options(records: u64, seed: u64) -> WorkloadOptions {
-    WorkloadOptions {
-        records,
-        seed,
-        ..WorkloadOptions::default()
-    }
+    WorkloadOptions { records, seed, ..WorkloadOptions::default() }
 }
 
 fn generate(records: u64, seed: u64) -> Vec<u8> {
@@ -25,9 +21,7 @@ fn generate(records: u64, seed: u64) -> Vec<u8> {
 
 fn rows(bytes: &[u8]) -> Vec<BTreeMap<String, Value>> {
     let text = std::str::from_utf8(bytes).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn text<'a>(row: &'a BTreeMap<String, Value>, field: &str) -> &'a str {
@@ -49,12 +43,7 @@ fn planted_words_occur_as_often_as_promised() {
     let records = 20_050;
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for row in rows(&generate(records, 7)) {
-        for word in [
-            planted::NEEDLE,
-            planted::HUNDRED,
-            planted::PER_MILLE,
-            planted::PER_CENT,
-        ] {
+        for word in [planted::NEEDLE, planted::HUNDRED, planted::PER_MILLE, planted::PER_CENT] {
             *counts.entry(word).or_default() += text(&row, "message").matches(word).count() as u64;
         }
     }
@@ -75,11 +64,7 @@ fn facts_agree_with_a_naive_reading_of_the_lines() {
         rows.iter().filter(|row| keep(row)).count() as u64
     };
     for (level, &expected) in &facts.levels {
-        assert_eq!(
-            count(&|row| text(row, "level") == level),
-            expected,
-            "{level}"
-        );
+        assert_eq!(count(&|row| text(row, "level") == level), expected, "{level}");
     }
     for (host, &expected) in &facts.errors_by_host {
         let errors = count(&|row| text(row, "host") == host && text(row, "level") == "error");
@@ -87,35 +72,19 @@ fn facts_agree_with_a_naive_reading_of_the_lines() {
     }
     for (service, numbers) in &facts.services {
         let of_service = rows.iter().filter(|row| text(row, "service") == service);
-        let durations: Vec<f64> = of_service
-            .filter_map(|row| row.get("duration_ms")?.as_f64())
-            .collect();
+        let durations: Vec<f64> =
+            of_service.filter_map(|row| row.get("duration_ms")?.as_f64()).collect();
         assert_eq!(durations.len() as u64, numbers.count, "{service}");
         let sum: f64 = durations.iter().sum();
-        assert!(
-            (sum - numbers.duration_us_sum as f64 / 1000.0).abs() < 1e-3,
-            "{service}"
-        );
+        assert!((sum - numbers.duration_us_sum as f64 / 1000.0).abs() < 1e-3, "{service}");
     }
     let regex = regex::Regex::new(lodge_bench::workload::facts::REGEX).unwrap();
-    assert_eq!(
-        count(&|row| regex.is_match(text(row, "message"))),
-        facts.regex
-    );
-    assert_eq!(
-        count(&|row| text(row, "message").contains("ceiver")),
-        facts.substring
-    );
-    assert_eq!(
-        count(&|row| text(row, "trace_id") == facts.trace.id),
-        facts.trace.records
-    );
+    assert_eq!(count(&|row| regex.is_match(text(row, "message"))), facts.regex);
+    assert_eq!(count(&|row| text(row, "message").contains("ceiver")), facts.substring);
+    assert_eq!(count(&|row| text(row, "trace_id") == facts.trace.id), facts.trace.records);
     assert!(facts.trace.records >= 1 && facts.regex > 20 && facts.substring > 100);
     assert!(facts.newest_failures_ns.is_sorted_by(|a, b| a >= b));
-    assert_eq!(
-        facts.histogram.values().flatten().sum::<u64>(),
-        facts.records
-    );
+    assert_eq!(facts.histogram.values().flatten().sum::<u64>(), facts.records);
 }
 
 #[test]
@@ -126,11 +95,7 @@ fn the_fleet_has_the_shape_that_it_says() {
     let share = |keep: &dyn Fn(&BTreeMap<String, Value>) -> bool| {
         rows.iter().filter(|row| keep(row)).count() as f64 / records as f64
     };
-    let distinct = |field: &str| {
-        rows.iter()
-            .map(|row| text(row, field))
-            .collect::<BTreeSet<_>>()
-    };
+    let distinct = |field: &str| rows.iter().map(|row| text(row, field)).collect::<BTreeSet<_>>();
     assert_eq!(distinct("service").len(), 20);
     assert_eq!(distinct("host").len(), HOSTS);
     assert_eq!(distinct("pod").len(), PODS);
@@ -142,10 +107,7 @@ fn the_fleet_has_the_shape_that_it_says() {
     assert_eq!(streams.len(), PODS, "a pod keeps its host and service");
 
     let mean_bytes = bytes.len() as f64 / records as f64;
-    assert!(
-        (350.0..380.0).contains(&mean_bytes),
-        "{mean_bytes} bytes a record"
-    );
+    assert!((350.0..380.0).contains(&mean_bytes), "{mean_bytes} bytes a record");
     let level = |name: &'static str| share(&move |row| text(row, "level") == name);
     assert!((level("info") - 0.85).abs() < 0.01);
     assert!((level("debug") - 0.08).abs() < 0.01);
@@ -153,10 +115,7 @@ fn the_fleet_has_the_shape_that_it_says() {
     assert!((level("error") - 0.02).abs() < 0.003);
     assert!((share(&|row| row.contains_key("duration_ms")) - 1.0 / 3.0).abs() < 0.01);
     let per_trace = records as f64 / distinct("trace_id").len() as f64;
-    assert!(
-        (4.5..5.5).contains(&per_trace),
-        "{per_trace} records a trace"
-    );
+    assert!((4.5..5.5).contains(&per_trace), "{per_trace} records a trace");
     assert!(distinct("trace_id").iter().all(|id| id.len() == 32));
 }
 
@@ -192,10 +151,7 @@ fn times_nearly_increase_over_the_span() {
         serde_json::from_slice(out.split(|&b| b == b'\n').next().unwrap()).unwrap();
     let time: jiff::Timestamp = text(&first, "_time").parse().unwrap();
     assert!((0..5_000_000_000).contains(&(time.as_nanosecond() as i64 - start_ns)));
-    assert_eq!(
-        text(&first, "_time").len(),
-        "2026-11-20T00:00:00.000000000Z".len()
-    );
+    assert_eq!(text(&first, "_time").len(), "2026-11-20T00:00:00.000000000Z".len());
 }
 
 #[test]
@@ -211,10 +167,7 @@ fn a_corpus_is_written_once_and_found_again() {
     std::fs::write(&first.path, b"{}\n").unwrap();
     corpus::cached(dir.path(), &options, |_| written_again = true).unwrap();
     assert!(written_again);
-    assert_eq!(
-        std::fs::metadata(&first.path).unwrap().len(),
-        first.facts.bytes
-    );
+    assert_eq!(std::fs::metadata(&first.path).unwrap().len(), first.facts.bytes);
 }
 
 #[test]

@@ -20,17 +20,8 @@ impl LogFile {
     /// Opens for appending; a file that is there is continued.
     pub(super) fn open(path: PathBuf, rotate_bytes: u64, keep_files: u32) -> anyhow::Result<Self> {
         let file = append_to(&path)?;
-        let bytes = file
-            .metadata()
-            .with_context(|| path.display().to_string())?
-            .len();
-        Ok(Self {
-            path,
-            out: BufWriter::new(file),
-            bytes,
-            rotate_bytes,
-            keep_files,
-        })
+        let bytes = file.metadata().with_context(|| path.display().to_string())?.len();
+        Ok(Self { path, out: BufWriter::new(file), bytes, rotate_bytes, keep_files })
     }
 
     /// Appends a record and its line feed; rotates first if the file is full. Returns whether it
@@ -50,9 +41,7 @@ impl LogFile {
 
     /// Hands everything to the operating system, so that a tailing agent sees it.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        self.out
-            .flush()
-            .with_context(|| format!("cannot write to {}", self.path.display()))
+        self.out.flush().with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
     fn rotate(&mut self) -> anyhow::Result<()> {

@@ -133,10 +133,7 @@ impl Fleet {
         };
         Ok(Self {
             story: Story::new(options.seed),
-            files: Service::ALL
-                .iter()
-                .map(open)
-                .collect::<anyhow::Result<_>>()?,
+            files: Service::ALL.iter().map(open).collect::<anyhow::Result<_>>()?,
             pending: BinaryHeap::new(),
             lines_per_s: f64::from(lines_per_s),
             credit: 0.0,
@@ -149,9 +146,8 @@ impl Fleet {
     fn advance(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let last = self.last.replace(now).unwrap_or(now);
         // A clock that was set or a machine that slept must not cause a flood.
-        let elapsed = now
-            .duration_since(last)
-            .clamp(SignedDuration::ZERO, SignedDuration::from_secs(1));
+        let elapsed =
+            now.duration_since(last).clamp(SignedDuration::ZERO, SignedDuration::from_secs(1));
         self.credit += elapsed.as_secs_f64() * self.lines_per_s;
         while self.credit > 0.0 {
             for line in self.story.scene(now) {

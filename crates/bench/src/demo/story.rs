@@ -43,13 +43,8 @@ pub enum Service {
 
 impl Service {
     /// All services.
-    pub const ALL: [Self; 5] = [
-        Self::Gateway,
-        Self::ShopApi,
-        Self::Payments,
-        Self::Worker,
-        Self::Scheduler,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Gateway, Self::ShopApi, Self::Payments, Self::Worker, Self::Scheduler];
 
     /// The name, which is also the log file's without `.log`.
     pub fn name(self) -> &'static str {
@@ -85,9 +80,7 @@ impl Line {
 impl Ord for Line {
     fn cmp(&self, other: &Self) -> Ordering {
         let key = |line: &Self| (line.due, line.service as u8);
-        key(other)
-            .cmp(&key(self))
-            .then_with(|| other.text.cmp(&self.text))
+        key(other).cmp(&key(self)).then_with(|| other.text.cmp(&self.text))
     }
 }
 
@@ -122,14 +115,7 @@ impl Story {
     /// A story that begins with its first scene.
     pub fn new(seed: u64) -> Self {
         let rng = Rng::new(seed);
-        Self {
-            rng,
-            begun: None,
-            mood: Mood::Calm,
-            job_runs: 1000,
-            queue_depth: 3,
-            deploys: 0,
-        }
+        Self { rng, begun: None, mood: Mood::Calm, job_runs: 1000, queue_depth: 3, deploys: 0 }
     }
 
     /// The mood at a time after the story's begin.
@@ -220,14 +206,8 @@ impl Story {
         let product = self.rng.between(1000, 9999);
         let (path, what) = match self.rng.below(3) {
             0 => (format!("/api/products/{product}"), "product shown"),
-            1 => (
-                format!("/api/search?q={}", voices::search_term(&mut self.rng)),
-                "search done",
-            ),
-            _ => (
-                format!("/api/categories/{}/products", product % 40),
-                "category listed",
-            ),
+            1 => (format!("/api/search?q={}", voices::search_term(&mut self.rng)), "search done"),
+            _ => (format!("/api/categories/{}/products", product % 40), "category listed"),
         };
         if self.out_of_connections(scope, "GET", &path) {
             return;
@@ -268,11 +248,7 @@ impl Story {
             scope,
             LogLevel::Info,
             "checkout started",
-            &[
-                ("order_id", &order),
-                ("amount", &amount),
-                ("currency", "EUR"),
-            ],
+            &[("order_id", &order), ("amount", &amount), ("currency", "EUR")],
         );
         scope.after_ms(self.latency_ms(2, 10));
         let text = format!("authorising {amount} EUR for {order} at acq-2.example");
@@ -304,11 +280,7 @@ impl Story {
     /// The acquirer does not answer: a stack trace, a 502 or 504, a retry job.
     fn payment_fails(&mut self, scope: &mut Scope, order: &str, amount: &str) {
         let breaker_open = self.rng.one_in(3);
-        let took_ms = if breaker_open {
-            4
-        } else {
-            3000 + self.rng.below(40)
-        };
+        let took_ms = if breaker_open { 4 } else { 3000 + self.rng.below(40) };
         scope.after_ms(took_ms);
         if breaker_open {
             let text = format!("circuit acquirer is open, payment for {order} refused at once");
@@ -338,12 +310,7 @@ impl Story {
             scope,
             LogLevel::Warn,
             "payment retry scheduled",
-            &[
-                ("job", "payment.retry"),
-                ("order_id", order),
-                ("attempt", "1"),
-                ("depth", &depth),
-            ],
+            &[("job", "payment.retry"), ("order_id", order), ("attempt", "1"), ("depth", &depth)],
         );
     }
 
@@ -354,11 +321,7 @@ impl Story {
             scope,
             LogLevel::Info,
             "job started",
-            &[
-                ("job", "mail.order_confirmation"),
-                ("id", &id),
-                ("order_id", order),
-            ],
+            &[("job", "mail.order_confirmation"), ("id", &id), ("order_id", order)],
         );
         let took_ms = self.latency_ms(40, 300);
         scope.after_ms(took_ms);
@@ -381,11 +344,7 @@ impl Story {
             scope,
             LogLevel::Info,
             "job done",
-            &[
-                ("job", "mail.order_confirmation"),
-                ("id", &id),
-                ("duration_ms", &took),
-            ],
+            &[("job", "mail.order_confirmation"), ("id", &id), ("duration_ms", &took)],
         );
     }
 
@@ -399,11 +358,7 @@ impl Story {
             "/robots.txt",
             "/admin/config.php",
         ]);
-        let status = if path == "/robots.txt" || path == "/favicon.ico" {
-            200
-        } else {
-            404
-        };
+        let status = if path == "/robots.txt" || path == "/favicon.ico" { 200 } else { 404 };
         self.access(scope, "GET", path, status, 0);
     }
 
@@ -422,11 +377,7 @@ impl Story {
             scope,
             level,
             text,
-            &[
-                ("queue", "payment.retry"),
-                ("depth", &depth),
-                ("workers", "8"),
-            ],
+            &[("queue", "payment.retry"), ("depth", &depth), ("workers", "8")],
         );
     }
 
@@ -449,12 +400,7 @@ impl Story {
             return;
         }
         let rows = self.rng.below(5000);
-        voices::scheduler(
-            scope,
-            LogLevel::Info,
-            job,
-            &format!("run {run} done, {rows} rows"),
-        );
+        voices::scheduler(scope, LogLevel::Info, job, &format!("run {run} done, {rows} rows"));
     }
 
     /// While the pool is exhausted most requests wait and fail; returns whether this one did.
@@ -482,18 +428,8 @@ impl Story {
     }
 
     fn access(&mut self, scope: &mut Scope, method: &str, path: &str, status: u16, took_ms: u64) {
-        let bytes = if status < 400 {
-            self.rng.between(300, 30_000)
-        } else {
-            157
-        };
-        let access = Access {
-            method,
-            path,
-            status,
-            bytes,
-            took_ms,
-        };
+        let bytes = if status < 400 { self.rng.between(300, 30_000) } else { 157 };
+        let access = Access { method, path, status, bytes, took_ms };
         voices::gateway(scope, &mut self.rng, &access);
     }
 
@@ -501,10 +437,6 @@ impl Story {
     fn latency_ms(&mut self, typical: u64, slow: u64) -> u64 {
         let r = self.rng.below(1000) * self.rng.below(1000) / 1000;
         let base = typical + (slow - typical) * r / 1000;
-        if self.mood == Mood::DatabasePool {
-            base * 5
-        } else {
-            base
-        }
+        if self.mood == Mood::DatabasePool { base * 5 } else { base }
     }
 }

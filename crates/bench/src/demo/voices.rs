@@ -48,11 +48,7 @@ impl Scope {
     }
 
     fn push(&mut self, service: Service, text: String) {
-        self.lines.push(Line {
-            due: self.now,
-            service,
-            text,
-        });
+        self.lines.push(Line { due: self.now, service, text });
     }
 
     /// `2026-11-22 23:50:01,123` in UTC, as Java's and Python's libraries write it.
@@ -112,11 +108,7 @@ pub(super) fn shop_api(scope: &mut Scope, level: LogLevel, message: &str, fields
     );
     for (name, value) in fields {
         // Our values have nothing to escape; numbers go without quotes.
-        let quote = if value.parse::<f64>().is_ok() {
-            ""
-        } else {
-            "\""
-        };
+        let quote = if value.parse::<f64>().is_ok() { "" } else { "\"" };
         let _ = write!(text, r#","{name}":{quote}{value}{quote}"#);
     }
     text.push('}');
@@ -132,16 +124,9 @@ pub(super) fn shop_api_done(
     fields: Fields<'_>,
 ) {
     let (status_text, took) = (status.to_string(), took_ms.to_string());
-    let mut all = vec![
-        ("status", status_text.as_str()),
-        ("duration_ms", took.as_str()),
-    ];
+    let mut all = vec![("status", status_text.as_str()), ("duration_ms", took.as_str())];
     all.extend_from_slice(fields);
-    let level = if status < 400 {
-        LogLevel::Info
-    } else {
-        LogLevel::Warn
-    };
+    let level = if status < 400 { LogLevel::Info } else { LogLevel::Warn };
     shop_api(scope, level, message, &all);
 }
 
@@ -224,11 +209,7 @@ pub(super) fn worker(scope: &mut Scope, level: LogLevel, message: &str, fields: 
         scope.trace
     );
     for (name, value) in fields {
-        let quote = if value.contains([' ', '=', '"']) {
-            "\""
-        } else {
-            ""
-        };
+        let quote = if value.contains([' ', '=', '"']) { "\"" } else { "" };
         let _ = write!(text, " {name}={quote}{value}{quote}");
     }
     scope.push(Service::Worker, text);
@@ -236,11 +217,7 @@ pub(super) fn worker(scope: &mut Scope, level: LogLevel, message: &str, fields: 
 
 /// A line of Python's logging module.
 pub(super) fn scheduler(scope: &mut Scope, level: LogLevel, job: &str, message: &str) {
-    let text = format!(
-        "{} {} scheduler.{job}: {message}",
-        scope.comma_time(),
-        level.python()
-    );
+    let text = format!("{} {} scheduler.{job}: {message}", scope.comma_time(), level.python());
     scope.push(Service::Scheduler, text);
 }
 
@@ -268,16 +245,7 @@ pub(super) fn traceback(scope: &mut Scope, rng: &mut Rng, job: &str, run: u64) {
 
 /// What people look for.
 pub(super) fn search_term(rng: &mut Rng) -> &'static str {
-    rng.pick(&[
-        "lamp",
-        "oak+table",
-        "desk",
-        "chair+blue",
-        "shelf",
-        "rug",
-        "mirror",
-        "sofa",
-    ])
+    rng.pick(&["lamp", "oak+table", "desk", "chair+blue", "shelf", "rug", "mirror", "sofa"])
 }
 
 /// `ord_` and ten characters.

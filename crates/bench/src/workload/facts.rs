@@ -114,13 +114,8 @@ impl Observer {
         let options = workload.options();
         let end_ns = options.start_ns + i64::try_from(options.span.as_nanos()).unwrap_or(0);
         let pod = PODS / 2;
-        let words = [
-            planted::NEEDLE,
-            planted::HUNDRED,
-            planted::PER_MILLE,
-            planted::PER_CENT,
-            FAILED,
-        ];
+        let words =
+            [planted::NEEDLE, planted::HUNDRED, planted::PER_MILLE, planted::PER_CENT, FAILED];
         Self {
             facts: Facts {
                 stream_hour: StreamHour {
@@ -192,12 +187,7 @@ impl Observer {
     /// The facts, after the last record.
     pub fn finish(mut self, workload: &Workload) -> Facts {
         for level in Level::ALL {
-            let count = self
-                .facts
-                .histogram
-                .values()
-                .map(|row| row[level as usize])
-                .sum();
+            let count = self.facts.histogram.values().map(|row| row[level as usize]).sum();
             self.facts.levels.insert(level.name().to_owned(), count);
         }
         for (word, _, count) in &self.words {
@@ -205,20 +195,14 @@ impl Observer {
         }
         for (pod, &count) in self.errors_by_pod.iter().enumerate() {
             if count > 0 {
-                *self
-                    .facts
-                    .errors_by_host
-                    .entry(workload.host_of(pod))
-                    .or_default() += count;
+                *self.facts.errors_by_host.entry(workload.host_of(pod)).or_default() += count;
             }
         }
         self.failures_ns.sort_unstable_by(|a, b| b.cmp(a));
         self.failures_ns.truncate(NEWEST);
         self.facts.newest_failures_ns = self.failures_ns;
         for (name, durations) in workload.service_names().iter().zip(self.durations_us) {
-            self.facts
-                .services
-                .insert((*name).to_owned(), service_numbers(durations));
+            self.facts.services.insert((*name).to_owned(), service_numbers(durations));
         }
         self.facts.trace.id = self.trace.map(trace_text).unwrap_or_default();
         self.facts
@@ -229,10 +213,7 @@ fn service_numbers(mut durations_us: Vec<u32>) -> ServiceNumbers {
     durations_us.sort_unstable();
     let at = |share: f64| {
         let last = durations_us.len().saturating_sub(1);
-        durations_us
-            .get((last as f64 * share).round() as usize)
-            .copied()
-            .map_or(0, u64::from)
+        durations_us.get((last as f64 * share).round() as usize).copied().map_or(0, u64::from)
     };
     ServiceNumbers {
         count: durations_us.len() as u64,

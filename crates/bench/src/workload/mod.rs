@@ -199,17 +199,7 @@ impl Workload {
         }
         let plants = Plants::new(options.records, rng.next_u64());
         let clock = ClockText::default();
-        Self {
-            options,
-            catalogue,
-            pods,
-            pod_table,
-            rng,
-            traces,
-            index: 0,
-            plants,
-            clock,
-        }
+        Self { options, catalogue, pods, pod_table, rng, traces, index: 0, plants, clock }
     }
 
     /// The options it runs with.
@@ -224,11 +214,7 @@ impl Workload {
 
     /// The services' names, by [`Written::service`].
     pub fn service_names(&self) -> Vec<&'static str> {
-        self.catalogue
-            .services
-            .iter()
-            .map(|service| service.name)
-            .collect()
+        self.catalogue.services.iter().map(|service| service.name).collect()
     }
 
     /// A pod's name, by [`Written::pod`].
@@ -246,10 +232,7 @@ impl Workload {
     /// How many records about `bytes` bytes of these options have (their count is ignored).
     pub fn records_for_bytes(options: &WorkloadOptions, bytes: u64) -> u64 {
         const SAMPLE: u64 = 20_000;
-        let mut sample = Self::new(WorkloadOptions {
-            records: SAMPLE,
-            ..options.clone()
-        });
+        let mut sample = Self::new(WorkloadOptions { records: SAMPLE, ..options.clone() });
         let mut out = Vec::new();
         while sample.next_record(&mut out).is_some() {}
         (u128::from(bytes) * u128::from(SAMPLE) / out.len() as u128) as u64
@@ -310,15 +293,9 @@ impl Workload {
 fn record_time(options: &WorkloadOptions, index: u64, rng: &mut Rng) -> i64 {
     let share = u128::from(index) * options.span.as_nanos() / u128::from(options.records.max(1));
     let r = rng.next_u64();
-    let delay_ns_max: u64 = if r % 100 == 0 {
-        5_000_000_000
-    } else {
-        200_000_000
-    };
+    let delay_ns_max: u64 = if r.is_multiple_of(100) { 5_000_000_000 } else { 200_000_000 };
     let delay = (u128::from(r) * u128::from(delay_ns_max)) >> 64;
-    options
-        .start_ns
-        .saturating_add(i64::try_from(share + delay).unwrap_or(i64::MAX))
+    options.start_ns.saturating_add(i64::try_from(share + delay).unwrap_or(i64::MAX))
 }
 
 fn draw_trace(traces: &mut [[u64; 2]; TRACES_OPEN], rng: &mut Rng) -> ([u64; 2], bool) {
@@ -342,11 +319,7 @@ fn draw_numbers(level: Level, rng: &mut Rng) -> Numbers {
     let tail = (rng.below(2000) + 1) * (rng.below(2000) + 1) * (rng.below(2000) + 1);
     let duration_us = tail / 1000 + 50;
     let bytes = 40 + rng.below(1000) * rng.below(1000);
-    Numbers {
-        status,
-        duration_us,
-        bytes,
-    }
+    Numbers { status, duration_us, bytes }
 }
 
 fn write_numbers(numbers: &Numbers, out: &mut Vec<u8>) {
@@ -354,7 +327,7 @@ fn write_numbers(numbers: &Numbers, out: &mut Vec<u8>) {
     number(out, u64::from(numbers.status));
     out.extend_from_slice(b",\"duration_ms\":");
     number(out, numbers.duration_us / 1000);
-    if numbers.duration_us % 1000 != 0 {
+    if !numbers.duration_us.is_multiple_of(1000) {
         // The shortest form, as every JSON encoder of floats writes it: no zeros at the end.
         out.push(b'.');
         padded(out, numbers.duration_us % 1000, 3);
@@ -385,12 +358,7 @@ fn build_pods(catalogue: &Catalogue, rng: &mut Rng) -> Vec<Pod> {
                 name,
                 version
             );
-            pods.push(Pod {
-                service,
-                host,
-                labels: labels.into_bytes(),
-                name,
-            });
+            pods.push(Pod { service, host, labels: labels.into_bytes(), name });
         }
     }
     assert_eq!(pods.len(), PODS, "templates.txt must give {PODS} pods");
@@ -399,11 +367,7 @@ fn build_pods(catalogue: &Catalogue, rng: &mut Rng) -> Vec<Pod> {
 
 /// Each pod as often as its share says: its service's weight divided among the service's pods.
 fn build_pod_table(catalogue: &Catalogue, pods: &[Pod]) -> Vec<u16> {
-    let total: u64 = catalogue
-        .services
-        .iter()
-        .map(|service| service.weight)
-        .sum();
+    let total: u64 = catalogue.services.iter().map(|service| service.weight).sum();
     let mut table = Vec::with_capacity(POD_TABLE);
     let mut filled = 0.0;
     for (index, pod) in pods.iter().enumerate() {
@@ -466,17 +430,12 @@ struct Cadence {
 
 impl Cadence {
     fn new(stride: u64, stretches_max: u64, seed: u64) -> Self {
-        Self {
-            stride,
-            stretches_max,
-            next: 0,
-            rng: Rng::new(seed),
-        }
+        Self { stride, stretches_max, next: 0, rng: Rng::new(seed) }
     }
 
     fn due(&mut self, index: u64, records: u64) -> bool {
         let stretch = index / self.stride;
-        if index % self.stride == 0 {
+        if index.is_multiple_of(self.stride) {
             self.next = index + self.rng.below(self.stride);
         }
         // A stretch that the last record cuts short gets none: the counts stay exact.

@@ -36,20 +36,13 @@ enum Piece {
 impl Catalogue {
     /// Parses the built-in list.
     pub(super) fn load() -> Self {
-        let mut catalogue = Self {
-            services: Vec::new(),
-            templates: Vec::new(),
-        };
+        let mut catalogue = Self { services: Vec::new(), templates: Vec::new() };
         for (index, line) in SOURCE.lines().enumerate() {
             let known = line.is_empty()
                 || line.starts_with('#')
                 || catalogue.read_service(line)
                 || catalogue.read_template(line);
-            assert!(
-                known,
-                "templates.txt line {}: cannot read {line:?}",
-                index + 1
-            );
+            assert!(known, "templates.txt line {}: cannot read {line:?}", index + 1);
         }
         for service in &catalogue.services {
             let complete = service.by_level.iter().all(|list| !list.is_empty());
@@ -82,10 +75,7 @@ impl Catalogue {
     }
 
     fn read_service(&mut self, line: &'static str) -> bool {
-        let Some(inner) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        else {
+        let Some(inner) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
             return false;
         };
         let words: Vec<&'static str> = inner.split(' ').collect();
@@ -96,13 +86,7 @@ impl Catalogue {
             return false;
         };
         let by_level = Default::default();
-        self.services.push(Service {
-            name,
-            namespace,
-            weight,
-            pods,
-            by_level,
-        });
+        self.services.push(Service { name, namespace, weight, pods, by_level });
         true
     }
 
@@ -144,8 +128,5 @@ fn parse_pieces(text: &str) -> Option<Vec<Piece>> {
 
 /// JSON-escapes what occurs in our templates: quotes and backslashes.
 fn escape(literal: &str) -> Vec<u8> {
-    literal
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .into_bytes()
+    literal.replace('\\', "\\\\").replace('"', "\\\"").into_bytes()
 }

@@ -29,9 +29,7 @@ pub(super) const SERVICES: [&str; 20] = [
     "audit",
 ];
 const METHODS: [&str; 8] = ["GET", "GET", "GET", "GET", "POST", "POST", "PUT", "DELETE"];
-const CODES: [&str; 10] = [
-    "200", "200", "200", "200", "200", "201", "204", "301", "304", "206",
-];
+const CODES: [&str; 10] = ["200", "200", "200", "200", "200", "201", "204", "301", "304", "206"];
 const RESOURCES: [&str; 12] = [
     "orders",
     "carts",
@@ -59,9 +57,7 @@ const REGIONS: [&str; 8] = [
 const CURRENCIES: [&str; 5] = ["EUR", "EUR", "USD", "GBP", "SEK"];
 const COUNTRIES: [&str; 10] = ["DE", "FR", "NL", "SE", "PL", "IT", "ES", "AT", "GB", "US"];
 const CARRIERS: [&str; 5] = ["parcelone", "quickpost", "northline", "redvan", "seaway"];
-const LOCALES: [&str; 8] = [
-    "de-DE", "fr-FR", "nl-NL", "sv-SE", "pl-PL", "it-IT", "es-ES", "en-GB",
-];
+const LOCALES: [&str; 8] = ["de-DE", "fr-FR", "nl-NL", "sv-SE", "pl-PL", "it-IT", "es-ES", "en-GB"];
 const TABLES: [&str; 10] = [
     "orders",
     "order_lines",
@@ -184,10 +180,7 @@ impl Slot {
             let (low, high) = (low.parse().ok()?, high.parse().ok()?);
             return (low <= high).then_some(Self::Number(low, high));
         }
-        if let Some(digits) = name
-            .strip_prefix('h')
-            .and_then(|text| text.parse::<u8>().ok())
-        {
+        if let Some(digits) = name.strip_prefix('h').and_then(|text| text.parse::<u8>().ok()) {
             return (1..=32).contains(&digits).then_some(Self::Hex(digits));
         }
         Some(match name {
@@ -353,10 +346,7 @@ pub(super) fn number(out: &mut Vec<u8>, value: u64) {
 pub(super) fn padded(out: &mut Vec<u8>, value: u64, width: usize) {
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(value).as_bytes();
-    out.extend(std::iter::repeat_n(
-        b'0',
-        width.saturating_sub(digits.len()),
-    ));
+    out.extend(std::iter::repeat_n(b'0', width.saturating_sub(digits.len())));
     out.extend_from_slice(digits);
 }
 

@@ -1,0 +1,250 @@
+//! What a run found out: as JSON to keep and as a table to read.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// Everything about one run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// What was measured, with its version.
+    pub target: String,
+    /// When, RFC 3339.
+    pub date: String,
+    /// The command that repeats it.
+    pub command: String,
+    /// Where.
+    pub machine: Machine,
+    /// With what.
+    pub workload: WorkloadFigures,
+    /// What storing took.
+    pub ingest: IngestFigures,
+    /// What each class of queries took.
+    pub queries: Vec<QueryFigures>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Its memory.
+    pub memory_bytes: u64,
+    /// The processor's name.
+    pub processor: String,
+    /// The kernel's version.
+    pub kernel: String,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn this() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let value = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let memory = value(&read("/proc/meminfo"), "MemTotal");
+        let memory_kib: u64 = memory
+            .and_then(|text| text.strip_suffix("kB")?.trim().parse().ok())
+            .unwrap_or_default();
+        Self {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: memory_kib * 1024,
+            processor: value(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        }
+    }
+}
+
+/// The corpus.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkloadFigures {
+    /// Its seed.
+    pub seed: u64,
+    /// Records.
+    pub records: u64,
+    /// Size as JSON lines: the "raw" in all figures per GB.
+    pub bytes: u64,
+    /// The part of it that is messages.
+    pub message_bytes: u64,
+}
+
+/// What storing took. GB are 10^9 bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IngestFigures {
+    /// Seconds until the client had its last acknowledgement.
+    pub acknowledged_s: f64,
+    /// Seconds until all was built and the server idle.
+    pub settled_s: f64,
+    /// CPU seconds of the server from the first byte until then.
+    pub server_cpu_s: f64,
+    /// CPU seconds of the importing client.
+    pub client_cpu_s: f64,
+    /// Both, per GB of JSON lines.
+    pub cpu_s_per_gb: f64,
+    /// Most memory of the server during it.
+    pub server_rss_peak_bytes: u64,
+    /// Most memory of the client.
+    pub client_rss_peak_bytes: u64,
+    /// Files right after it, superseded ones that wait for their deletion included.
+    pub disk_bytes_at_once: u64,
+    /// Files after the superseded ones were deleted.
+    pub disk_bytes: u64,
+}
+
+/// One class of queries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueryFigures {
+    /// Its name.
+    pub class: String,
+    /// The question as it was asked.
+    pub question: String,
+    /// Rows in the answer.
+    pub rows: u64,
+    /// What is wrong with the answer; none if it was exactly right.
+    pub wrong: Option<String>,
+    /// The first run, in milliseconds.
+    pub first_ms: f64,
+    /// The middle one of the others.
+    pub median_ms: f64,
+    /// The 99th percentile (with few runs: the slowest).
+    pub p99_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
+    /// CPU of the server per run.
+    pub cpu_ms: f64,
+    /// How many runs after the first.
+    pub runs: usize,
+}
+
+impl Report {
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        std::fs::write(path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The table.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write_head(&mut out);
+        let _ = self.write_queries(&mut out);
+        out
+    }
+
+    fn write_head(&self, out: &mut String) -> std::fmt::Result {
+        let (machine, workload, ingest) = (&self.machine, &self.workload, &self.ingest);
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        writeln!(out, "{} on {}", self.target, self.date)?;
+        writeln!(
+            out,
+            "{} cores, {:.0} GB, {}, Linux {}",
+            machine.cores,
+            machine.memory_bytes as f64 / 1e9,
+            machine.processor,
+            machine.kernel
+        )?;
+        writeln!(out, "{}\n", self.command)?;
+        writeln!(
+            out,
+            "workload      {} records, {:.0} MB ({:.0} % messages), seed {}",
+            workload.records,
+            mb(workload.bytes),
+            100.0 * workload.message_bytes as f64 / workload.bytes.max(1) as f64,
+            workload.seed
+        )?;
+        writeln!(
+            out,
+            "ingest        {:.2} CPU-s/GB (server {:.2} s, client {:.2} s)",
+            ingest.cpu_s_per_gb, ingest.server_cpu_s, ingest.client_cpu_s
+        )?;
+        writeln!(
+            out,
+            "time          {:.1} s to the last acknowledgement ({:.0} MB/s), {:.1} s until at rest",
+            ingest.acknowledged_s,
+            mb(workload.bytes) / ingest.acknowledged_s.max(1e-3),
+            ingest.settled_s
+        )?;
+        writeln!(
+            out,
+            "peak memory   server {:.0} MB, client {:.0} MB",
+            mb(ingest.server_rss_peak_bytes),
+            mb(ingest.client_rss_peak_bytes)
+        )?;
+        writeln!(
+            out,
+            "disk          {:.1} MB ({:.3} of raw); {:.1} MB before old files were deleted\n",
+            mb(ingest.disk_bytes),
+            ingest.disk_bytes as f64 / workload.bytes.max(1) as f64,
+            mb(ingest.disk_bytes_at_once)
+        )
+    }
+
+    fn write_queries(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "{:<27} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>7}  answer",
+            "query (ms, over HTTP)", "median", "p99", "max", "first", "CPU", "runs", "rows"
+        )?;
+        for query in &self.queries {
+            writeln!(
+                out,
+                "{:<27} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>6} {:>7}  {}",
+                query.class,
+                query.median_ms,
+                query.p99_ms,
+                query.max_ms,
+                query.first_ms,
+                query.cpu_ms,
+                query.runs,
+                query.rows,
+                query.wrong.as_deref().unwrap_or("exact")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Median, 99th percentile and maximum of some samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// The middle one.
+    pub median: f64,
+    /// The smallest that at least 99 % do not exceed.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of `samples`, which are put in order; all zero when there are none.
+    pub fn of(samples: &mut [f64]) -> Self {
+        samples.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| {
+            let rank = (samples.len() as f64 * share).ceil() as usize;
+            samples.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+        };
+        Self { median: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_takes_the_ranks_that_it_names() {
+        let mut samples: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let spread = Spread::of(&mut samples);
+        assert_eq!(spread, Spread { median: 100.0, p99: 198.0, max: 200.0 });
+        assert_eq!(Spread::of(&mut [7.0]), Spread { median: 7.0, p99: 7.0, max: 7.0 });
+        assert_eq!(Spread::of(&mut []), Spread::default());
+    }
+}
