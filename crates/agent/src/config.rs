@@ -1,0 +1,396 @@
+//! The agent's settings: raw TOML, checked into [`AgentConfig`].
+//!
+//! Unknown keys are errors that name the nearest known key. Every setting has a default that works,
+//! but for what to read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Most file sources of one agent.
+const FILE_SOURCES_MAX: usize = 256;
+/// Default port of a Lodge server.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:9420";
+/// Where state is kept when nothing is said, if the agent runs as root.
+const DEFAULT_STATE_DIR: &str = "/var/lib/lodge-agent";
+
+/// Checked settings of an agent.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Servers, tried in order; they share one catalog. `http://HOST:PORT`, no path.
+    pub servers: Vec<String>,
+    /// Folder of the agent's identity, checkpoints and dead letters.
+    pub state_dir: PathBuf,
+    /// The `host` label.
+    pub host: String,
+    /// Files to tail.
+    pub files: Vec<FileSource>,
+    /// The systemd journal.
+    pub journal: JournalSource,
+    /// Internal deadlines; not settings.
+    pub timing: Timing,
+}
+
+/// A set of files and how to read them.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    /// Globs; `**` crosses folders.
+    pub paths: Vec<String>,
+    /// Globs of paths that are left out.
+    pub exclude: Vec<String>,
+    /// Labels of the streams, beside `host`, `file` and `service`.
+    pub labels: BTreeMap<String, String>,
+    /// Whether stack traces and indented lines are joined to the line before them.
+    pub multiline: bool,
+    /// Where a file is begun that no one knows yet and that was there before the agent.
+    pub start: Start,
+}
+
+/// Where to begin in a source that was never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// At its first byte (journal: at the present boot).
+    #[default]
+    Beginning,
+    /// With what comes from now on.
+    End,
+}
+
+/// Whether the systemd journal is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum JournalMode {
+    /// Not.
+    #[default]
+    Off,
+    /// Where there is one.
+    Auto,
+}
+
+/// The systemd journal as a source.
+#[derive(Clone, Debug, Default)]
+pub struct JournalSource {
+    /// Whether to read it.
+    pub mode: JournalMode,
+    /// Where to begin.
+    pub start: Start,
+    /// Labels of its streams, beside `host` and `unit`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Internal deadlines and periods, shortened by tests.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// How long the first unread byte of a file waits for company.
+    pub linger: Duration,
+    /// How long the last record at the end of a file waits for continuation lines.
+    pub settle: Duration,
+    /// The same where the record is a stack trace.
+    pub settle_trace: Duration,
+    /// How long a last line without line end waits once its file was renamed or deleted.
+    pub partial_idle: Duration,
+    /// How often globs are walked without a hint that they changed.
+    pub rescan: Duration,
+    /// How often a quiet file is looked at without a hint.
+    pub poll: Duration,
+    /// Least time between two checkpoints.
+    pub checkpoint: Duration,
+    /// How long a deleted file is held open after its last byte was acknowledged.
+    pub deleted_linger: Duration,
+    /// How long a stopping agent waits for acknowledgements.
+    pub drain: Duration,
+    /// First and longest pause between attempts to send.
+    pub backoff: (Duration, Duration),
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            linger: Duration::from_millis(100),
+            settle: Duration::from_millis(150),
+            settle_trace: Duration::from_millis(500),
+            partial_idle: Duration::from_secs(5),
+            rescan: Duration::from_secs(5),
+            poll: Duration::from_secs(1),
+            checkpoint: Duration::from_millis(500),
+            deleted_linger: Duration::from_secs(60),
+            drain: Duration::from_secs(5),
+            backoff: (Duration::from_millis(50), Duration::from_secs(5)),
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not TOML, or a value of the wrong type.
+    #[error("{0}")]
+    Syntax(String),
+    /// A key that means nothing.
+    #[error("unknown key `{key}` in {place}{suggestion}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The table it stands in.
+        place: String,
+        /// `; did you mean …?` or the list of known keys.
+        suggestion: String,
+    },
+    /// A value out of range.
+    #[error("`{key}`: {problem}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+}
+
+impl AgentConfig {
+    /// An agent that ships to `server`, with nothing to read yet.
+    pub fn new(server: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
+        AgentConfig {
+            servers: vec![server.into()],
+            state_dir: state_dir.into(),
+            host: host_name(),
+            files: Vec::new(),
+            journal: JournalSource::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// Adds a source of files with default settings.
+    pub fn with_files(mut self, paths: Vec<String>) -> Self {
+        self.files.push(FileSource { paths, ..FileSource::default() });
+        self
+    }
+
+    /// Switches the journal on, where there is one.
+    pub fn with_journal(mut self) -> Self {
+        self.journal.mode = JournalMode::Auto;
+        self
+    }
+
+    /// Reads and checks a TOML file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_path_buf(), error })?;
+        Self::parse(&text)
+    }
+
+    /// Reads and checks TOML text.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let table: toml::Table =
+            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        check_keys(&table)?;
+        let raw: RawConfig =
+            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        raw.validate()
+    }
+
+    /// Checks what a constructor cannot: addresses and globs. Called by [`crate::run`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.servers.is_empty() {
+            return Err(value_error("servers", "name at least one, such as http://127.0.0.1:9420"));
+        }
+        for server in &self.servers {
+            check_server(server)?;
+        }
+        if self.files.is_empty() && self.journal.mode == JournalMode::Off {
+            let problem = "nothing to read; name `paths`, or set `enabled = \"auto\"` in [journal]";
+            return Err(value_error("files", problem));
+        }
+        if self.files.len() > FILE_SOURCES_MAX {
+            return Err(value_error("files", format!("more than {FILE_SOURCES_MAX} sources")));
+        }
+        for source in &self.files {
+            if source.paths.is_empty() {
+                return Err(value_error("files.paths", "name at least one glob"));
+            }
+            for pattern in source.paths.iter().chain(&source.exclude) {
+                glob::Pattern::new(pattern)
+                    .map_err(|e| value_error("files.paths", format!("glob {pattern:?}: {e}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for FileSource {
+    fn default() -> Self {
+        FileSource {
+            paths: Vec::new(),
+            exclude: Vec::new(),
+            labels: BTreeMap::new(),
+            multiline: true,
+            start: Start::Beginning,
+        }
+    }
+}
+
+/// Name of this machine, for the `host` label.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key: key.to_owned(), problem: problem.into() }
+}
+
+fn check_server(server: &str) -> Result<(), ConfigError> {
+    let error = |problem: &str| Err(value_error("servers", format!("{server:?} {problem}")));
+    if server.starts_with("https://") {
+        return error("asks for TLS, which this version does not speak; use http:// to a server \
+                      on this machine or a trusted network");
+    }
+    let Some(authority) = server.strip_prefix("http://") else {
+        return error("is not of the form http://HOST:PORT");
+    };
+    let authority = authority.trim_end_matches('/');
+    if authority.is_empty() || authority.contains(['/', '?', '#', ' ']) {
+        return error("is not of the form http://HOST:PORT");
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct RawConfig {
+    servers: Option<Vec<String>>,
+    state_dir: Option<PathBuf>,
+    host: Option<String>,
+    #[serde(default)]
+    files: Vec<RawFiles>,
+    #[serde(default)]
+    journal: RawJournal,
+}
+
+#[derive(Deserialize)]
+struct RawFiles {
+    paths: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    multiline: RawMultiline,
+    #[serde(default)]
+    start: Start,
+}
+
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum RawMultiline {
+    #[default]
+    Auto,
+    Off,
+}
+
+#[derive(Deserialize, Default)]
+struct RawJournal {
+    #[serde(default)]
+    enabled: RawJournalMode,
+    #[serde(default)]
+    start: Start,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum RawJournalMode {
+    Auto,
+    #[default]
+    Off,
+}
+
+impl RawConfig {
+    fn validate(self) -> Result<AgentConfig, ConfigError> {
+        let files = self.files.into_iter().map(|raw| FileSource {
+            paths: raw.paths,
+            exclude: raw.exclude,
+            labels: raw.labels,
+            multiline: raw.multiline == RawMultiline::Auto,
+            start: raw.start,
+        });
+        let config = AgentConfig {
+            servers: self.servers.unwrap_or_else(|| vec![DEFAULT_SERVER.to_owned()]),
+            state_dir: self.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            host: self.host.unwrap_or_else(host_name),
+            files: files.collect(),
+            journal: JournalSource {
+                mode: match self.journal.enabled {
+                    RawJournalMode::Auto => JournalMode::Auto,
+                    RawJournalMode::Off => JournalMode::Off,
+                },
+                start: self.journal.start,
+                labels: self.journal.labels,
+            },
+            timing: Timing::default(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+const ROOT_KEYS: &[&str] = &["servers", "state_dir", "host", "files", "journal"];
+const FILES_KEYS: &[&str] = &["paths", "exclude", "labels", "multiline", "start"];
+const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels"];
+
+fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
+    check_table(root, "the file", ROOT_KEYS)?;
+    if let Some(toml::Value::Array(sources)) = root.get("files") {
+        for source in sources.iter().filter_map(toml::Value::as_table) {
+            check_table(source, "[[files]]", FILES_KEYS)?;
+        }
+    }
+    if let Some(toml::Value::Table(journal)) = root.get("journal") {
+        check_table(journal, "[journal]", JOURNAL_KEYS)?;
+    }
+    Ok(())
+}
+
+fn check_table(table: &toml::Table, place: &str, known: &[&str]) -> Result<(), ConfigError> {
+    for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+        let nearest = known.iter().min_by_key(|name| edit_distance(key, name));
+        let suggestion = match nearest {
+            Some(name) if edit_distance(key, name) <= 1 + key.len() / 3 => {
+                format!("; did you mean `{name}`?")
+            }
+            _ => format!("; known keys are {}", known.join(", ")),
+        };
+        return Err(ConfigError::UnknownKey {
+            key: key.clone(),
+            place: place.to_owned(),
+            suggestion,
+        });
+    }
+    Ok(())
+}
+
+/// Levenshtein's distance in bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let value = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, value);
+            left = value;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

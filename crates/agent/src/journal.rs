@@ -1,0 +1,338 @@
+//! The systemd journal as a source, read through `journalctl -o export`.
+//!
+//! The journal's cursor is the position. Invariants: one batch is in flight and at most one is being
+//! built meanwhile, so the pipe from journalctl is what holds the rest back; after an adopted
+//! position journalctl is started again behind it.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lodge_record::builder::BatchBuilder;
+use lodge_record::stream::StreamLabels;
+use lodge_record::{Batch, Position, ProducerId, TenantId, field};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{AgentConfig, Start};
+use crate::counters::Counters;
+use crate::journal_export::{Entry, FIELD_BYTES_MAX, Parser};
+use crate::level;
+use crate::reader::now_ns;
+use crate::sequence::{Sequence, Step};
+use crate::ship::Shipper;
+use crate::state::StateDir;
+
+/// A batch is sent when its values take this many bytes.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How long the first entry of a batch waits for company.
+const LINGER: Duration = Duration::from_millis(100);
+/// Pause before journalctl is started again when it ended by itself.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
+const READ_BYTES: usize = 64 << 10;
+
+/// The journal source.
+pub struct Journal {
+    config: Arc<AgentConfig>,
+    state: Arc<StateDir>,
+    shipper: Arc<Shipper>,
+    counters: Arc<Counters>,
+    sequence: Sequence,
+    /// Cursor behind the last acknowledged entry.
+    cursor: Option<String>,
+    rows: EntryRows,
+}
+
+/// Records of entries and the cursor of the last one.
+struct Pending {
+    builder: BatchBuilder,
+    cursor: String,
+}
+
+/// Why reading stopped.
+enum End {
+    /// The agent stops.
+    Stopped,
+    /// Go on from the acknowledged cursor.
+    Adopted,
+    /// journalctl ended.
+    Exited,
+}
+
+/// Whether this machine has a journal that could be read.
+pub fn is_here() -> bool {
+    ["/var/log/journal", "/run/log/journal"].iter().any(|folder| {
+        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+    })
+}
+
+impl Journal {
+    /// The journal of this machine, from where an earlier run stopped.
+    pub fn new(
+        config: Arc<AgentConfig>,
+        state: Arc<StateDir>,
+        shipper: Arc<Shipper>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let producer = ProducerId::derive(&[&state.agent().to_bytes(), b"journal"]);
+        let checkpoint = state.load_journal();
+        let known = checkpoint.cursor.is_some();
+        let sequence = if known {
+            Sequence::resume(producer, checkpoint.epoch, checkpoint.seq)
+        } else {
+            Sequence::unknown(producer)
+        };
+        let rows = EntryRows::new(&config.host, &config.journal.labels);
+        Journal { config, state, shipper, counters, sequence, cursor: checkpoint.cursor, rows }
+    }
+
+    /// Reads and ships until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        if self.cursor.is_none() {
+            let Some(known) = self.shipper.recall(self.sequence.producer()).await else { return };
+            if let Some(known) = known {
+                self.sequence.recall(&known);
+                self.cursor = known.position;
+            }
+        }
+        while !stop.is_cancelled() {
+            let mut child = match self.start() {
+                Ok(child) => child,
+                Err(error) => {
+                    tracing::warn!(%error, "journalctl cannot be started; the journal is left out");
+                    return;
+                }
+            };
+            let end = self.follow(&mut child, &stop).await;
+            if let Err(error) = child.kill().await {
+                tracing::debug!(%error, "journalctl had ended");
+            }
+            match end {
+                End::Stopped => return,
+                End::Adopted => {}
+                End::Exited => {
+                    tracing::warn!("journalctl ended; starting it again");
+                    tokio::select! {
+                        () = tokio::time::sleep(RESTART_PAUSE) => {}
+                        () = stop.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&self) -> std::io::Result<Child> {
+        let mut command = Command::new("journalctl");
+        command.args(["--output=export", "--all", "--quiet", "--follow"]);
+        match (&self.cursor, self.config.journal.start) {
+            (Some(cursor), _) => {
+                command.arg("--no-tail").arg(format!("--after-cursor={cursor}"));
+            }
+            (None, Start::Beginning) => {
+                command.args(["--no-tail", "--boot"]);
+            }
+            (None, Start::End) => {
+                command.arg("--lines=0");
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.kill_on_drop(true).spawn()
+    }
+
+    /// Reads entries and ships them until something ends it.
+    async fn follow(&mut self, child: &mut Child, stop: &CancellationToken) -> End {
+        let Some(mut output) = child.stdout.take() else { return End::Exited };
+        let mut parser = Parser::default();
+        let mut bytes = vec![0u8; READ_BYTES];
+        loop {
+            let mut pending = None;
+            let mut deadline = Instant::now() + Duration::from_secs(3600);
+            loop {
+                match self.take_entries(&mut parser, &mut pending) {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "journalctl's output cannot be read");
+                        return End::Exited;
+                    }
+                }
+                if pending.is_some() {
+                    deadline = deadline.min(Instant::now() + LINGER);
+                }
+                let read = tokio::select! {
+                    read = timeout_at(deadline, output.read(&mut bytes)) => read,
+                    () = stop.cancelled() => return End::Stopped,
+                };
+                match read {
+                    Err(_) => break,
+                    Ok(Ok(length)) if length > 0 => {
+                        parser.push(bytes.get(..length).unwrap_or_default());
+                    }
+                    Ok(_) if pending.is_some() => break,
+                    Ok(_) => return End::Exited,
+                }
+            }
+            if let Some(pending) = pending
+                && let Some(end) = self.ship(pending).await
+            {
+                return end;
+            }
+        }
+    }
+
+    /// Takes the parsed entries into `pending`; true when that is full.
+    fn take_entries(
+        &mut self,
+        parser: &mut Parser,
+        pending: &mut Option<Pending>,
+    ) -> Result<bool, crate::journal_export::ExportError> {
+        while let Some(entry) = parser.next_entry()? {
+            let Some(cursor) = entry.text("__CURSOR") else { continue };
+            let pending = pending.get_or_insert_with(|| Pending {
+                builder: BatchBuilder::new(),
+                cursor: String::new(),
+            });
+            pending.cursor = cursor.to_owned();
+            self.rows.append(&mut pending.builder, &entry, now_ns());
+            self.counters.read_lines.increment();
+            let size: usize = entry.fields.iter().map(|f| f.name.len() + f.value.len()).sum();
+            self.counters.read_bytes.add(size as u64);
+            if pending.builder.bytes() >= BATCH_BYTES_MAX {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ships one batch and takes in the answer; what ends the present reading, if anything.
+    async fn ship(&mut self, mut pending: Pending) -> Option<End> {
+        let records = match pending.builder.finish() {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, "journal entries cannot be put into a batch");
+                return Some(End::Exited);
+            }
+        };
+        let position = match Position::new(pending.cursor.clone()) {
+            Ok(position) => position,
+            Err(error) => {
+                tracing::error!(%error, "the journal's cursor cannot be kept");
+                return Some(End::Exited);
+            }
+        };
+        let rows = records.num_rows() as u64;
+        self.counters.sent_records.add(rows);
+        loop {
+            let batch = Batch::new(
+                TenantId::default(),
+                Some(self.sequence.next()),
+                Some(position.clone()),
+                records.clone(),
+            )
+            .expect("the builder gives the shape that a batch has");
+            let Some(reply) = self.shipper.ship(&batch).await else { return Some(End::Stopped) };
+            match self.sequence.answered(position.as_str(), &reply) {
+                Step::Resend => self.counters.gaps.increment(),
+                Step::Acknowledged => {
+                    self.counters.acknowledged_records.add(rows);
+                    self.stand_behind(pending.cursor);
+                    return None;
+                }
+                Step::MoveOn => {
+                    self.stand_behind(pending.cursor);
+                    return None;
+                }
+                Step::Adopt(cursor) => {
+                    self.stand_behind(cursor);
+                    return Some(End::Adopted);
+                }
+            }
+        }
+    }
+
+    fn stand_behind(&mut self, cursor: String) {
+        self.cursor = Some(cursor);
+        let (epoch, seq) = (self.sequence.epoch(), self.sequence.acked());
+        if let Err(error) = self.state.save_journal(epoch, seq, self.cursor.clone()) {
+            tracing::error!(%error, "cannot write the journal's checkpoint");
+        }
+    }
+}
+
+/// Turns journal entries into rows.
+#[derive(Debug)]
+pub struct EntryRows {
+    labels: StreamLabels,
+}
+
+impl EntryRows {
+    /// Streams get the labels `host`, those given, and `unit`.
+    pub fn new(host: &str, labels: &BTreeMap<String, String>) -> Self {
+        let mut all = StreamLabels::new();
+        all.set("host", host);
+        for (name, value) in labels {
+            all.set(name, value);
+        }
+        EntryRows { labels: all }
+    }
+
+    /// Adds one entry: `MESSAGE` is the message, `PRIORITY` the level, the other fields keep their
+    /// names in lower case without leading underscores.
+    pub fn append(&self, builder: &mut BatchBuilder, entry: &Entry, received_ns: i64) {
+        let mut labels = self.labels.clone();
+        let unit = ["_SYSTEMD_UNIT", "UNIT", "SYSLOG_IDENTIFIER", "_TRANSPORT"]
+            .iter()
+            .find_map(|name| entry.text(name));
+        labels.set("unit", unit.unwrap_or("unknown"));
+        for (name, value) in labels.iter() {
+            builder.field_str(name, value);
+        }
+        for part in &entry.fields {
+            match part.name.as_str() {
+                "MESSAGE" if !builder.has_message() => {
+                    append_message(builder, &part.value);
+                    if part.original_bytes > FIELD_BYTES_MAX as u64 {
+                        builder.field_bool(field::TRUNCATED, true);
+                        builder.field_i64(field::ORIGINAL_BYTES, part.original_bytes as i64);
+                    }
+                }
+                "PRIORITY" => {
+                    let number = std::str::from_utf8(&part.value).ok().and_then(|t| t.parse().ok());
+                    if let Some(level) = number.and_then(level::of_syslog_priority) {
+                        builder.field_str("level", level);
+                    }
+                }
+                // The position and the time are kept in their own places.
+                "__CURSOR" | "__REALTIME_TIMESTAMP" | "__MONOTONIC_TIMESTAMP" | "__SEQNUM"
+                | "__SEQNUM_ID" | "_SOURCE_REALTIME_TIMESTAMP" | "_HOSTNAME" => {}
+                name => {
+                    let name = name.trim_start_matches('_').to_ascii_lowercase();
+                    let value = String::from_utf8_lossy(&part.value);
+                    if labels.get(&name) != Some(&*value) {
+                        builder.field_number_text(&name, &value);
+                    }
+                }
+            }
+        }
+        let stated = ["_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP"]
+            .iter()
+            .find_map(|name| entry.text(name)?.parse::<i64>().ok()?.checked_mul(1000));
+        let stream = builder.stream(&labels.canonical());
+        builder.finish_row(stated.unwrap_or(received_ns), stream);
+    }
+}
+
+fn append_message(builder: &mut BatchBuilder, value: &[u8]) {
+    match std::str::from_utf8(value) {
+        Ok(text) => builder.message(text),
+        Err(_) => {
+            builder.message(&String::from_utf8_lossy(value));
+            builder.field_str(field::RAW_BASE64, &STANDARD.encode(value));
+        }
+    }
+}

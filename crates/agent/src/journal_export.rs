@@ -1,0 +1,218 @@
+//! The journal's export format, as `journalctl -o export` writes it.
+//!
+//! Specification: <https://systemd.io/JOURNAL_EXPORT_FORMATS/>. Entries are separated by a blank
+//! line; a field is `NAME=value\n`, or, where the value is binary,
+//! `NAME\n`, its length as 8 bytes little-endian, the value, `\n`.
+//!
+//! Sans-I/O: bytes are pushed as they come, complete entries are taken out. Invariant: never holds
+//! more than one entry's bytes beyond what was pushed, and of a field that is longer than
+//! [`FIELD_BYTES_MAX`] only the head.
+
+/// Longest field value that is kept; of a longer one the head is kept.
+pub const FIELD_BYTES_MAX: usize = lodge_record::limits::LINE_BYTES_MAX;
+/// Most fields of an entry that are kept.
+const FIELDS_MAX: usize = 1024;
+/// Longest field name; the journal's own limit is 64.
+const NAME_BYTES_MAX: usize = 256;
+
+/// One field of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, such as `_SYSTEMD_UNIT`.
+    pub name: String,
+    /// Its value: any bytes.
+    pub value: Vec<u8>,
+    /// Length of the value before it was cut at [`FIELD_BYTES_MAX`].
+    pub original_bytes: u64,
+}
+
+/// One journal entry: its fields in order; names may repeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The fields.
+    pub fields: Vec<Field>,
+}
+
+impl Entry {
+    /// The first field called `name`.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.name == name).map(|field| field.value.as_slice())
+    }
+
+    /// The first field called `name`, if it is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(name)?).ok()
+    }
+}
+
+/// The stream was not in the export format.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ExportError {
+    /// A field's name had no end.
+    #[error("a field name of the journal export is longer than {NAME_BYTES_MAX} bytes")]
+    NameTooLong,
+    /// A binary value was not followed by a line end.
+    #[error("the binary field {0} of the journal export does not end in a line end")]
+    MissingLineEnd(String),
+}
+
+enum State {
+    /// At the start of a line.
+    Line,
+    /// Within a value that is longer than the buffer should hold.
+    LongText { name: String, value: Vec<u8>, seen: u64 },
+    /// The name of a binary field was read; its length follows.
+    Length { name: String },
+    /// Within a binary value.
+    Binary { name: String, value: Vec<u8>, left: u64, total: u64 },
+}
+
+/// Cuts a stream of bytes into entries.
+pub struct Parser {
+    buffer: Vec<u8>,
+    at: usize,
+    state: State,
+    entry: Entry,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Parser { buffer: Vec::new(), at: 0, state: State::Line, entry: Entry::default() }
+    }
+}
+
+impl Parser {
+    /// Adds bytes as they were read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.at > 0 {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next complete entry; `None` until more bytes are pushed.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, ExportError> {
+        loop {
+            let state = std::mem::replace(&mut self.state, State::Line);
+            let progressed = match state {
+                State::Line => match self.line()? {
+                    Line::Entry(entry) => return Ok(Some(entry)),
+                    Line::Progress => true,
+                    Line::Starved => false,
+                },
+                State::LongText { name, value, seen } => self.long_text(name, value, seen),
+                State::Length { name } => self.length(name),
+                State::Binary { name, value, left, total } => {
+                    self.binary(name, value, left, total)?
+                }
+            };
+            if !progressed {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    fn line(&mut self) -> Result<Line, ExportError> {
+        let rest = self.rest();
+        let equals = memchr::memchr2(b'=', b'\n', rest);
+        let Some(end) = equals else {
+            let too_long = rest.len() > NAME_BYTES_MAX;
+            return if too_long { Err(ExportError::NameTooLong) } else { Ok(Line::Starved) };
+        };
+        if end > NAME_BYTES_MAX {
+            return Err(ExportError::NameTooLong);
+        }
+        let name = String::from_utf8_lossy(rest.get(..end).unwrap_or_default()).into_owned();
+        if rest.get(end) == Some(&b'\n') {
+            self.at += end + 1;
+            if !name.is_empty() {
+                self.state = State::Length { name };
+            } else if !self.entry.fields.is_empty() {
+                return Ok(Line::Entry(std::mem::take(&mut self.entry)));
+            }
+            return Ok(Line::Progress);
+        }
+        let value = rest.get(end + 1..).unwrap_or_default();
+        if let Some(newline) = memchr::memchr(b'\n', value) {
+            let kept = value.get(..newline.min(FIELD_BYTES_MAX)).unwrap_or_default().to_vec();
+            self.at += end + 1 + newline + 1;
+            self.keep(name, kept, newline as u64);
+            return Ok(Line::Progress);
+        }
+        if value.len() > FIELD_BYTES_MAX {
+            let seen = value.len() as u64;
+            let value = value.get(..FIELD_BYTES_MAX).unwrap_or_default().to_vec();
+            self.at = self.buffer.len();
+            self.state = State::LongText { name, value, seen };
+        }
+        Ok(Line::Starved)
+    }
+
+    fn long_text(&mut self, name: String, value: Vec<u8>, seen: u64) -> bool {
+        match memchr::memchr(b'\n', self.rest()) {
+            Some(newline) => {
+                self.at += newline + 1;
+                self.keep(name, value, seen + newline as u64);
+                true
+            }
+            None => {
+                let seen = seen + self.rest().len() as u64;
+                self.at = self.buffer.len();
+                self.state = State::LongText { name, value, seen };
+                false
+            }
+        }
+    }
+
+    fn length(&mut self, name: String) -> bool {
+        let Some(length) = self.rest().first_chunk::<8>() else {
+            self.state = State::Length { name };
+            return false;
+        };
+        let total = u64::from_le_bytes(*length);
+        self.at += 8;
+        self.state = State::Binary { name, value: Vec::new(), left: total, total };
+        true
+    }
+
+    fn binary(
+        &mut self,
+        name: String,
+        mut value: Vec<u8>,
+        mut left: u64,
+        total: u64,
+    ) -> Result<bool, ExportError> {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(self.rest().len());
+        let kept = here.min(FIELD_BYTES_MAX.saturating_sub(value.len()));
+        value.extend_from_slice(self.rest().get(..kept).unwrap_or_default());
+        self.at += here;
+        left -= here as u64;
+        if left > 0 || self.rest().is_empty() {
+            self.state = State::Binary { name, value, left, total };
+            return Ok(false);
+        }
+        if self.rest().first() != Some(&b'\n') {
+            return Err(ExportError::MissingLineEnd(name));
+        }
+        self.at += 1;
+        self.keep(name, value, total);
+        Ok(true)
+    }
+
+    fn keep(&mut self, name: String, value: Vec<u8>, original_bytes: u64) {
+        if self.entry.fields.len() < FIELDS_MAX {
+            self.entry.fields.push(Field { name, value, original_bytes });
+        }
+    }
+}
+
+enum Line {
+    Entry(Entry),
+    Progress,
+    Starved,
+}

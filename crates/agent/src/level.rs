@@ -1,0 +1,97 @@
+//! Which severity a record states, in one spelling for all.
+//!
+//! Canonical levels: `trace`, `debug`, `info`, `notice`, `warn`, `error`, `critical`, `fatal`.
+
+/// How many words from a line's start its level is looked for.
+const WORDS_MAX: usize = 12;
+/// How many bytes from a line's start its level is looked for.
+const SEARCH_BYTES_MAX: usize = 256;
+
+/// The canonical name of a level's spelling (`WARNING`, `Err`, `E`… of no other text).
+pub fn canonical(word: &str) -> Option<&'static str> {
+    // Longest spelling is "EMERGENCY".
+    let mut lower = [0u8; 9];
+    let lower = lower.get_mut(..word.len())?;
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    Some(match &*lower {
+        b"trace" | b"finest" | b"finer" => "trace",
+        b"debug" | b"dbg" | b"debg" | b"fine" => "debug",
+        b"info" | b"inf" | b"information" => "info",
+        b"notice" => "notice",
+        b"warn" | b"warning" | b"wrn" => "warn",
+        b"error" | b"err" | b"eror" | b"severe" => "error",
+        b"crit" | b"critical" => "critical",
+        b"fatal" | b"ftl" | b"panic" | b"emerg" | b"emergency" | b"alert" => "fatal",
+        _ => return None,
+    })
+}
+
+/// The level that a plain line states in its usual places: as one of its first words, in capitals
+/// (`ERROR`), in brackets (`[error]`, `<warn>`) or before a colon (`error:`).
+pub fn in_line(line: &str) -> Option<&'static str> {
+    let bytes = line.as_bytes();
+    if let Some(level) = klog(bytes) {
+        return Some(level);
+    }
+    let mut end = line.len().min(SEARCH_BYTES_MAX);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    let head = line.get(..end)?;
+    head.split_ascii_whitespace().take(WORDS_MAX).find_map(in_word)
+}
+
+/// The level within one word, whose marks say that it is meant as one.
+fn in_word(word: &str) -> Option<&'static str> {
+    // "WARNING:root:text" and "error:" name it before the first colon; "[core:error]" (Apache)
+    // behind it.
+    let opened = word.starts_with(['[', '(', '<', '|']);
+    let bare = word.trim_matches(['[', ']', '(', ')', '<', '>', '|', ',', '-', '"', '\'']);
+    let (before, after) = match bare.split_once(':') {
+        Some((before, after)) => (before, Some(after)),
+        None => (bare, None),
+    };
+    let before = before.trim_end_matches([']', ')', '>', '|', ',']);
+    if let Some(level) = canonical(before) {
+        let capitals = before.bytes().all(|b| b.is_ascii_uppercase());
+        // "Info" of Windows' CBS logs, "Warning" of others: a capital, then a comma or nothing.
+        let marked = opened || after.is_some();
+        if (capitals && before.len() > 2) || marked {
+            return Some(level);
+        }
+    }
+    match after {
+        Some(after) if opened => canonical(after.trim_end_matches([']', ')', '>'])),
+        _ => word.strip_prefix("level=").and_then(|l| canonical(l.trim_matches('"'))),
+    }
+}
+
+/// `I0102 15:04:05.000000 …` of Kubernetes' own programs.
+fn klog(bytes: &[u8]) -> Option<&'static str> {
+    let digits = bytes.get(1..5)?.iter().all(u8::is_ascii_digit);
+    if !digits || bytes.get(5) != Some(&b' ') || bytes.get(8) != Some(&b':') {
+        return None;
+    }
+    match bytes.first()? {
+        b'I' => Some("info"),
+        b'W' => Some("warn"),
+        b'E' => Some("error"),
+        b'F' => Some("fatal"),
+        _ => None,
+    }
+}
+
+/// The level of a syslog priority or a journal's `PRIORITY` field.
+pub fn of_syslog_priority(priority: u8) -> Option<&'static str> {
+    Some(match priority {
+        0 | 1 => "fatal",
+        2 => "critical",
+        3 => "error",
+        4 => "warn",
+        5 => "notice",
+        6 => "info",
+        7 => "debug",
+        _ => return None,
+    })
+}

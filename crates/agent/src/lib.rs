@@ -1,0 +1,168 @@
+//! The agent: tails files and the systemd journal, frames and parses their records, and ships them
+//! so that each is stored exactly once.
+//!
+//! The way of a record: [`discover`] finds a file, [`tail`] reads a turn of it, [`frame`] cuts it
+//! into records ([`trace`] says which lines belong together), [`parse`] makes rows of them, and
+//! [`ship`] sends the batch under the producer's next [`sequence`] number. Only the server's
+//! acknowledgement moves the checkpoint in [`state`].
+//!
+//! Invariants:
+//! - for files the file is the buffer: no bytes are kept between turns, so a server that is down
+//!   costs neither disk nor memory;
+//! - what the server has committed wins over the agent's own memory, so a checkpoint that is stale
+//!   or lost neither doubles nor loses a line;
+//! - every line that is read is acknowledged, or counted in [`counters`] with the reason why not.
+
+pub mod config;
+pub mod counters;
+mod dead_letter;
+mod discover;
+pub mod frame;
+pub mod identity;
+mod journal;
+pub mod journal_export;
+pub mod level;
+pub mod logfmt;
+pub mod parse;
+mod reader;
+pub mod sequence;
+mod ship;
+mod state;
+mod tail;
+pub mod timestamp;
+pub mod trace;
+mod walk;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use config::{AgentConfig, ConfigError, FileSource, JournalMode, JournalSource, Start, Timing};
+pub use counters::{Counters, Totals};
+pub use state::StateError;
+
+use crate::config::JournalMode as Mode;
+use crate::dead_letter::DeadLetters;
+use crate::discover::Globs;
+use crate::journal::Journal;
+use crate::reader::{Event, Reader};
+use crate::ship::Shipper;
+use crate::state::StateDir;
+
+/// How often the counters are logged.
+const REPORT_PERIOD: Duration = Duration::from_secs(60);
+
+/// Why an agent could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The HTTP client could not be made.
+    #[error("cannot set up the HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The thread that reads files could not be started, or ended by a bug.
+    #[error("the thread that reads files {0}")]
+    Thread(String),
+}
+
+/// Runs an agent until `shutdown`, then waits a little for acknowledgements, writes the checkpoint
+/// and returns what it did. Needs a Tokio runtime with time and I/O.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<Totals, AgentError> {
+    run_counted(config, shutdown, Arc::default()).await
+}
+
+/// As [`run`], with counters that the caller can look at meanwhile.
+pub async fn run_counted(
+    config: AgentConfig,
+    shutdown: CancellationToken,
+    counters: Arc<Counters>,
+) -> Result<Totals, AgentError> {
+    config.check()?;
+    let globs = config.files.iter().map(Globs::new).collect::<Result<Vec<_>, _>>()?;
+    let config = Arc::new(config);
+    let state = Arc::new(StateDir::open(&config.state_dir, &config.host)?);
+    let cancel_shipping = CancellationToken::new();
+    let shipper = Arc::new(Shipper::new(
+        &config.servers,
+        config.timing.backoff,
+        DeadLetters::new(&state.dead_letter_path()),
+        Arc::clone(&counters),
+        cancel_shipping.clone(),
+    )?);
+    tracing::info!(agent = %state.agent(), servers = ?config.servers, host = config.host,
+        state_dir = %config.state_dir.display(), "agent started");
+    let journal = start_journal(&config, &state, &shipper, &counters, &shutdown);
+    let report = tokio::spawn(report(Arc::clone(&counters)));
+
+    let (reader, events) =
+        Reader::new(Arc::clone(&config), state, Arc::clone(&counters), Arc::clone(&shipper), globs);
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::Builder::new()
+        .name("lodge-files".into())
+        .spawn(move || {
+            reader.run();
+            drop(ended);
+        })
+        .map_err(|error| AgentError::Thread(format!("cannot be started: {error}")))?;
+    tokio::pin!(end);
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = &mut end => {}
+    }
+    // If the loop has ended already there is no one to tell.
+    let _ = events.send(Event::Stop);
+    let _ = end.await;
+    shutdown.cancel();
+    cancel_shipping.cancel();
+    if let Some(journal) = journal
+        && let Err(error) = journal.await
+    {
+        tracing::error!(%error, "the journal's task failed");
+    }
+    report.abort();
+    thread.join().map_err(|_| AgentError::Thread("ended by a bug; see its panic above".into()))?;
+    let totals = counters.totals();
+    tracing::info!(%totals, "agent stopped");
+    Ok(totals)
+}
+
+fn start_journal(
+    config: &Arc<AgentConfig>,
+    state: &Arc<StateDir>,
+    shipper: &Arc<Shipper>,
+    counters: &Arc<Counters>,
+    stop: &CancellationToken,
+) -> Option<tokio::task::JoinHandle<()>> {
+    if config.journal.mode == Mode::Off {
+        return None;
+    }
+    if !journal::is_here() {
+        tracing::info!("no systemd journal here; left out");
+        return None;
+    }
+    let journal = Journal::new(
+        Arc::clone(config),
+        Arc::clone(state),
+        Arc::clone(shipper),
+        Arc::clone(counters),
+    );
+    Some(tokio::spawn(journal.run(stop.clone())))
+}
+
+async fn report(counters: Arc<Counters>) {
+    let mut last = Totals::default();
+    loop {
+        tokio::time::sleep(REPORT_PERIOD).await;
+        let totals = counters.totals();
+        if totals != last {
+            tracing::info!(%totals, "so far");
+            last = totals;
+        }
+    }
+}

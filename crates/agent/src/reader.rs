@@ -1,0 +1,726 @@
+//! The file sources' loop: finds files, looks at them, gives each its turn, hands batches to
+//! shipping, takes answers in, and keeps the checkpoint.
+//!
+//! One thread owns all files, so nothing here is shared or locked. Invariants:
+//! - a producer has one batch in flight, and at most one more built;
+//! - batches that are built and not yet answered take at most [`MEMORY_BYTES_MAX`] (and the one turn
+//!   that reaches it); when it is reached the files simply wait, as they are the buffer;
+//! - in one round a file reads at most one turn, so a busy file cannot starve the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lodge_record::{Batch, TenantId};
+
+use crate::config::{AgentConfig, Start};
+use crate::counters::Counters;
+use crate::discover::Globs;
+use crate::identity::{FilePosition, Inode};
+use crate::sequence::{Reply, Sequence, ServerState, Step};
+use crate::ship::Shipper;
+use crate::state::{FileEntry, StateDir};
+use crate::tail::{Built, Sent, TailedFile, Turn, TurnContext};
+use crate::timestamp::TimeContext;
+use crate::watch::Watch;
+
+/// Memory that built and unanswered batches may take.
+const MEMORY_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of a turn.
+const TURN_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of a turn of a file that is far behind: fewer, larger batches.
+const CATCH_UP_TURN_BYTES_MAX: usize = 4 << 20;
+/// How far is far behind.
+const CATCH_UP_BYTES_MIN: u64 = 16 << 20;
+/// Most descriptors, if the system allows that many.
+const OPEN_FILES_MAX: usize = 1024;
+/// Pause between rounds while files grow.
+const ROUND: Duration = Duration::from_millis(20);
+/// Pause between rounds when all is quiet.
+const ROUND_QUIET: Duration = Duration::from_millis(50);
+/// How long a file counts as growing after it grew.
+const GROWING: Duration = Duration::from_secs(5);
+/// Files per second that are looked at without a hint.
+const POLLS_PER_S: usize = 2_000;
+/// How long a file that cannot be found is remembered.
+pub(crate) const REMEMBER_S: u64 = 7 * 86_400;
+/// Resends without an acknowledgement between them before they are slowed down.
+const RESENDS_MAX: u32 = 3;
+
+/// What other threads tell the loop.
+#[derive(Debug)]
+pub enum Event {
+    /// A batch was answered; `None` if the agent stops.
+    Answered { file: usize, batch: Batch, reply: Option<Reply> },
+    /// The server's state of a producer; `None` if the agent stops.
+    Recalled { file: usize, state: Option<Option<ServerState>> },
+    /// Stop reading, wait for answers, write the checkpoint, end.
+    Stop,
+}
+
+/// The loop and all that it owns.
+pub struct Reader {
+    pub(crate) config: Arc<AgentConfig>,
+    pub(crate) state: Arc<StateDir>,
+    pub(crate) counters: Arc<Counters>,
+    shipper: Arc<Shipper>,
+    runtime: tokio::runtime::Handle,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    pub(crate) globs: Vec<Globs>,
+    pub(crate) watch: Watch,
+    pub(crate) files: Vec<Option<TailedFile>>,
+    pub(crate) free: Vec<usize>,
+    pub(crate) by_inode: HashMap<Inode, usize>,
+    pub(crate) by_path: HashMap<PathBuf, usize>,
+    pub(crate) remembered: HashMap<u64, Vec<FileEntry>>,
+    pub(crate) skipped: HashMap<Inode, PathBuf>,
+    pub(crate) walks: u64,
+    pub(crate) walk_at: Instant,
+    pub(crate) walk_cost: Duration,
+    pub(crate) walk_hinted: bool,
+    /// Files to look at each round, in order of their turns.
+    active: VecDeque<usize>,
+    is_active: Vec<bool>,
+    poll_cursor: usize,
+    polled_at: Instant,
+    open_files: usize,
+    open_files_max: usize,
+    close_cursor: usize,
+    memory: usize,
+    buffer: Vec<u8>,
+    time: TimeContext,
+    pub(crate) checkpoint_due: bool,
+    checkpoint_at: Instant,
+    checkpoint_cost: Duration,
+    resends: HashMap<usize, u32>,
+}
+
+impl Reader {
+    /// A loop that has not begun, and where to send it events.
+    pub fn new(
+        config: Arc<AgentConfig>,
+        state: Arc<StateDir>,
+        counters: Arc<Counters>,
+        shipper: Arc<Shipper>,
+        globs: Vec<Globs>,
+    ) -> (Self, Sender<Event>) {
+        let (sender, events) = channel();
+        let now = Instant::now();
+        let mut remembered: HashMap<u64, Vec<FileEntry>> = HashMap::new();
+        for entry in state.load_files().files {
+            remembered.entry(entry.ino).or_default().push(entry);
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let half = usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX);
+        let reader = Reader {
+            config,
+            state,
+            counters,
+            shipper,
+            runtime: tokio::runtime::Handle::current(),
+            events,
+            sender: sender.clone(),
+            globs,
+            watch: Watch::new(),
+            files: Vec::new(),
+            free: Vec::new(),
+            by_inode: HashMap::new(),
+            by_path: HashMap::new(),
+            remembered,
+            skipped: HashMap::new(),
+            walks: 0,
+            walk_at: now,
+            walk_cost: Duration::ZERO,
+            walk_hinted: false,
+            active: VecDeque::new(),
+            is_active: Vec::new(),
+            poll_cursor: 0,
+            polled_at: now,
+            open_files: 0,
+            open_files_max: half.clamp(8, OPEN_FILES_MAX),
+            close_cursor: 0,
+            memory: 0,
+            buffer: Vec::new(),
+            time: TimeContext::system(0),
+            checkpoint_due: false,
+            checkpoint_at: now,
+            checkpoint_cost: Duration::ZERO,
+            resends: HashMap::new(),
+        };
+        (reader, sender)
+    }
+
+    /// Runs until [`Event::Stop`].
+    pub fn run(mut self) {
+        self.find_files();
+        loop {
+            let hints = self.watch.take();
+            self.walk_hinted |= hints.moved || hints.lost;
+            for path in &hints.written {
+                if let Some(file) = self.by_path.get(path) {
+                    self.activate(*file);
+                }
+            }
+            if hints.lost {
+                (0..self.files.len()).for_each(|file| self.activate(file));
+            }
+            self.find_files_if_due();
+            self.poll_some();
+            let busy = self.round();
+            self.save_checkpoint_if_due();
+            let pause = match (busy, self.active.is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, false) => ROUND,
+                (false, true) => ROUND_QUIET,
+            };
+            if self.take_events(pause) {
+                break;
+            }
+        }
+        self.drain();
+        self.save_checkpoint();
+    }
+
+    /// Takes events in, waiting up to `pause` for the first; true when it is time to stop.
+    fn take_events(&mut self, pause: Duration) -> bool {
+        let mut next = match self.events.recv_timeout(pause) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return true,
+        };
+        while let Some(event) = next {
+            match event {
+                Event::Stop => return true,
+                Event::Answered { file, batch, reply } => self.answered(file, batch, reply),
+                Event::Recalled { file, state } => self.recalled(file, state),
+            }
+            next = self.events.try_recv().ok();
+        }
+        false
+    }
+
+    /// Waits for the answers to what is under way.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + self.config.timing.drain;
+        while self.memory > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(Event::Answered { file, batch, reply }) => self.answered(file, batch, reply),
+                Ok(Event::Recalled { .. } | Event::Stop) => {}
+                Err(_) => {
+                    let bytes = self.memory;
+                    tracing::warn!(bytes, "stopping with unanswered batches; they are read again");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Puts a file on the list of those looked at each round.
+    pub(crate) fn activate(&mut self, file: usize) {
+        self.is_active.resize(self.files.len().max(file + 1), false);
+        if let Some(active) = self.is_active.get_mut(file)
+            && !std::mem::replace(active, true)
+        {
+            self.active.push_back(file);
+        }
+    }
+
+    /// Looks at some of the quiet files, so that all have been looked at within the poll period.
+    fn poll_some(&mut self) {
+        let total = self.files.len();
+        let since = self.polled_at.elapsed();
+        let per_s = (total as f64 / self.config.timing.poll.as_secs_f64()).min(POLLS_PER_S as f64);
+        let count = (per_s * since.as_secs_f64()) as usize;
+        if count == 0 {
+            return;
+        }
+        self.polled_at = Instant::now();
+        for _ in 0..count.min(total) {
+            self.poll_cursor = (self.poll_cursor + 1) % total.max(1);
+            let file = self.poll_cursor;
+            if self.is_active.get(file) == Some(&false) && self.look_at(file) {
+                self.activate(file);
+            }
+        }
+    }
+
+    /// One turn for each active file that is due; whether there is more to do at once.
+    fn round(&mut self) -> bool {
+        let mut busy = false;
+        let timing = self.config.timing.clone();
+        for _ in 0..self.active.len() {
+            let Some(file) = self.active.pop_front() else { break };
+            if self.memory >= MEMORY_BYTES_MAX {
+                self.active.push_front(file);
+                self.counters.memory_waits.increment();
+                return false;
+            }
+            let stays = self.look_at(file);
+            let now = Instant::now();
+            let due = self.file(file).is_some_and(|f| f.is_due(now, &timing, TURN_BYTES_MAX as u64));
+            if due && self.turn(file) {
+                busy = true;
+            }
+            if stays || due {
+                self.active.push_back(file);
+            } else if let Some(active) = self.is_active.get_mut(file) {
+                *active = false;
+            }
+            if busy && self.take_pending_events() {
+                return false;
+            }
+        }
+        busy
+    }
+
+    /// Answers that came meanwhile; a stop is put back for the loop. True if there was one.
+    fn take_pending_events(&mut self) -> bool {
+        let stop = self.take_events(Duration::ZERO);
+        if stop {
+            let _ = self.sender.send(Event::Stop);
+        }
+        stop
+    }
+
+    fn file(&self, file: usize) -> Option<&TailedFile> {
+        self.files.get(file)?.as_ref()
+    }
+
+    fn file_mut(&mut self, file: usize) -> Option<&mut TailedFile> {
+        self.files.get_mut(file)?.as_mut()
+    }
+
+    /// Asks the file system about a file; whether it deserves attention in the next rounds.
+    fn look_at(&mut self, file: usize) -> bool {
+        let now = Instant::now();
+        let Some(tailed) = self.file_mut(file) else { return false };
+        let metadata = match &tailed.handle {
+            Some(handle) => handle.metadata(),
+            None => std::fs::metadata(&tailed.path),
+        };
+        match metadata {
+            Ok(metadata) if crate::tail::inode_of(&metadata) == tailed.inode => {
+                tailed.observe(&metadata, now);
+            }
+            _ => return self.went_away(file),
+        }
+        let Some(tailed) = self.file_mut(file) else { return false };
+        if tailed.replaced && tailed.is_settled() {
+            self.begin_generation(file);
+        }
+        self.forget_if_finished(file, now);
+        self.file(file).is_some_and(|tailed| {
+            let grew = now.saturating_duration_since(tailed.grown_at) < GROWING;
+            !tailed.is_quiet() || grew || (tailed.moved && tailed.unread() > 0)
+        })
+    }
+
+    fn begin_generation(&mut self, file: usize) {
+        let counters = Arc::clone(&self.counters);
+        let Some(tailed) = self.file_mut(file) else { return };
+        let lost = tailed.unread();
+        counters.truncated_files.increment();
+        counters.dropped_bytes_truncated.add(lost);
+        tracing::info!(path = %tailed.path.display(), offset = tailed.read.offset,
+            "content was cut off or replaced; reading from the start");
+        tailed.begin_generation();
+        self.checkpoint_due = true;
+    }
+
+    /// A deleted file that was read to its end and acknowledged is let go after a while.
+    fn forget_if_finished(&mut self, file: usize, now: Instant) {
+        let linger = self.config.timing.deleted_linger;
+        let Some(tailed) = self.file(file) else { return };
+        let idle = now.saturating_duration_since(tailed.grown_at) >= linger;
+        if tailed.deleted && idle && tailed.is_settled() && tailed.unread() == 0 {
+            self.remove(file);
+        }
+    }
+
+    /// Ends the tailing of a file.
+    pub(crate) fn remove(&mut self, file: usize) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::take) else { return };
+        self.open_files -= usize::from(tailed.handle.is_some());
+        self.by_inode.remove(&tailed.inode);
+        if self.by_path.get(&tailed.path) == Some(&file) {
+            self.by_path.remove(&tailed.path);
+        }
+        self.free.push(file);
+        self.checkpoint_due = true;
+    }
+
+    /// The path leads nowhere or elsewhere, and no descriptor is held: look for the file by its
+    /// inode. Whether it deserves attention.
+    fn went_away(&mut self, file: usize) -> bool {
+        let Some(tailed) = self.file(file) else { return false };
+        let inode = tailed.inode;
+        let found = crate::discover::locate(&tailed.path, |m| crate::tail::inode_of(m) == inode);
+        match found {
+            Some(path) => {
+                self.renamed(file, path);
+                true
+            }
+            None if self.file(file).is_some_and(TailedFile::is_settled) => {
+                if let Some(tailed) = self.file(file) {
+                    self.counters.dropped_bytes_deleted.add(tailed.unread());
+                }
+                self.remove(file);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// The file is known under another path now.
+    pub(crate) fn renamed(&mut self, file: usize, path: PathBuf) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        let old = std::mem::replace(&mut tailed.path, path.clone());
+        tailed.moved = true;
+        if self.by_path.get(&old) == Some(&file) {
+            self.by_path.remove(&old);
+        }
+        self.by_path.insert(path, file);
+        self.activate(file);
+        self.checkpoint_due = true;
+    }
+
+    /// Opens the file if it is not, closing a quiet one if descriptors are scarce.
+    pub(crate) fn ensure_open(&mut self, file: usize) -> bool {
+        if self.file(file).is_none_or(|tailed| tailed.handle.is_some()) {
+            return self.file(file).is_some();
+        }
+        if self.open_files >= self.open_files_max && !self.close_one() {
+            return false;
+        }
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return false };
+        match std::fs::File::open(&tailed.path) {
+            Ok(handle) => {
+                let same = handle.metadata().is_ok_and(|m| crate::tail::inode_of(&m) == tailed.inode);
+                if same {
+                    tailed.handle = Some(handle);
+                    self.open_files += 1;
+                }
+                same
+            }
+            Err(error) => {
+                tracing::debug!(path = %tailed.path.display(), %error, "cannot open");
+                false
+            }
+        }
+    }
+
+    /// Closes some quiet file that still has a path; false if there is none.
+    fn close_one(&mut self) -> bool {
+        for _ in 0..self.files.len() {
+            self.close_cursor = (self.close_cursor + 1) % self.files.len().max(1);
+            let at = self.close_cursor;
+            if let Some(tailed) = self.files.get_mut(at).and_then(Option::as_mut)
+                && tailed.handle.is_some()
+                && !tailed.deleted
+                && tailed.is_quiet()
+            {
+                tailed.handle = None;
+                self.open_files -= 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Identifies the file if need be and reads one turn; whether something was built.
+    fn turn(&mut self, file: usize) -> bool {
+        if !self.ensure_open(file) {
+            return false;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.turn_with(file, &mut buffer);
+        self.buffer = buffer;
+        match result {
+            Ok(built) => built,
+            Err(error) => {
+                let path = self.file(file).map(|f| f.path.display().to_string());
+                tracing::warn!(path, %error, "cannot read; trying again");
+                false
+            }
+        }
+    }
+
+    fn turn_with(&mut self, file: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        self.time.now_ns = now_ns();
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else {
+            return Ok(false);
+        };
+        let multiline = self.config.files.get(tailed.source).is_none_or(|s| s.multiline);
+        let context = TurnContext {
+            now: Instant::now(),
+            time: self.time.clone(),
+            counters: &self.counters,
+            timing: &self.config.timing,
+            multiline,
+            agent: self.state.agent(),
+        };
+        if tailed.identity.is_none() {
+            match tailed.identify(&context)? {
+                Ok(true) if tailed.begin_at.is_some() => {
+                    self.recall(file);
+                    return Ok(false);
+                }
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(kind) => {
+                    self.skip_binary(file, kind);
+                    return Ok(false);
+                }
+            }
+        }
+        let bytes_max = if tailed.unread() >= CATCH_UP_BYTES_MIN {
+            CATCH_UP_TURN_BYTES_MAX
+        } else {
+            TURN_BYTES_MAX
+        };
+        match tailed.turn(buffer, bytes_max, &context)? {
+            Turn::Built(built) => {
+                self.built(file, built);
+                Ok(true)
+            }
+            Turn::Nothing => Ok(false),
+            Turn::Replaced => {
+                tailed.replaced = true;
+                Ok(false)
+            }
+        }
+    }
+
+    fn skip_binary(&mut self, file: usize, kind: &'static str) {
+        let Some(tailed) = self.file(file) else { return };
+        let (inode, path) = (tailed.inode, tailed.path.clone());
+        self.remove(file);
+        self.skip(inode, &path, kind);
+    }
+
+    /// Leaves a file out, with a reason for the log.
+    pub(crate) fn skip(&mut self, inode: Inode, path: &Path, reason: &str) {
+        if self.skipped.insert(inode, path.to_path_buf()).as_deref() != Some(path) {
+            tracing::info!(path = %path.display(), reason, "not tailed");
+            self.counters.files_skipped.increment();
+        }
+    }
+
+    fn built(&mut self, file: usize, built: Built) {
+        self.memory += built.memory;
+        let Some(tailed) = self.file_mut(file) else { return };
+        if tailed.in_flight.is_none() {
+            self.dispatch(file, built);
+        } else {
+            tailed.waiting = Some(built);
+        }
+    }
+
+    /// Gives the batch its origin and sends it on its way.
+    fn dispatch(&mut self, file: usize, built: Built) {
+        let Some(tailed) = self.file_mut(file) else { return };
+        let Some((_, sequence)) = tailed.identity else { return };
+        let Built { records, position, memory } = built;
+        let rows = records.num_rows() as u64;
+        tailed.in_flight = Some(Sent { position, memory, rows });
+        let origin = Some(sequence.next());
+        let batch = Batch::new(TenantId::default(), origin, Some(position.to_position()), records)
+            .expect("the builder gives the shape that a batch has");
+        self.counters.sent_records.add(rows);
+        self.send(file, batch, Duration::ZERO);
+    }
+
+    fn send(&self, file: usize, batch: Batch, delay: Duration) {
+        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        self.runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            let reply = shipper.ship(&batch).await;
+            // The loop may have ended; then no one waits for the answer.
+            let _ = sender.send(Event::Answered { file, batch, reply });
+        });
+    }
+
+    /// Asks the server what it knows of a file's producer, before anything is sent.
+    fn recall(&mut self, file: usize) {
+        let Some(tailed) = self.file_mut(file) else { return };
+        let Some((_, sequence)) = tailed.identity else { return };
+        tailed.recalling = true;
+        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        self.runtime.spawn(async move {
+            let state = shipper.recall(sequence.producer()).await;
+            let _ = sender.send(Event::Recalled { file, state });
+        });
+    }
+
+    fn recalled(&mut self, file: usize, state: Option<Option<ServerState>>) {
+        let Some(tailed) = self.file_mut(file) else { return };
+        tailed.recalling = false;
+        let begin_at = tailed.begin_at.take();
+        let Some(state) = state else { return };
+        if let Some(state) = state {
+            if let Some((_, sequence)) = &mut tailed.identity {
+                sequence.recall(&state);
+            }
+            if let Some(position) = state.position {
+                self.adopt(file, &position);
+            }
+        } else if let Some(offset) = begin_at {
+            match tailed.position_at(offset) {
+                Ok(position) => tailed.stand_at(position),
+                Err(error) => tracing::warn!(%error, "cannot begin at the end; reading all"),
+            }
+        }
+        self.checkpoint_due = true;
+        self.activate(file);
+    }
+
+    fn answered(&mut self, file: usize, batch: Batch, reply: Option<Reply>) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        let Some(sent) = tailed.in_flight.take() else { return };
+        let Some(reply) = reply else {
+            // The agent stops; the batch is read again when it is back.
+            self.memory = self.memory.saturating_sub(sent.memory);
+            return;
+        };
+        let Some((_, sequence)) = &mut tailed.identity else { return };
+        let position = sent.position.to_string();
+        let step = sequence.answered(&position, &reply);
+        if matches!(reply, Reply::Gap(_)) {
+            let (path, epoch) = (tailed.path.display().to_string(), sequence.epoch());
+            tracing::warn!(path, epoch, ?reply, "the server knows less of this file than was \
+                acknowledged before; going on in a new epoch");
+            self.counters.gaps.increment();
+        }
+        match step {
+            Step::Resend => return self.resend(file, sent, batch),
+            Step::Acknowledged | Step::MoveOn => {
+                tailed.acked = sent.position;
+                if step == Step::Acknowledged {
+                    self.counters.acknowledged_records.add(sent.rows);
+                }
+            }
+            Step::Adopt(position) => self.adopt(file, &position),
+        }
+        self.memory = self.memory.saturating_sub(sent.memory);
+        self.resends.remove(&file);
+        self.checkpoint_due = true;
+        if let Some(next) = self.file_mut(file).and_then(|tailed| tailed.waiting.take()) {
+            self.dispatch(file, next);
+        }
+        self.activate(file);
+    }
+
+    /// Sends the same records under the new origin; slowly, if that happens again and again.
+    fn resend(&mut self, file: usize, sent: Sent, batch: Batch) {
+        let count = self.resends.entry(file).or_insert(0);
+        *count += 1;
+        let delay = if *count > RESENDS_MAX { Duration::from_secs(1) } else { Duration::ZERO };
+        let Some(tailed) = self.file_mut(file) else { return };
+        let Some((_, sequence)) = tailed.identity else { return };
+        tailed.in_flight = Some(sent);
+        let mut again = batch;
+        again.origin = Some(sequence.next());
+        self.send(file, again, delay);
+    }
+
+    /// The server has everything up to `text`: go there, unless the content is another by now.
+    fn adopt(&mut self, file: usize, text: &str) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        if let Some(dropped) = tailed.waiting.take() {
+            self.memory = self.memory.saturating_sub(dropped.memory);
+        }
+        let position = match text.parse::<FilePosition>() {
+            Ok(position) => position,
+            Err(error) => {
+                tracing::error!(%error, "the server's position is not one of this agent; \
+                    going on from the agent's own");
+                tailed.rewind_to(tailed.acked);
+                return;
+            }
+        };
+        if position.generation < tailed.read.generation {
+            // The server has not seen this generation; its content is all new.
+            tailed.rewind_to(tailed.acked);
+            return;
+        }
+        self.checkpoint_due = true;
+        if !self.ensure_open(file) {
+            // Without the content there is nothing to read either.
+            if let Some(tailed) = self.file_mut(file) {
+                tailed.stand_at(position);
+            }
+            return;
+        }
+        let Some(tailed) = self.file_mut(file) else { return };
+        let same = tailed.has_content_before(&position).unwrap_or(false);
+        tailed.stand_at(position);
+        tailed.replaced = !same;
+    }
+
+    fn save_checkpoint_if_due(&mut self) {
+        let pause = self.config.timing.checkpoint.max(self.checkpoint_cost * 20);
+        if self.checkpoint_due && self.checkpoint_at.elapsed() >= pause {
+            self.save_checkpoint();
+        }
+    }
+
+    /// Writes the checkpoint. A failure is logged and tried again: the server knows the positions.
+    fn save_checkpoint(&mut self) {
+        let began = Instant::now();
+        let now_s = now_ns().unsigned_abs() / 1_000_000_000;
+        let tailed = self.files.iter().flatten().filter_map(|file| entry_of(file, now_s));
+        let remembered = self.remembered.values().flatten();
+        let remembered = remembered.filter(|e| e.seen_s.saturating_add(REMEMBER_S) > now_s);
+        let entries = tailed.chain(remembered.cloned()).collect();
+        match self.state.save_files(entries) {
+            Ok(()) => self.checkpoint_due = false,
+            Err(error) => tracing::error!(%error, "cannot write the checkpoint"),
+        }
+        self.checkpoint_cost = began.elapsed();
+        self.checkpoint_at = Instant::now();
+    }
+
+    fn find_files_if_due(&mut self) {
+        /// Least time between two walks, hinted or not.
+        const WALK_PAUSE: Duration = Duration::from_millis(100);
+        let since = self.walk_at.elapsed();
+        let hinted = self.walk_hinted && since >= WALK_PAUSE.max(self.walk_cost * 20);
+        if hinted || since >= self.config.timing.rescan.max(self.walk_cost * 100) {
+            self.find_files();
+        }
+    }
+
+    /// Where a file that was there before the agent is begun, if it is not at its start.
+    pub(crate) fn begins_at_end(&self, source: usize) -> bool {
+        let start = self.config.files.get(source).map(|source| source.start);
+        self.walks == 1 && start == Some(Start::End)
+    }
+}
+
+fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
+    let (head, sequence): (_, Sequence) = file.identity?;
+    Some(FileEntry {
+        label: file.label.clone(),
+        path: file.path.clone(),
+        dev: file.inode.dev,
+        ino: file.inode.ino,
+        head_bytes: head.length,
+        head_hash: head.hash,
+        producer: sequence.producer().to_string(),
+        epoch: sequence.epoch(),
+        seq: sequence.acked(),
+        position: file.acked.to_string(),
+        seen_s: now_s,
+    })
+}
+
+/// The present in UTC nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}

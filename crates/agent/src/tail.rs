@@ -1,0 +1,565 @@
+//! One tailed file: who it is, how far it was read and acknowledged, and the next turn of reading.
+//!
+//! No bytes are kept between turns: the file is the buffer. Invariants:
+//! - `acked ≤ read`, both at record boundaries, and `read` moves only with a batch that was built;
+//! - before a turn reads on, the bytes before `read` are compared with their check: content that
+//!   was replaced begins a new generation and is never mistaken for the old one's continuation;
+//! - a record is built only from complete lines, but for the last line of a finished file.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use arrow::record_batch::RecordBatch;
+use lodge_record::ProducerId;
+use lodge_record::builder::BatchBuilder;
+use lodge_record::limits::LINE_BYTES_MAX;
+
+use crate::config::Timing;
+use crate::counters::Counters;
+use crate::frame::Frames;
+use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
+use crate::parse::{Context, RecordParser, Text};
+use crate::sequence::Sequence;
+
+/// Most bytes that one long line is searched for its end in one turn.
+const LONG_SCAN_BYTES_MAX: u64 = 16 << 20;
+/// Bytes that are searched at once.
+const LONG_SCAN_STEP_BYTES: usize = 256 << 10;
+/// A batch is cut when its values take this many times the bytes of a turn: short lines with many
+/// labels grow when they become columns.
+const GROWTH_MAX: usize = 3;
+
+/// Records of a turn, ready to be sent.
+#[derive(Debug)]
+pub struct Built {
+    /// The records.
+    pub records: RecordBatch,
+    /// Where the file stands once they are durable.
+    pub position: FilePosition,
+    /// Bytes that they take in memory.
+    pub memory: usize,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+pub struct Sent {
+    /// Its position.
+    pub position: FilePosition,
+    /// Bytes that it takes in memory.
+    pub memory: usize,
+    /// Its records.
+    pub rows: u64,
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub enum Turn {
+    /// Records.
+    Built(Built),
+    /// Nothing complete yet, or only blank lines.
+    Nothing,
+    /// The content is not the one that was read before.
+    Replaced,
+}
+
+/// What a turn needs beside the file.
+pub struct TurnContext<'a> {
+    /// The present.
+    pub now: Instant,
+    /// Present and zone for timestamps.
+    pub time: crate::timestamp::TimeContext,
+    /// Where limits are counted.
+    pub counters: &'a Counters,
+    /// Deadlines.
+    pub timing: &'a Timing,
+    /// Whether lines are joined.
+    pub multiline: bool,
+    /// The agent, for producers' identities.
+    pub agent: ProducerId,
+}
+
+/// One file.
+#[derive(Debug)]
+pub struct TailedFile {
+    /// Which source it belongs to.
+    pub source: usize,
+    /// Path under which it was found first; the `file` label.
+    pub label: PathBuf,
+    /// Path under which it was seen last.
+    pub path: PathBuf,
+    /// What the file system calls it.
+    pub inode: Inode,
+    /// Open, or not while it is quiet and descriptors are scarce.
+    pub handle: Option<File>,
+    /// Fingerprint and sequence, once the head is complete.
+    pub identity: Option<(Head, Sequence)>,
+    /// Identity before the content was replaced.
+    pub previous: Option<Sequence>,
+    /// Everything before is durable.
+    pub acked: FilePosition,
+    /// Everything before is built.
+    pub read: FilePosition,
+    /// The batch on its way.
+    pub in_flight: Option<Sent>,
+    /// The batch that goes next.
+    pub waiting: Option<Built>,
+    /// The server was asked for this producer's state.
+    pub recalling: bool,
+    /// Where to begin if the server does not know the producer.
+    pub begin_at: Option<u64>,
+    /// Size at the last look.
+    pub size: u64,
+    /// When it grew last.
+    pub grown_at: Instant,
+    /// When it was looked at last.
+    pub polled_at: Instant,
+    /// The path no longer leads here: renamed or deleted.
+    pub moved: bool,
+    /// No path leads here.
+    pub deleted: bool,
+    /// The content was replaced; a new generation begins when nothing is under way.
+    pub replaced: bool,
+    /// The walk over globs that saw it last.
+    pub seen: u64,
+    pending_since: Option<Instant>,
+    /// A turn at this size gave nothing.
+    blocked_size: Option<u64>,
+    hold_until: Option<Instant>,
+    long_scanned: u64,
+    parser: RecordParser,
+}
+
+impl TailedFile {
+    /// A file that was just found.
+    pub fn new(
+        source: usize,
+        path: PathBuf,
+        metadata: &Metadata,
+        now: Instant,
+        parser: RecordParser,
+    ) -> Self {
+        let age = metadata.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+        let age = age.unwrap_or_default().min(Duration::from_secs(3600));
+        TailedFile {
+            source,
+            label: path.clone(),
+            path,
+            inode: inode_of(metadata),
+            handle: None,
+            identity: None,
+            previous: None,
+            acked: FilePosition::start(0),
+            read: FilePosition::start(0),
+            in_flight: None,
+            waiting: None,
+            recalling: false,
+            begin_at: None,
+            size: metadata.len(),
+            grown_at: now.checked_sub(age).unwrap_or(now),
+            polled_at: now,
+            moved: false,
+            deleted: false,
+            replaced: false,
+            seen: 0,
+            pending_since: None,
+            blocked_size: None,
+            hold_until: None,
+            long_scanned: 0,
+            parser,
+        }
+    }
+
+    /// Unread bytes, as far as is known.
+    pub fn unread(&self) -> u64 {
+        self.size.saturating_sub(self.read.offset)
+    }
+
+    /// Nothing is under way.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight.is_none() && self.waiting.is_none() && !self.recalling
+    }
+
+    /// Whether nothing is left to do unless it grows.
+    pub fn is_quiet(&self) -> bool {
+        self.is_settled() && !self.replaced && (self.unread() == 0 || self.is_blocked())
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked_size == Some(self.size) && self.hold_until.is_none()
+    }
+
+    /// Takes in what the file system says now.
+    pub fn observe(&mut self, metadata: &Metadata, now: Instant) {
+        self.polled_at = now;
+        if metadata.nlink() == 0 {
+            self.deleted = true;
+            self.moved = true;
+        }
+        let size = metadata.len();
+        if size < self.read.offset {
+            self.replaced = true;
+        }
+        if size > self.size {
+            self.grown_at = now;
+        }
+        if size > self.read.offset && self.pending_since.is_none() {
+            self.pending_since = Some(now);
+        }
+        self.size = size;
+    }
+
+    /// Whether a turn is due.
+    pub fn is_due(&self, now: Instant, timing: &Timing, batch_bytes: u64) -> bool {
+        if self.waiting.is_some() || self.recalling || self.replaced || self.unread() == 0 {
+            return false;
+        }
+        let quiet_for = now.saturating_duration_since(self.grown_at);
+        if self.blocked_size == Some(self.size) {
+            let held = self.hold_until.is_some_and(|until| now >= until);
+            let finished = self.moved && quiet_for >= timing.partial_idle;
+            return held || finished;
+        }
+        let lingered = self
+            .pending_since
+            .is_none_or(|since| now.saturating_duration_since(since) >= timing.linger);
+        lingered || self.unread() >= batch_bytes
+    }
+
+    /// Begins the next generation, at the start of the content that is there now.
+    pub fn begin_generation(&mut self) {
+        self.replaced = false;
+        self.previous = self.identity.take().map(|(_, sequence)| sequence).or(self.previous);
+        let generation = self.read.generation.max(self.acked.generation).saturating_add(1);
+        self.begin_at = None;
+        self.stand_at(FilePosition::start(generation));
+    }
+
+    /// Puts both positions at `position`, which is durable.
+    pub fn stand_at(&mut self, position: FilePosition) {
+        self.acked = position;
+        self.rewind_to(position);
+    }
+
+    /// Reads on from `position`.
+    pub fn rewind_to(&mut self, position: FilePosition) {
+        self.read = position;
+        self.blocked_size = None;
+        self.hold_until = None;
+        self.pending_since = None;
+        self.long_scanned = 0;
+    }
+
+    /// Whether the content before `position` is the one that its check was made of.
+    pub fn has_content_before(&self, position: &FilePosition) -> io::Result<bool> {
+        let Some(file) = &self.handle else { return Ok(false) };
+        let mut buffer = [0u8; CHECK_BYTES_MAX];
+        let Some(before) = buffer.get_mut(..position.check_bytes()) else { return Ok(false) };
+        let start = position.offset - before.len() as u64;
+        let length = read_full(file, before, start)?;
+        Ok(length == before.len() && identity::check_of(before) == position.check)
+    }
+
+    /// The position at `offset`, with the check of the content before it.
+    pub fn position_at(&self, offset: u64) -> io::Result<FilePosition> {
+        let mut position = FilePosition { generation: self.read.generation, offset, check: 0 };
+        let mut before = vec![0u8; position.check_bytes()];
+        if let Some(file) = &self.handle {
+            let start = offset - before.len() as u64;
+            file.read_exact_at(&mut before, start)?;
+        }
+        position.check = identity::check_of(&before);
+        Ok(position)
+    }
+
+    /// Where the last, perhaps unfinished, line begins: the end of what is complete.
+    pub fn last_line_start(&self) -> io::Result<u64> {
+        let Some(file) = &self.handle else { return Ok(0) };
+        let mut end = file.metadata()?.len();
+        let mut step = vec![0u8; LONG_SCAN_STEP_BYTES];
+        while end > 0 {
+            let start = end.saturating_sub(step.len() as u64);
+            let Some(window) = step.get_mut(..(end - start) as usize) else { break };
+            let length = read_full(file, window, start)?;
+            if let Some(newline) = memchr::memrchr(b'\n', window.get(..length).unwrap_or_default()) {
+                return Ok(start + newline as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+
+    /// Reads the first bytes of the file: at most what a head covers.
+    pub fn read_head(&self) -> io::Result<Vec<u8>> {
+        let mut head = vec![0u8; HEAD_BYTES_MAX];
+        let length = match &self.handle {
+            Some(file) => read_full(file, &mut head, 0)?,
+            None => 0,
+        };
+        head.truncate(length);
+        Ok(head)
+    }
+
+    /// One turn: reads at most `bytes_max` bytes and builds a batch of the complete records in them.
+    pub fn turn(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        bytes_max: usize,
+        context: &TurnContext<'_>,
+    ) -> io::Result<Turn> {
+        let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
+        let before = self.read.check_bytes();
+        buffer.resize(before + bytes_max, 0);
+        let length = read_full(file, buffer, self.read.offset - before as u64)?;
+        buffer.truncate(length);
+        let Some(check) = buffer.get(..before) else { return Ok(Turn::Replaced) };
+        if identity::check_of(check) != self.read.check {
+            return Ok(Turn::Replaced);
+        }
+        let head = self.identity.map(|(head, _)| head);
+        if before == 0 && head.is_some_and(|head| !head.matches(buffer)) {
+            return Ok(Turn::Replaced);
+        }
+        let at_end = length < before + bytes_max;
+        let end = self.read.offset + (length - before) as u64;
+        if end > self.size {
+            self.size = end;
+            self.grown_at = context.now;
+        } else if at_end {
+            self.size = end;
+        }
+        if length == before {
+            self.pending_since = None;
+            return Ok(Turn::Nothing);
+        }
+        self.frame(buffer, before, at_end, context)
+    }
+
+    /// Frames and parses the chunk behind the first `before` bytes of `buffer`.
+    fn frame(
+        &mut self,
+        buffer: &[u8],
+        before: usize,
+        at_end: bool,
+        context: &TurnContext<'_>,
+    ) -> io::Result<Turn> {
+        let chunk = buffer.get(before..).unwrap_or_default();
+        let quiet_for = context.now.saturating_duration_since(self.grown_at);
+        let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
+        let mut builder = BatchBuilder::new();
+        let parse = Context { time: context.time.clone(), counters: context.counters };
+        let mut frames = Frames::new(chunk, context.multiline, finished);
+        let memory_max = chunk.len().max(64 << 10) * GROWTH_MAX;
+        let mut lines = 0;
+        let mut cut = false;
+        self.hold_until = None;
+        loop {
+            let frame = match frames.next() {
+                Some(frame) => frame,
+                None => match self.held(&mut frames, at_end, quiet_for, context) {
+                    Some(frame) => frame,
+                    None => break,
+                },
+            };
+            let original_bytes = frame.text.len() as u64;
+            self.parser.append(&mut builder, Text { bytes: frame.text, original_bytes }, &parse);
+            lines += u64::from(frame.lines);
+            if builder.bytes() > memory_max {
+                cut = true;
+                break;
+            }
+        }
+        let consumed = frames.consumed();
+        let passed = frames.passed();
+        context.counters.read_lines.add(lines);
+        context.counters.dropped_lines_blank.add(passed.blank_lines);
+        context.counters.dropped_bytes_holes.add(passed.hole_bytes);
+        context.counters.multiline_capped.add(passed.capped);
+        if consumed == 0 && !at_end {
+            return self.long_line(chunk.len(), context);
+        }
+        if consumed == 0 {
+            self.blocked_size = Some(self.size);
+            return Ok(Turn::Nothing);
+        }
+        let position = FilePosition {
+            generation: self.read.generation,
+            offset: self.read.offset + consumed as u64,
+            check: identity::check_of(buffer.get(..before + consumed).unwrap_or_default()),
+        };
+        // Go on at once if there is more, else wait for growth (or for what is held back).
+        let more = cut || !at_end;
+        self.advance(position, builder, more, context)
+    }
+
+    /// The record that is held back for continuation lines, if it has waited long enough.
+    fn held<'c>(
+        &mut self,
+        frames: &mut Frames<'c>,
+        at_end: bool,
+        quiet_for: Duration,
+        context: &TurnContext<'_>,
+    ) -> Option<crate::frame::Frame<'c>> {
+        if !frames.holds() {
+            return None;
+        }
+        if !at_end {
+            // The next turn begins with it; unless it fills this one.
+            return if frames.consumed() == 0 { frames.take_held() } else { None };
+        }
+        let timing = context.timing;
+        let settle = if frames.holds_trace() { timing.settle_trace } else { timing.settle };
+        if quiet_for >= settle {
+            return frames.take_held();
+        }
+        self.hold_until = Some(self.grown_at + settle);
+        None
+    }
+
+    /// Moves `read` to `position` and gives the builder's records out.
+    fn advance(
+        &mut self,
+        position: FilePosition,
+        mut builder: BatchBuilder,
+        more: bool,
+        context: &TurnContext<'_>,
+    ) -> io::Result<Turn> {
+        context.counters.read_bytes.add(position.offset - self.read.offset);
+        let hold_until = self.hold_until;
+        self.rewind_to(position);
+        self.hold_until = hold_until;
+        if !more {
+            // What is left is a partial line or held back.
+            self.blocked_size = (self.unread() > 0).then_some(self.size);
+        }
+        if builder.rows() == 0 {
+            if self.is_settled() {
+                self.acked = position;
+            }
+            return Ok(Turn::Nothing);
+        }
+        let records = builder.finish().map_err(io::Error::other)?;
+        let memory = records.get_array_memory_size();
+        Ok(Turn::Built(Built { records, position, memory }))
+    }
+
+    /// A line that is longer than a turn: looks for its end, and keeps its head once that is found.
+    fn long_line(&mut self, searched: usize, context: &TurnContext<'_>) -> io::Result<Turn> {
+        let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
+        let start = self.read.offset;
+        let mut at = self.long_scanned.max(start + searched as u64);
+        let stop = at.saturating_add(LONG_SCAN_BYTES_MAX);
+        let mut step = vec![0u8; LONG_SCAN_STEP_BYTES];
+        let mut newline = None;
+        let mut at_end = false;
+        while newline.is_none() && !at_end && at < stop {
+            let length = read_full(file, &mut step, at)?;
+            at_end = length < step.len();
+            let read = step.get(..length).unwrap_or_default();
+            newline = memchr::memchr(b'\n', read).map(|place| at + place as u64);
+            at += length as u64;
+        }
+        self.size = self.size.max(at);
+        self.long_scanned = at;
+        let quiet_for = context.now.saturating_duration_since(self.grown_at);
+        let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
+        let (text_end, end) = match newline {
+            Some(newline) => (newline, newline + 1),
+            None if finished => (at, at),
+            None => {
+                if at_end {
+                    self.blocked_size = Some(self.size);
+                }
+                return Ok(Turn::Nothing);
+            }
+        };
+        let mut original_bytes = text_end - start;
+        let mut head = vec![0u8; original_bytes.min(LINE_BYTES_MAX as u64) as usize];
+        let length = read_full(file, &mut head, start)?;
+        head.truncate(length);
+        let mut tail = [0u8; CHECK_BYTES_MAX];
+        let tail_length = read_full(file, &mut tail, end - CHECK_BYTES_MAX as u64)?;
+        let check = identity::check_of(tail.get(..tail_length).unwrap_or_default());
+        let mut builder = BatchBuilder::new();
+        let parse = Context { time: context.time.clone(), counters: context.counters };
+        let whole = head.len() as u64 == original_bytes;
+        if whole && head.last() == Some(&b'\r') {
+            head.pop();
+            original_bytes -= 1;
+        }
+        self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
+        context.counters.read_lines.increment();
+        let position = FilePosition { generation: self.read.generation, offset: end, check };
+        self.advance(position, builder, true, context)
+    }
+
+    /// Finds out who this is, if the head is complete: true once it is known. The error is why it
+    /// is no text file.
+    pub fn identify(&mut self, context: &TurnContext<'_>) -> io::Result<Result<bool, &'static str>> {
+        let bytes = self.read_head()?;
+        if let Some(kind) = binary_kind(&bytes) {
+            return Ok(Err(kind));
+        }
+        let quiet_for = context.now.saturating_duration_since(self.grown_at);
+        let finished = self.moved && quiet_for >= context.timing.partial_idle;
+        let head = match Head::of(&bytes) {
+            Some(head) => head,
+            None if finished && !bytes.is_empty() => Head::whole(&bytes),
+            None => {
+                self.blocked_size = Some(self.size);
+                return Ok(Ok(false));
+            }
+        };
+        let producer = identity::file_producer(context.agent, self.inode, head);
+        let sequence = match self.previous {
+            Some(previous) if previous.producer() == producer => previous,
+            _ => Sequence::unknown(producer),
+        };
+        self.identity = Some((head, sequence));
+        Ok(Ok(true))
+    }
+}
+
+/// Why a file that begins with `head` is not tailed, if it is not.
+pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
+    const MAGICS: [(&[u8], &str); 8] = [
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh", "bzip2"),
+        (b"PK\x03\x04", "zip"),
+        (b"LPKSHHRH", "a journal"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\x7fELF", "a program"),
+    ];
+    if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Some(kind);
+    }
+    // Zeros at the start are the hole that a writer leaves when its log is truncated under it.
+    let zeros = head.iter().take_while(|b| **b == 0).count();
+    let text = head.get(zeros..).unwrap_or_default();
+    let control = |b: &&u8| matches!(**b, 0..=8 | 14..=26 | 28..=31);
+    let controls = text.iter().filter(control).count();
+    (text.len() >= 32 && controls * 10 > text.len() * 3).then_some("binary")
+}
+
+/// Device and inode of a file.
+pub fn inode_of(metadata: &Metadata) -> Inode {
+    Inode { dev: metadata.dev(), ino: metadata.ino() }
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut length = 0;
+    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}

@@ -1,0 +1,195 @@
+//! Finding files: walking the globs, recognising files that are known, and taking up where an
+//! earlier run of the agent stopped.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::counters::Counter;
+use crate::discover::{self, FoundFile};
+use crate::identity::{FilePosition, Head, Inode};
+use crate::parse::RecordParser;
+use crate::reader::Reader;
+use crate::sequence::Sequence;
+use crate::state::FileEntry;
+use crate::tail::{TailedFile, inode_of};
+
+impl Reader {
+    /// Walks all globs once: new files are taken up, renamed ones recognised.
+    pub(crate) fn find_files(&mut self) {
+        let began = Instant::now();
+        self.walks += 1;
+        self.walk_hinted = false;
+        let globs = std::mem::take(&mut self.globs);
+        for (source, globs) in globs.iter().enumerate() {
+            for folder in globs.folders() {
+                self.watch.add(&folder);
+            }
+            globs.walk(|found| self.found(source, found));
+        }
+        self.globs = globs;
+        self.check_unseen();
+        if self.walks == 1 {
+            self.find_remembered();
+        }
+        self.skipped.retain(|_, path| path.exists());
+        self.walk_at = Instant::now();
+        self.walk_cost = began.elapsed();
+    }
+
+    fn found(&mut self, source: usize, found: FoundFile) {
+        let inode = inode_of(&found.metadata);
+        let walk = self.walks;
+        if let Some(&file) = self.by_inode.get(&inode) {
+            let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+            tailed.seen = walk;
+            if tailed.path != found.path && !leads_to(&tailed.path, inode) {
+                self.renamed(file, found.path);
+            }
+            return;
+        }
+        if self.skipped.contains_key(&inode) {
+            return;
+        }
+        if let Some(kind) = discover::unreadable_kind(&found.path) {
+            return self.skip(inode, &found.path, kind);
+        }
+        self.take_up(source, found, None);
+    }
+
+    /// Begins to tail a file; `entry` is what an earlier run remembered of it, if that is known.
+    fn take_up(&mut self, source: usize, found: FoundFile, entry: Option<FileEntry>) {
+        let FoundFile { path, metadata } = found;
+        let inode = inode_of(&metadata);
+        let entry = entry.or_else(|| self.recollect(inode, &path));
+        let label = entry.as_ref().map_or(&path, |entry| &entry.label);
+        let Some(settings) = self.config.files.get(source) else { return };
+        let parser = RecordParser::for_file(&self.config.host, label, &settings.labels);
+        let label = label.clone();
+        if let Some(folder) = path.parent() {
+            self.watch.add(folder);
+        }
+        let mut tailed = TailedFile::new(source, path.clone(), &metadata, Instant::now(), parser);
+        tailed.label = label;
+        tailed.seen = self.walks;
+        let file = self.free.pop().unwrap_or(self.files.len());
+        if file == self.files.len() {
+            self.files.push(None);
+        }
+        if let Some(place) = self.files.get_mut(file) {
+            *place = Some(tailed);
+        }
+        self.by_inode.insert(inode, file);
+        self.by_path.insert(path, file);
+        self.activate(file);
+        Counter::increment(&self.counters.files_found);
+        let resumed = entry.is_some_and(|entry| self.resume(file, entry));
+        if !resumed && self.begins_at_end(source) {
+            self.begin_at_end(file);
+        }
+    }
+
+    /// What an earlier run remembered of the file with this inode. The device's number may have
+    /// changed since, where the path has not.
+    fn recollect(&mut self, inode: Inode, path: &Path) -> Option<FileEntry> {
+        let entries = self.remembered.get_mut(&inode.ino)?;
+        let same = |entry: &FileEntry| entry.dev == inode.dev || entry.path == path;
+        let at = entries.iter().position(same)?;
+        let entry = entries.swap_remove(at);
+        if entries.is_empty() {
+            self.remembered.remove(&inode.ino);
+        }
+        Some(entry)
+    }
+
+    /// Takes up where `entry` says. False if the file is another one by now.
+    fn resume(&mut self, file: usize, entry: FileEntry) -> bool {
+        self.ensure_open(file);
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return false };
+        let position = entry.position.parse::<FilePosition>();
+        let (Ok(producer), Ok(position)) = (entry.producer.parse(), position) else { return false };
+        let sequence = Sequence::resume(producer, entry.epoch, entry.seq);
+        let head = Head { length: entry.head_bytes, hash: entry.head_hash };
+        let same_head = tailed.read_head().is_ok_and(|bytes| head.matches(&bytes));
+        if !same_head && entry.path != tailed.path {
+            // The inode was used again for a file that has nothing to do with the old one.
+            return false;
+        }
+        tailed.identity = Some((head, sequence));
+        tailed.stand_at(position);
+        tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(false);
+        true
+    }
+
+    /// Begins with what is appended from now on, unless the server knows the file.
+    fn begin_at_end(&mut self, file: usize) {
+        self.ensure_open(file);
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        match tailed.last_line_start() {
+            Ok(offset) => tailed.begin_at = Some(offset),
+            Err(error) => {
+                tracing::warn!(path = %tailed.path.display(), %error, "cannot find its end");
+            }
+        }
+    }
+
+    /// Files that the walk did not see: renamed out of the globs, or deleted.
+    fn check_unseen(&mut self) {
+        let walk = self.walks;
+        for file in 0..self.files.len() {
+            let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { continue };
+            if tailed.seen == walk || leads_to(&tailed.path, tailed.inode) {
+                continue;
+            }
+            tailed.moved = true;
+            let inode = tailed.inode;
+            if let Some(path) = discover::locate(&tailed.path, |m| inode_of(m) == inode) {
+                self.renamed(file, path);
+            }
+            self.activate(file);
+        }
+    }
+
+    /// Files that an earlier run had begun and that were renamed out of the globs since.
+    fn find_remembered(&mut self) {
+        let entries: Vec<FileEntry> = self.remembered.values().flatten().cloned().collect();
+        for entry in entries {
+            let inode = Inode { dev: entry.dev, ino: entry.ino };
+            if self.by_inode.contains_key(&inode) {
+                continue;
+            }
+            let Some(source) = self.source_of(&entry.label) else { continue };
+            let found = discover::locate(&entry.path, |m| m.is_file() && inode_of(m) == inode);
+            let Some(path) = found else { continue };
+            let Ok(metadata) = std::fs::metadata(&path) else { continue };
+            let head = Head { length: entry.head_bytes, hash: entry.head_hash };
+            if !has_head(&path, head) {
+                continue;
+            }
+            self.recollect(inode, &path);
+            let moved = path != entry.label;
+            self.take_up(source, FoundFile { path, metadata }, Some(entry));
+            if let Some(&file) = self.by_inode.get(&inode)
+                && let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut)
+            {
+                tailed.moved = moved;
+            }
+        }
+    }
+
+    /// The source whose globs name `label`.
+    fn source_of(&self, label: &Path) -> Option<usize> {
+        self.globs.iter().position(|globs| globs.names(label))
+    }
+}
+
+/// Whether `path` leads to the file with this inode.
+fn leads_to(path: &Path, inode: Inode) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| inode_of(&metadata) == inode)
+}
+
+fn has_head(path: &Path, head: Head) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0u8; head.length.min(crate::identity::HEAD_BYTES_MAX as u32) as usize];
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    file.read_exact_at(&mut bytes, 0).is_ok() && head.matches(&bytes)
+}
