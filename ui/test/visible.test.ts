@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { visible, type VisibleOptions } from '../src/text/visible';
+import { plain, visible, type VisibleOptions } from '../src/text/visible';
 
 function shown(text: string, options: Partial<VisibleOptions> = {}): string {
   const pieces = visible(text, { layout: 'line', chars_max: 1000, ...options });
@@ -48,6 +48,11 @@ describe('visible', () => {
     expect(shown('Connection to a.b(c) failed', { words: ['connection', 'a.b(c)'] })).toBe(
       '[match Connection] to [match a.b(c)] failed',
     );
+  });
+
+  test('as one string it is as safe', () => {
+    expect(plain('a\u202eb\n\tc\u001b[0m', 100)).toBe('a\\u202eb\\n c\\x1b[0m');
+    expect(plain('abcdef', 3)).toBe('abc…');
   });
 
   test('long text is cut, and never through a character', () => {

@@ -52,6 +52,8 @@ export class Search {
   loading_more = $state(false);
   more_failure = $state.raw<Failure | null>(null);
   table = $state(false);
+  /** How many rows the answer was limited to, when it has that many: there may be more. */
+  limited_to = $state<number | null>(null);
   /** True while the rows on the screen are still those of the search before. */
   stale = $state(false);
   histogram = $state.raw<Histogram | null>(null);
@@ -78,6 +80,7 @@ export class Search {
       if (signal.aborted) return;
       fresh.flush();
       this.more = !this.table && isPageable(query) && this.rows.length >= limit;
+      this.limited_to = this.rows.length >= limit ? limit : null;
       this.phase = 'done';
       if (this.rows.length === 0 && range.kind !== 'all') void this.findElsewhere(signal);
     } catch (error) {
@@ -158,6 +161,7 @@ export class Search {
     this.phase = 'running';
     this.failure = null;
     this.more = false;
+    this.limited_to = null;
     this.more_failure = null;
     this.loading_more = false;
     this.elapsed_ms = 0;

@@ -23,6 +23,7 @@ const INVISIBLE =
 
 const SHORT: Record<string, string> = {
   '\0': '\\0',
+  '\n': '\\n',
   '\b': '\\b',
   '\f': '\\f',
   '\r': '\\r',
@@ -72,6 +73,13 @@ function pushMatches(pieces: Piece[], text: string, words: RegExp | undefined): 
   if (rest !== '') pieces.push({ text: rest, kind: 'text', source: rest });
 }
 
+/** Log text as one safe string, for where there is no room to mark escapes: `a\u202eb`. */
+export function plain(text: string, chars_max: number): string {
+  const shown = cut(text, chars_max);
+  const safe = shown.replace(INVISIBLE, (character) => (character === '\t' ? ' ' : escapeOf(character)));
+  return shown.length < text.length ? `${safe}…` : safe;
+}
+
 function wordsPattern(words: readonly string[] | undefined): RegExp | undefined {
   if (words === undefined || words.length === 0) return undefined;
   const sorted = [...words].sort((a, b) => b.length - a.length);
@@ -83,6 +91,9 @@ function wordsPattern(words: readonly string[] | undefined): RegExp | undefined 
 export function visible(text: string, options: VisibleOptions): Piece[] {
   const shown = cut(text, options.chars_max);
   const words = wordsPattern(options.words);
+  if (words === undefined && shown.search(INVISIBLE) < 0) {
+    return shown === '' ? [] : [{ text: shown, kind: 'text', source: shown }];
+  }
   const pieces: Piece[] = [];
   let from = 0;
   for (const hit of shown.matchAll(INVISIBLE)) {
