@@ -1,7 +1,9 @@
 // Starts a real server with an empty data folder, and a real browser that looks at it.
 
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -90,6 +92,15 @@ export async function openPage(browser, options = {}) {
     if (/content.security.policy/i.test(message.text())) problems.push(message.text());
   });
   return { page, problems, close: () => context.close() };
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe-core finds wrong for people who see, hear or move differently; empty when nothing. */
+export async function hurdles(page) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).slice(0, 3)}`);
 }
 
 /** Saves a picture of the page where `LODGE_SHOTS` says, if it does. */

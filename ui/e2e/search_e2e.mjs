@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, afterEach, describe, test } from 'node:test';
-import { openPage, shoot, startBrowser, startLodge } from './lodge.mjs';
+import { hurdles, openPage, shoot, startBrowser, startLodge } from './lodge.mjs';
 import { bulk, BULK_END, BULK_START, hostile, recent } from './records.mjs';
 
 const BULK_ROWS = 50_000;
@@ -326,6 +326,26 @@ describe('the search page', () => {
     await page.keyboard.press('u');
     assert.ok([1, 2].includes((local - (await hour()) + 24) % 24));
   });
+
+  for (const scheme of ['dark', 'light']) {
+    test(`nobody is kept out, ${scheme}: names, roles and contrast`, async () => {
+      await page.emulateMedia({ colorScheme: scheme });
+      await open('?q=order&range=15m');
+      await done('600 rows');
+      await rows().nth(2).locator('.line').click();
+      await page.getByRole('button', { name: /^level/ }).click();
+      await page.locator('.value').first().waitFor();
+      assert.deepEqual(await hurdles(page), []);
+      await page.getByRole('button', { name: 'Syntax' }).click();
+      assert.deepEqual(await hurdles(page), []);
+      await search('order and (');
+      await page.locator('#query-error').waitFor();
+      assert.deepEqual(await hurdles(page), []);
+      await search('order | stats by (service) count() as records');
+      await page.getByTestId('table').waitFor();
+      assert.deepEqual(await hurdles(page), []);
+    });
+  }
 
   test('details fold out under wrapped lines too, and the syntax sheet runs its examples', async () => {
     await open('?range=15m');
