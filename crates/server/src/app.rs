@@ -1,0 +1,206 @@
+//! What all handlers share: the engines, the gates and the counters.
+//!
+//! Invariant: a query or a tail runs only while it holds its place in a gate; the place is given
+//! back when the last byte is sent or the client is gone, whichever is first.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lodge_ingest::Ingest;
+use lodge_query::{Budget, Engine, QueryError, QueryErrorKind};
+use lodge_record::TenantId;
+use lodge_store::Store;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use http::StatusCode;
+
+use crate::answer::ApiError;
+use crate::config::ServerConfig;
+use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
+use crate::metrics::{Limit, Metrics};
+use crate::rate::Rate;
+
+/// The state behind every route.
+pub(crate) struct App {
+    /// The settings.
+    pub(crate) config: ServerConfig,
+    /// Segments and catalog.
+    pub(crate) store: Arc<Store>,
+    /// Group commit.
+    pub(crate) ingest: Ingest,
+    /// Queries.
+    pub(crate) engine: Arc<Engine>,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Memory of inserts on their way in.
+    pub(crate) insert_memory: Arc<Semaphore>,
+    /// Threads that wait for large bodies.
+    pub(crate) large_bodies: Arc<Semaphore>,
+    /// Cancelled when the server begins to stop: live tails end then.
+    pub(crate) stopping: CancellationToken,
+    /// Records per second.
+    pub(crate) rate: Rate,
+    queries: Arc<Semaphore>,
+    tails: Arc<Semaphore>,
+}
+
+/// Bytes that one permit of [`App::insert_memory`] stands for.
+pub(crate) const MEMORY_UNIT_BYTES: usize = 4_096;
+
+impl App {
+    /// The state over running engines.
+    pub(crate) fn new(
+        config: ServerConfig,
+        store: Arc<Store>,
+        ingest: Ingest,
+        engine: Arc<Engine>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let memory = usize::try_from(config.insert_memory_bytes_max).unwrap_or(usize::MAX);
+        let units = (memory / MEMORY_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
+        Self {
+            queries: Arc::new(Semaphore::new(config.queries_max)),
+            tails: Arc::new(Semaphore::new(config.tails_max)),
+            insert_memory: Arc::new(Semaphore::new(units)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+            stopping: CancellationToken::new(),
+            rate: Rate::default(),
+            config,
+            store,
+            ingest,
+            engine,
+            metrics,
+        }
+    }
+
+    /// Whose records a request is about. There is one tenant until there is a sign-in; a header
+    /// alone never chooses.
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::default()
+    }
+
+    /// A place among the running queries, waited for a moment.
+    pub(crate) async fn begin_query(&self, endpoint: &'static str) -> Result<Running, ApiError> {
+        let waiting = self.queries.clone().acquire_owned();
+        let Ok(Ok(place)) = tokio::time::timeout(QUERY_WAIT, waiting).await else {
+            self.metrics.hit(Limit::Queries);
+            return Err(ApiError::overloaded(
+                format!(
+                    "{} queries run already, which is the limit `queries_max`; try again later",
+                    self.config.queries_max
+                ),
+                2,
+            ));
+        };
+        self.metrics.queries_running.inc();
+        Ok(Running {
+            metrics: self.metrics.clone(),
+            endpoint,
+            started: Instant::now(),
+            _place: place,
+        })
+    }
+
+    /// A place among the open tails.
+    pub(crate) fn begin_tail(&self) -> Result<OpenTail, ApiError> {
+        let Ok(place) = self.tails.clone().try_acquire_owned() else {
+            self.metrics.hit(Limit::Tails);
+            return Err(ApiError::overloaded(
+                format!(
+                    "{} live tails are open already, which is the limit `tails_max`; close one",
+                    self.config.tails_max
+                ),
+                10,
+            ));
+        };
+        self.metrics.tails_open.inc();
+        Ok(OpenTail { metrics: self.metrics.clone(), _place: place })
+    }
+
+    /// What a query may cost: the settings, or less if the request asked for less.
+    pub(crate) fn budget(
+        &self,
+        timeout_ns: Option<i64>,
+        allow_partial: bool,
+    ) -> Result<Budget, ApiError> {
+        let mut time_max = self.config.query_time_max;
+        if let Some(ns) = timeout_ns {
+            let asked = u64::try_from(ns).ok().filter(|ns| *ns > 0).ok_or_else(|| {
+                ApiError::bad_request("the argument `timeout`: it must be longer than nothing")
+            })?;
+            time_max = time_max.min(Duration::from_nanos(asked));
+        }
+        let memory = self.config.query_memory_bytes_max;
+        Ok(Budget {
+            time_max,
+            memory_bytes_max: usize::try_from(memory).unwrap_or(usize::MAX),
+            allow_partial,
+        })
+    }
+
+    /// A query's failure as an answer.
+    pub(crate) fn query_failed(&self, error: &QueryError) -> ApiError {
+        let message = error.message();
+        let refused = |code| ApiError::new(StatusCode::BAD_REQUEST, code, message);
+        // Not 5xx: the same query would fail again, so nobody should repeat it by itself.
+        let too_costly = |code| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
+        match error.kind() {
+            QueryErrorKind::Parse { column } => refused("parse").with("column", column),
+            QueryErrorKind::Invalid => refused("invalid"),
+            QueryErrorKind::NotFound => ApiError::new(StatusCode::NOT_FOUND, "not_found", message),
+            QueryErrorKind::BudgetTime => {
+                self.metrics.hit(Limit::QueryTime);
+                too_costly("query_time")
+            }
+            QueryErrorKind::BudgetMemory => {
+                self.metrics.hit(Limit::QueryMemory);
+                too_costly("query_memory")
+            }
+            QueryErrorKind::Damaged => {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", message)
+            }
+            QueryErrorKind::Internal => ApiError::internal(message),
+        }
+    }
+}
+
+/// A query that runs; dropping it gives its place back and records how long it took.
+pub(crate) struct Running {
+    metrics: Arc<Metrics>,
+    endpoint: &'static str,
+    started: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Running {
+    /// Time since the query came in.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.metrics.queries_running.dec();
+        self.metrics.query_took(self.endpoint, self.started.elapsed());
+    }
+}
+
+/// A live tail that is open; dropping it gives its place back.
+pub(crate) struct OpenTail {
+    metrics: Arc<Metrics>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for OpenTail {
+    fn drop(&mut self) {
+        self.metrics.tails_open.dec();
+    }
+}
+
+/// Nanoseconds since 1970 by the wall clock.
+pub(crate) fn now_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
+}

@@ -1,0 +1,450 @@
+//! The server's settings: one table holds each setting's name, meaning, default, unit and range.
+//!
+//! A file is read into raw TOML values first and becomes a [`ServerConfig`] only when every key is
+//! known and every value lies in its range. `lodge check-config` prints [`explain`].
+//!
+//! Invariant: [`SETTINGS`] names every field of [`ServerConfig`] and there are at most twelve, so
+//! that what is documented is what can be set.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Everything that can be set, validated. `ServerConfig::default()` is a working server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Folder of the catalog and the objects.
+    pub data_dir: PathBuf,
+    /// Address of the HTTP listener; only loopback addresses are served.
+    pub listen: SocketAddr,
+    /// A query that takes longer ends with an error or, if the caller allowed it, a marked part.
+    pub query_time_max: Duration,
+    /// Memory that one query may use.
+    pub query_memory_bytes_max: u64,
+    /// Queries that run at once.
+    pub queries_max: usize,
+    /// Live tails that are open at once.
+    pub tails_max: usize,
+    /// Connections that are open at once.
+    pub connections_max: usize,
+    /// Size of one insert request after decompression.
+    pub insert_bytes_max: u64,
+    /// Memory of all insert requests that are being received and decoded.
+    pub insert_memory_bytes_max: u64,
+    /// Free disk space below which inserts are refused; `None` is 5 % of the disk, at most 256 MiB.
+    pub disk_free_bytes_min: Option<u64>,
+    /// A client that sends or takes no byte for this long is disconnected.
+    pub stall_time_max: Duration,
+    /// How long a stopping server waits for running requests.
+    pub shutdown_time_max: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("lodge-data"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9420)),
+            query_time_max: Duration::from_secs(30),
+            query_memory_bytes_max: 512 * MIB,
+            queries_max: 16,
+            tails_max: 64,
+            connections_max: 1_024,
+            insert_bytes_max: 16 * GIB,
+            insert_memory_bytes_max: 512 * MIB,
+            disk_free_bytes_min: None,
+            stall_time_max: Duration::from_secs(30),
+            shutdown_time_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration file {path}: {source}; check the path and its permissions")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path} is not valid TOML: {reason}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's message, with line and column.
+        reason: String,
+    },
+    /// A key that no setting has.
+    #[error("{place}: unknown setting `{key}`{suggestion}; `lodge check-config` lists all of them")]
+    Unknown {
+        /// Where it was found.
+        place: String,
+        /// The key as written.
+        key: String,
+        /// "; did you mean `x`?" or nothing.
+        suggestion: String,
+    },
+    /// A value out of its range or of another type.
+    #[error("{place}: `{key}` = {value} is not accepted: {reason} (it takes {range})")]
+    Value {
+        /// Where it was found.
+        place: String,
+        /// The setting.
+        key: &'static str,
+        /// The value as written.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What would be right.
+        range: &'static str,
+    },
+}
+
+/// One row of the settings table.
+pub struct Setting {
+    /// The key in the file.
+    pub name: &'static str,
+    /// What it decides and when to change it.
+    pub doc: &'static str,
+    /// Unit and range, for people.
+    pub range: &'static str,
+    show: fn(&ServerConfig) -> String,
+    set: fn(&mut ServerConfig, &toml::Value) -> Result<(), String>,
+}
+
+/// Every setting, in the order in which they are explained.
+pub const SETTINGS: [Setting; 12] = [
+    Setting {
+        name: "data_dir",
+        doc: "Folder of everything the server keeps; another disk is the usual reason to set it.",
+        range: "a path; relative to where the server starts",
+        show: |c| format!("{:?}", c.data_dir.display().to_string()),
+        set: |c, v| text(v).map(|s| c.data_dir = PathBuf::from(s)),
+    },
+    Setting {
+        name: "listen",
+        doc: "Address of the HTTP listener. There is no sign-in yet, so only this machine is served.",
+        range: "a loopback address and port, such as \"127.0.0.1:9420\" or \"[::1]:9420\"",
+        show: |c| format!("\"{}\"", c.listen),
+        set: |c, v| listen_address(&text(v)?).map(|a| c.listen = a),
+    },
+    Setting {
+        name: "query_time_max",
+        doc: "A query that runs longer is stopped; a request may ask for less with timeout=.",
+        range: "a duration from 1s to 1h",
+        show: |c| show_duration(c.query_time_max),
+        set: |c, v| duration(v, 1, 3_600).map(|d| c.query_time_max = d),
+    },
+    Setting {
+        name: "query_memory_bytes_max",
+        doc: "Memory of one query; one that needs more ends with an error that says so.",
+        range: "bytes from 16MiB to 1TiB",
+        show: |c| show_bytes(c.query_memory_bytes_max),
+        set: |c, v| bytes(v, 16 * MIB, 1_024 * GIB).map(|n| c.query_memory_bytes_max = n),
+    },
+    Setting {
+        name: "queries_max",
+        doc: "Queries that run at once; more wait a moment and are then refused with 429.",
+        range: "a number from 1 to 1000",
+        show: |c| c.queries_max.to_string(),
+        set: |c, v| count(v, 1, 1_000).map(|n| c.queries_max = n),
+    },
+    Setting {
+        name: "tails_max",
+        doc: "Live tails that are open at once; more are refused with 429.",
+        range: "a number from 1 to 10000",
+        show: |c| c.tails_max.to_string(),
+        set: |c, v| count(v, 1, 10_000).map(|n| c.tails_max = n),
+    },
+    Setting {
+        name: "connections_max",
+        doc: "Connections that are open at once; more wait in the kernel's queue.",
+        range: "a number from 8 to 100000",
+        show: |c| c.connections_max.to_string(),
+        set: |c, v| count(v, 8, 100_000).map(|n| c.connections_max = n),
+    },
+    Setting {
+        name: "insert_bytes_max",
+        doc: "Size of one /insert request after decompression; what is larger gets 413.",
+        range: "bytes from 1MiB to 1TiB",
+        show: |c| show_bytes(c.insert_bytes_max),
+        set: |c, v| bytes(v, MIB, 1_024 * GIB).map(|n| c.insert_bytes_max = n),
+    },
+    Setting {
+        name: "insert_memory_bytes_max",
+        doc: "Memory of all inserts being received; when it is used up, new ones get 429.",
+        range: "bytes from 128MiB to 1TiB",
+        show: |c| show_bytes(c.insert_memory_bytes_max),
+        set: |c, v| bytes(v, 128 * MIB, 1_024 * GIB).map(|n| c.insert_memory_bytes_max = n),
+    },
+    Setting {
+        name: "disk_free_bytes_min",
+        doc: "Inserts get 503 before the disk is fuller than this, so that it can always recover.",
+        range: "bytes from 0 to 1TiB, or \"auto\" for 5 % of the disk but at most 256MiB",
+        show: |c| c.disk_free_bytes_min.map_or_else(|| "\"auto\"".to_owned(), show_bytes),
+        set: |c, v| {
+            c.disk_free_bytes_min = match v.as_str() {
+                Some("auto") => None,
+                _ => Some(bytes(v, 0, 1_024 * GIB)?),
+            };
+            Ok(())
+        },
+    },
+    Setting {
+        name: "stall_time_max",
+        doc: "A client that sends or takes nothing for this long is disconnected.",
+        range: "a duration from 1s to 1h",
+        show: |c| show_duration(c.stall_time_max),
+        set: |c, v| duration(v, 1, 3_600).map(|d| c.stall_time_max = d),
+    },
+    Setting {
+        name: "shutdown_time_max",
+        doc: "How long a stopping server waits for requests that still run.",
+        range: "a duration from 0s to 10m",
+        show: |c| show_duration(c.shutdown_time_max),
+        set: |c, v| duration(v, 0, 600).map(|d| c.shutdown_time_max = d),
+    },
+];
+
+/// Reads and validates a configuration file.
+pub fn load(path: &Path) -> Result<ServerConfig, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Validates the text of a configuration file; `place` names it in errors.
+pub fn parse(text: &str, place: &str) -> Result<ServerConfig, ConfigError> {
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| ConfigError::Syntax {
+        path: PathBuf::from(place),
+        reason: e.to_string().trim_end().to_owned(),
+    })?;
+    let mut config = ServerConfig::default();
+    for (key, value) in &table {
+        let Some(setting) = SETTINGS.iter().find(|s| s.name == key) else {
+            return Err(ConfigError::Unknown {
+                place: place.to_owned(),
+                key: key.clone(),
+                suggestion: closest(key)
+                    .map(|name| format!("; did you mean `{name}`?"))
+                    .unwrap_or_default(),
+            });
+        };
+        (setting.set)(&mut config, value).map_err(|reason| ConfigError::Value {
+            place: place.to_owned(),
+            key: setting.name,
+            value: value.to_string(),
+            reason,
+            range: setting.range,
+        })?;
+    }
+    Ok(config)
+}
+
+/// A loopback socket address, or why this one is refused.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let text = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    let address: SocketAddr =
+        text.parse().map_err(|_| format!("`{text}` is not an IP address with a port"))?;
+    loopback_only(address).map(|()| address)
+}
+
+/// Refuses an address that other machines could reach.
+pub(crate) fn loopback_only(address: SocketAddr) -> Result<(), String> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{address} can be reached from other machines, and this version has no sign-in: anyone \
+         there could read and write the logs. Listen on 127.0.0.1:{port} and reach it from \
+         elsewhere through a tunnel, such as `ssh -L {port}:127.0.0.1:{port} HOST`",
+        port = address.port()
+    ))
+}
+
+/// The settings in force as commented TOML: what `lodge check-config` prints.
+pub fn explain(config: &ServerConfig) -> String {
+    let default = ServerConfig::default();
+    let mut out = String::new();
+    for setting in &SETTINGS {
+        let value = (setting.show)(config);
+        let standard = (setting.show)(&default);
+        let origin = if value == standard {
+            "the default".to_owned()
+        } else {
+            format!("default {standard}")
+        };
+        out.push_str(&format!(
+            "# {}\n# Takes {}; {origin}.\n{} = {value}\n\n",
+            setting.doc, setting.range, setting.name
+        ));
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+/// The known setting whose name is nearest to `key`, if it is near enough to be a slip.
+fn closest(key: &str) -> Option<&'static str> {
+    SETTINGS
+        .iter()
+        .map(|s| (edit_distance(key, s.name), s.name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len() / 3 + 1)
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance, in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cb, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let value = (diagonal + usize::from(ca != *cb)).min(left + 1).min(*cell + 1);
+            diagonal = *cell;
+            *cell = value;
+            left = value;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn text(value: &toml::Value) -> Result<String, String> {
+    match value.as_str() {
+        Some("") => Err("it is empty".to_owned()),
+        Some(s) => Ok(s.to_owned()),
+        None => Err(format!("it is a {}, not a string in quotes", value.type_str())),
+    }
+}
+
+fn count(value: &toml::Value, min: u64, max: u64) -> Result<usize, String> {
+    let n = value.as_integer().ok_or_else(|| format!("it is a {}", value.type_str()))?;
+    in_range(u64::try_from(n).ok(), min, max)
+        .and_then(|n| usize::try_from(n).map_err(|e| e.to_string()))
+}
+
+fn bytes(value: &toml::Value, min: u64, max: u64) -> Result<u64, String> {
+    let n = match value {
+        toml::Value::Integer(n) => u64::try_from(*n).ok(),
+        toml::Value::String(s) => Some(parse_bytes(s)?),
+        other => return Err(format!("it is a {}", other.type_str())),
+    };
+    in_range(n, min, max)
+}
+
+fn duration(value: &toml::Value, min_s: u64, max_s: u64) -> Result<Duration, String> {
+    let text = text(value)
+        .map_err(|_| "write it as a string with a unit, such as \"30s\"".to_owned())?;
+    let ns = crate::times::parse_duration_ns(&text)?;
+    let (min, max) = (Duration::from_secs(min_s), Duration::from_secs(max_s));
+    let found = Duration::from_nanos(u64::try_from(ns).map_err(|_| "it is negative".to_owned())?);
+    if found < min || found > max {
+        return Err("it is out of range".to_owned());
+    }
+    Ok(found)
+}
+
+fn in_range(n: Option<u64>, min: u64, max: u64) -> Result<u64, String> {
+    n.filter(|n| (min..=max).contains(n)).ok_or_else(|| "it is out of range".to_owned())
+}
+
+/// `512MiB`, `64 KiB`, `1GB`, `4096`: a count of bytes.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| "it does not begin with a whole number".to_owned())?;
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => KIB,
+        "MiB" => MIB,
+        "GiB" => GIB,
+        "TiB" => 1_024 * GIB,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        other => return Err(format!("`{other}` is not a unit of bytes (try MiB or GB)")),
+    };
+    number.checked_mul(factor).ok_or_else(|| "it is out of range".to_owned())
+}
+
+fn show_bytes(n: u64) -> String {
+    for (unit, factor) in [("TiB", 1_024 * GIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)] {
+        if n >= factor && n % factor == 0 {
+            return format!("\"{}{unit}\"", n / factor);
+        }
+    }
+    n.to_string()
+}
+
+fn show_duration(d: Duration) -> String {
+    if d.subsec_nanos() == 0 {
+        return format!("\"{}s\"", d.as_secs());
+    }
+    format!("\"{}ms\"", d.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_explained_reads_back_as_the_same_configuration() {
+        let mut config = ServerConfig { queries_max: 3, ..ServerConfig::default() };
+        config.query_time_max = Duration::from_millis(1_500);
+        config.disk_free_bytes_min = Some(12_345);
+        let text = explain(&config);
+        assert_eq!(parse(&text, "explained").unwrap(), config);
+        assert!(text.contains("# Takes a number from 1 to 1000; default 16."), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_closest_name() {
+        let error = parse("query_timemax = \"3s\"", "lodge.toml").unwrap_err().to_string();
+        assert!(error.contains("did you mean `query_time_max`?"), "{error}");
+        let error = parse("colour = 3", "lodge.toml").unwrap_err().to_string();
+        assert!(error.contains("unknown setting `colour`;"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_say_what_is_taken() {
+        for (text, part) in [
+            ("queries_max = 0", "out of range (it takes a number from 1 to 1000)"),
+            ("query_time_max = 5", "write it as a string with a unit"),
+            ("query_time_max = \"2h\"", "out of range"),
+            ("query_memory_bytes_max = \"5 parsecs\"", "not a unit of bytes"),
+            ("listen = \"0.0.0.0:9420\"", "ssh -L"),
+            ("listen = \"nonsense\"", "not an IP address with a port"),
+            ("data_dir = \"\"", "it is empty"),
+        ] {
+            let error = parse(text, "lodge.toml").unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_taken_as_numbers_and_with_units() {
+        let config = parse("query_memory_bytes_max = \"64MiB\"", "x").unwrap();
+        assert_eq!(config.query_memory_bytes_max, 64 * MIB);
+        let config = parse("query_memory_bytes_max = 33554432", "x").unwrap();
+        assert_eq!(config.query_memory_bytes_max, 32 * MIB);
+        assert_eq!(parse("listen = \"localhost:1\"", "x").unwrap().listen.port(), 1);
+    }
+}

@@ -1,0 +1,40 @@
+//! The server: HTTP in front of the engines that store and query.
+//!
+//! ```text
+//!  connection ─ stall ─ guard ─┬─ jsonline, batches ─ body, lines ─► lodge-ingest
+//!                              ├─ select, tables ──── rows, encode ◄─ lodge-query
+//!                              ├─ tail ─────────────────────────────◄ lodge-ingest (commits)
+//!                              └─ status, ui
+//! ```
+//!
+//! Invariants:
+//! - it listens on loopback only, and answers neither foreign hosts nor foreign web pages;
+//! - an insert is answered when it is durable; what is refused says why and whether to try again;
+//! - every queue, body, query and connection has a limit, and each limit a counter;
+//! - nothing that a client sends makes it panic.
+
+mod answer;
+mod app;
+mod args;
+mod batches;
+mod body;
+pub mod config;
+mod encode;
+mod guard;
+mod jsonline;
+mod limits;
+mod lines;
+mod metrics;
+mod rate;
+mod rows;
+mod select;
+mod serve;
+mod stall;
+mod status;
+mod tables;
+mod tail;
+mod times;
+mod ui;
+
+pub use config::{ConfigError, ServerConfig};
+pub use serve::{RunningServer, ServerError, start};

@@ -1,0 +1,158 @@
+//! A query's rows as a streamed answer.
+//!
+//! Invariants: rows are pulled from the query only as fast as the client takes them; dropping the
+//! body cancels the query; what fails before the first row is a proper error status; what fails
+//! later cuts the connection, so that no client can take a broken answer for a whole one (answers
+//! in lines get a last line that says why).
+
+use std::io;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderName, HeaderValue, header};
+use lodge_query::QueryStream;
+
+use crate::answer::ApiError;
+use crate::app::{App, Running};
+use crate::encode::{EncodeError, Encoder, Format};
+use crate::limits::ROWS_PER_PIECE;
+
+/// Header with the time from the query's arrival to the first byte of its answer.
+pub(crate) const DURATION_HEADER: HeaderName =
+    HeaderName::from_static("vl-request-duration-seconds");
+
+struct Sending {
+    app: Arc<App>,
+    running: Running,
+    stream: QueryStream,
+    format: Format,
+    /// Gone once the end is written.
+    encoder: Option<Encoder>,
+    /// Rows that came from the query and are not sent yet.
+    rest: Option<RecordBatch>,
+    /// Set when the last line of a failed answer is out: the connection ends next.
+    failed: Option<String>,
+}
+
+/// Answers with the rows of `stream`; `file` makes a browser save them under that name.
+pub(crate) async fn answer(
+    app: Arc<App>,
+    running: Running,
+    mut stream: QueryStream,
+    format: Format,
+    file: Option<&str>,
+) -> Result<Response, ApiError> {
+    let encoder = Encoder::new(format, &stream.schema())
+        .map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let first = stream.next().await.transpose().map_err(|e| app.query_failed(&e))?;
+    let seconds = running.elapsed().as_secs_f64();
+    let sending = Sending {
+        app,
+        running,
+        stream,
+        format,
+        encoder: Some(encoder),
+        rest: first,
+        failed: None,
+    };
+    let body = Body::from_stream(futures::stream::try_unfold(sending, step));
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.6}")) {
+        headers.insert(DURATION_HEADER, value);
+    }
+    if let Some(name) = file {
+        let text = format!("attachment; filename=\"{name}.{}\"", format.suffix());
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(header::CONTENT_DISPOSITION, value);
+        }
+    }
+    Ok(response)
+}
+
+/// The next bytes of the answer.
+async fn step(mut s: Sending) -> io::Result<Option<(Bytes, Sending)>> {
+    if let Some(reason) = s.failed.take() {
+        return Err(io::Error::other(reason));
+    }
+    loop {
+        let Some(encoder) = s.encoder.take() else { return Ok(None) };
+        let batch = match s.rest.take() {
+            Some(batch) => batch,
+            None => match s.stream.next().await {
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) => {
+                    let error = s.app.query_failed(&error);
+                    return fail(s, error);
+                }
+                None => {
+                    let partial = s.stream.partial();
+                    let bytes = finish(encoder, partial).await?;
+                    return Ok(Some((bytes, s)));
+                }
+            },
+        };
+        let rows = batch.num_rows().min(ROWS_PER_PIECE);
+        if rows < batch.num_rows() {
+            s.rest = Some(batch.slice(rows, batch.num_rows() - rows));
+        }
+        let (encoder, bytes) = encode(encoder, batch.slice(0, rows)).await?;
+        s.encoder = Some(encoder);
+        // A Parquet row group or an empty batch yields nothing yet.
+        if !bytes.is_empty() {
+            return Ok(Some((bytes, s)));
+        }
+    }
+}
+
+fn fail(mut s: Sending, error: ApiError) -> io::Result<Option<(Bytes, Sending)>> {
+    let reason = error.message().to_owned();
+    tracing::warn!(
+        error = %reason,
+        after_s = s.running.elapsed().as_secs_f64(),
+        "a query failed after its first rows were sent; the connection is cut"
+    );
+    if !s.format.is_lines() {
+        return Err(io::Error::other(reason));
+    }
+    let (_, _, json) = error.into_json();
+    s.failed = Some(reason);
+    Ok(Some((Bytes::from(format!("{json}\n")), s)))
+}
+
+/// Encoding is work, not waiting: it goes to the threads for that, a piece at a time.
+async fn encode(encoder: Encoder, piece: RecordBatch) -> io::Result<(Encoder, Bytes)> {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut encoder = encoder;
+        let mut out = Vec::new();
+        encoder.batch(&piece, &mut out).map(|()| (encoder, Bytes::from(out)))
+    });
+    settle(work.await)
+}
+
+async fn finish(encoder: Encoder, partial: Option<String>) -> io::Result<Bytes> {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut out = Vec::new();
+        encoder.finish(partial.as_deref(), &mut out).map(|()| Bytes::from(out))
+    });
+    settle(work.await)
+}
+
+fn settle<T>(done: Result<Result<T, EncodeError>, tokio::task::JoinError>) -> io::Result<T> {
+    match done {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "rows could not be encoded; the connection is cut");
+            Err(io::Error::other(error))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the encoding of rows died; the connection is cut");
+            Err(io::Error::other(error))
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The live tail.
+
+use crate::rig::{Rig, THREE, answer};
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+/// Reads the stream until it holds `count` lines.
+async fn lines(response: &mut Response, count: usize) -> Vec<Value> {
+    let mut text = Vec::new();
+    while text.iter().filter(|b| **b == b'\n').count() < count {
+        text.extend_from_slice(&response.chunk().await.unwrap().expect("the tail goes on"));
+    }
+    let text = String::from_utf8(text).unwrap();
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_records_arrive_filtered() {
+    let rig = Rig::start().await;
+    let mut tail = rig.get("/select/logsql/tail?query=level:error").send().await.unwrap();
+    assert_eq!(tail.status(), StatusCode::OK);
+    rig.inserted(THREE).await;
+    rig.inserted("{\"level\":\"error\",\"_msg\":\"second\"}\n").await;
+    let rows = lines(&mut tail, 2).await;
+    assert_eq!(rows[0]["_msg"], "it broke");
+    assert_eq!(rows[0]["_stream"], "{service=\"api\"}");
+    assert_eq!(rows[1]["_msg"], "second");
+    rig.server.stop().await;
+    assert!(tail.chunk().await.is_ok_and(|c| c.is_none()), "a stop ends the tail properly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_comes_first_and_nothing_twice() {
+    let rig = Rig::start().await;
+    for i in 0..5 {
+        rig.inserted(&format!("{{\"_msg\":\"earlier {i}\"}}\n")).await;
+    }
+    let request = rig.get("/select/logsql/tail?query=*&start_offset=1h&refresh_interval=10ms");
+    let mut tail = request.send().await.unwrap();
+    rig.inserted("{\"_msg\":\"live\"}\n").await;
+    let rows = lines(&mut tail, 6).await;
+    let messages: Vec<_> = rows.iter().map(|r| r["_msg"].as_str().unwrap()).collect();
+    let expected = ["earlier 0", "earlier 1", "earlier 2", "earlier 3", "earlier 4", "live"];
+    assert_eq!(messages, expected);
+    rig.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipes_that_need_all_rows_are_refused() {
+    let rig = Rig::start().await;
+    for query in ["* | stats count()", "* | sort by (_time)", "* | limit 3"] {
+        let request = rig.get("/select/logsql/tail").query(&[("query", query)]);
+        let (status, body) = answer(request).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {body}");
+    }
+    rig.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tails_are_counted_and_limited() {
+    let rig = Rig::with(|c| c.tails_max = 1).await;
+    let first = rig.get("/select/logsql/tail?query=*").send().await.unwrap();
+    let (status, body) = answer(rig.get("/select/logsql/tail?query=*")).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
+    drop(first);
+    rig.server.stop().await;
+}
