@@ -236,8 +236,8 @@ fn put_span(out: &mut Vec<u8>, span: Span) {
     out.extend_from_slice(&span.crc32c.to_le_bytes());
 }
 
-/// Persisted numbers of types.
-fn type_number(field: &Field) -> Result<u8, SegmentError> {
+/// The persisted number of a field's type: also in the catalog.
+pub fn type_number(field: &Field) -> Result<u8, SegmentError> {
     let wide = field.metadata().contains_key(schema::WIDE);
     match field.data_type() {
         DataType::Utf8 if field.is_nullable() => Ok(1),
@@ -251,7 +251,8 @@ fn type_number(field: &Field) -> Result<u8, SegmentError> {
     }
 }
 
-fn field_of(name: &str, number: u8) -> Option<Field> {
+/// The field of a persisted type number; `None` for a number that is not known.
+pub fn field_of(name: &str, number: u8) -> Option<Field> {
     Some(match number {
         1 => Field::new(name, DataType::Utf8, true),
         2 => schema::make_field(name, DataType::Int64, false),

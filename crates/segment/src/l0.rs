@@ -50,6 +50,8 @@ pub struct Section {
     pub info: TableInfo,
     /// Its blocks as a reader gets them, text columns that repeat as dictionaries.
     pub blocks: Vec<RecordBatch>,
+    /// Earliest and latest `_time` of each block, nanoseconds.
+    pub times: Vec<(i64, i64)>,
 }
 
 /// Appends the records of one tenant to an L0 object. `batches` have rows and the record shape.
@@ -67,7 +69,9 @@ pub fn append(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<Section, Seg
     let offset = out.len();
     let written = table::write(out, TableKind::L0, &sources, &blocks, stream, true)?;
     let info = info(offset, out.len(), &written, streams);
-    Ok(Section { info, blocks: written.kept })
+    let times =
+        written.footer.blocks().iter().map(|b| (b.time_min_ns, b.time_max_ns)).collect();
+    Ok(Section { info, blocks: written.kept, times })
 }
 
 pub(crate) fn info(

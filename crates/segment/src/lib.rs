@@ -24,4 +24,6 @@ mod sources;
 pub mod table;
 
 pub use error::SegmentError;
-pub use footer::{BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, TableKind};
+pub use footer::{
+    BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, TableKind, field_of, type_number,
+};

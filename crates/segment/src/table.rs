@@ -434,6 +434,35 @@ impl Footer {
     }
 }
 
+/// All blocks of a table from all its bytes. Columns that are null throughout a block are left out of
+/// it: for rebuilding, where they would only cost memory.
+pub fn read_all(table: &Bytes, kind: TableKind) -> Result<Vec<RecordBatch>, SegmentError> {
+    let footer = Footer::parse(table, table.len() as u64, kind)?;
+    // Ranges lie within the table: the footer was checked for it.
+    let slice = |range: std::ops::Range<u64>| table.slice(range.start as usize..range.end as usize);
+    let mut dictionaries = Vec::with_capacity(footer.columns.len());
+    for column in 0..footer.columns.len() {
+        let range = footer.dictionary_range(column);
+        dictionaries.push(match range {
+            Some(range) => Some(footer.decode_dictionary(column, &slice(range))?),
+            None => None,
+        });
+    }
+    let block = |block: usize| {
+        let mut columns = Vec::new();
+        for (column, dictionary) in dictionaries.iter().enumerate() {
+            if let Some(range) = footer.chunk_range(block, column) {
+                let bytes = slice(range);
+                let array =
+                    footer.decode_chunk(block, column, Some(&bytes), dictionary.as_ref())?;
+                columns.push((column, array));
+            }
+        }
+        footer.batch(block, columns)
+    };
+    (0..footer.blocks.len()).map(block).collect()
+}
+
 fn check(span: Span, bytes: &Bytes) -> Result<(), String> {
     if bytes.len() as u64 != u64::from(span.len) {
         return Err(format!("has {} bytes instead of {}", bytes.len(), span.len));

@@ -13,18 +13,29 @@
 //! - object keys are never used twice, objects never change;
 //! - nothing but the catalog and the objects holds state: a killed process leaves only orphans.
 
+mod background;
+mod build;
+pub mod catalog;
+mod commit;
+mod counters;
 mod error;
+mod hot;
+mod objects;
 mod options;
 mod producer;
 mod read;
 mod snapshot;
+mod space;
 mod stats;
 mod store;
+mod sweep;
 
+pub use background::Background;
+pub use commit::{Committed, Outcome};
 pub use error::{CommitError, StoreError};
 pub use options::StoreOptions;
 pub use producer::{ProducerState, Verdict, judge};
 pub use read::{BlockInfo, OpenSegment};
 pub use snapshot::{SegmentId, SegmentRef, Snapshot};
 pub use stats::StoreStats;
-pub use store::{Background, Committed, Outcome, Store};
+pub use store::Store;

@@ -1,118 +1,159 @@
-//! The store.
+//! The store: objects and catalog of one data folder.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
+use lodge_record::{ProducerId, TenantId};
+use tokio::runtime::Handle;
 
+use crate::build::Pending;
+use crate::catalog::{Candidates, Catalog, SqliteCatalog};
+use crate::counters::Counters;
+use crate::hot::Hot;
+use crate::objects::{Objects, sync_dir};
+use crate::read::Footers;
+use crate::space::{DirLock, Space};
 use crate::{
-    CommitError, OpenSegment, ProducerState, SegmentRef, Snapshot, StoreError, StoreOptions,
-    StoreStats,
+    OpenSegment, ProducerState, SegmentRef, Snapshot, StoreError, StoreOptions, StoreStats,
 };
 
-/// Proof that a batch is durable. Only [`Store::commit`] makes one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    origin: Option<Origin>,
-    position: Option<Position>,
-    records: u64,
-    duplicate: bool,
-}
-
-impl Committed {
-    /// The producer and its highest sequence committed; `None` for a batch without an origin.
-    pub fn origin(&self) -> Option<Origin> {
-        self.origin
-    }
-
-    /// The position stored with that sequence.
-    pub fn position(&self) -> Option<&Position> {
-        self.position.as_ref()
-    }
-
-    /// Records that this batch added: 0 for a duplicate.
-    pub fn records(&self) -> u64 {
-        self.records
-    }
-
-    /// Whether the batch had been stored before.
-    pub fn is_duplicate(&self) -> bool {
-        self.duplicate
-    }
-}
-
-/// What became of one batch of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is durable, now or since an earlier attempt.
-    Committed(Committed),
-    /// Earlier batches of its producer are missing; nothing of it was stored.
-    Gap(ProducerState),
-    /// Its epoch has ended; nothing of it was stored.
-    StaleEpoch(ProducerState),
-}
+/// L0 segments that are looked at when the store is opened.
+const L0_AT_START_MAX: usize = 1 << 20;
 
 /// Objects and catalog of one data folder.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    pub(crate) options: StoreOptions,
+    pub(crate) catalog: Arc<SqliteCatalog>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) space: Space,
+    pub(crate) hot: Hot,
+    pub(crate) footers: Footers,
+    pub(crate) pending: Pending,
+    pub(crate) merge_due: AtomicBool,
+    pub(crate) building: tokio::sync::Mutex<()>,
+    pub(crate) counters: Counters,
+    runtime: Handle,
+    _lock: DirLock,
+}
 
-/// The background tasks: build, merge, sweep.
-#[derive(Debug)]
-pub struct Background {}
+/// Milliseconds since 1970 by the wall clock.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
 
-impl Background {
-    /// Stops them, waiting for a step that is under way.
-    pub async fn shutdown(self) {}
+/// A key that was never used: version 7 UUIDs are the time and 74 random bits.
+pub(crate) fn object_key(folder: &str, extension: &str) -> Arc<str> {
+    format!("{folder}/{}.{extension}", uuid::Uuid::now_v7().simple()).into()
 }
 
 impl Store {
-    /// Opens the data folder, which is made if it is not there.
+    /// Opens the data folder, which is made if it is not there. The current runtime serves the
+    /// catalog, whichever runtime asks.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerCatalog`] if a newer
+    /// Lodge wrote it.
     pub async fn open(data_dir: &Path, options: StoreOptions) -> Result<Arc<Self>, StoreError> {
-        let _ = (data_dir, options);
-        Ok(Arc::new(Store {}))
+        let failed = |action| {
+            let path = data_dir.to_owned();
+            move |source| StoreError::File { action, path, source }
+        };
+        std::fs::create_dir_all(data_dir).map_err(failed("make folder"))?;
+        let data_dir = data_dir.canonicalize().map_err(failed("find folder"))?;
+        let lock = DirLock::take(&data_dir)?;
+        let space = Space::new(&data_dir, options.disk_reserve_bytes)?;
+        let catalog = Arc::new(SqliteCatalog::open(&data_dir.join("catalog.db")).await?);
+        let objects = Arc::new(Objects::open(data_dir.join("objects")).await?);
+        sync_dir(&data_dir)?;
+        let counters = Counters::new(&catalog.totals().await?);
+        let pending = Pending::default();
+        pending.add(&catalog.candidates(Candidates::L0, L0_AT_START_MAX).await?);
+        Ok(Arc::new(Self {
+            hot: Hot::new(options.hot_bytes_max),
+            footers: Footers::new(options.footer_cache_bytes_max),
+            options,
+            catalog,
+            objects,
+            space,
+            pending,
+            merge_due: AtomicBool::new(true),
+            building: tokio::sync::Mutex::new(()),
+            counters,
+            runtime: Handle::current(),
+            _lock: lock,
+        }))
     }
 
-    /// Makes a group of batches durable; one [`Outcome`] for each, in their order.
-    pub async fn commit(&self, group: Vec<Batch>) -> Result<Vec<Outcome>, CommitError> {
-        let _ = group;
-        Ok(Vec::new())
+    /// Closes the catalog; further calls fail. Background tasks must have been shut down.
+    pub async fn close(&self) {
+        self.catalog.close().await;
     }
 
-    /// What is committed of a producer.
+    /// Runs on the runtime that the store was opened on: a caller's own runtime may end at any time,
+    /// and a connection of the catalog must not end with it.
+    async fn on_own_runtime<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let joined = self.runtime.spawn(work).await;
+        joined.map_err(|stopped| StoreError::Stopped(stopped.to_string()))?
+    }
+
+    /// What is committed of a producer; `None` for one that was never seen.
     pub async fn producer(
         &self,
         tenant: &TenantId,
         producer: ProducerId,
     ) -> Result<Option<ProducerState>, StoreError> {
-        let _ = (tenant, producer);
-        Ok(None)
+        let wanted = [(tenant.clone(), producer)];
+        let catalog = Arc::clone(&self.catalog);
+        let states = self.on_own_runtime(async move { catalog.producers(&wanted).await }).await?;
+        Ok(states.into_iter().next().flatten())
     }
 
-    /// The segments of `tenant` that overlap `time` (both ends inclusive; `None` is all time).
+    /// The segments of `tenant` that overlap `time` (nanoseconds, both ends inclusive; `None` is all
+    /// time), L0 and built, at one version of the catalog.
     pub async fn snapshot(
         &self,
         tenant: &TenantId,
         time: Option<(i64, i64)>,
     ) -> Result<Snapshot, StoreError> {
-        let _ = time;
-        Ok(Snapshot::new(0, tenant.clone(), Vec::new()))
+        let catalog = Arc::clone(&self.catalog);
+        let of = tenant.clone();
+        let (version, segments) =
+            self.on_own_runtime(async move { catalog.snapshot(&of, time).await }).await?;
+        Ok(Snapshot::new(version, tenant.clone(), segments))
     }
 
     /// Opens a segment of a snapshot for reading.
     pub async fn open_segment(&self, segment: &SegmentRef) -> Result<OpenSegment, StoreError> {
-        Err(StoreError::NoSuchBlock { segment: segment.id.0, block: 0 })
+        if segment.level == 0
+            && let Some(blocks) = self.hot.get(segment.id)
+        {
+            return Ok(OpenSegment::hot(segment, blocks));
+        }
+        OpenSegment::table(&self.objects, &self.footers, segment).await
     }
 
-    /// Starts building, merging and sweeping.
-    pub fn spawn_background(self: &Arc<Self>) -> Background {
-        Background {}
+    /// Changes the reserve of [`StoreOptions::disk_reserve_bytes`] while running.
+    pub fn set_disk_reserve_bytes(&self, bytes: u64) {
+        self.space.set_reserve_bytes(bytes);
     }
 
-    /// Counters.
+    /// Counters and sums.
     pub fn stats(&self) -> StoreStats {
-        StoreStats::default()
+        let (hot_hits, hot_misses) = self.hot.reads();
+        StoreStats {
+            hot_bytes: self.hot.bytes() as u64,
+            hot_hits,
+            hot_misses,
+            disk_free_bytes: self.space.free_bytes(),
+            disk_reserve_bytes: self.space.reserve_bytes(),
+            ..self.counters.stats()
+        }
     }
-
-    /// Waits until nothing is left to build or merge.
-    pub async fn wait_built(&self) {}
 }

@@ -1,0 +1,121 @@
+//! The tasks that keep the store in shape: build, merge, sweep.
+//!
+//! Invariant: a failure is logged once, tried again after a pause, and never ends a task.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Store, StoreError};
+
+/// How often it is looked whether L0s have become old enough.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Pause after a failure.
+const FAILURE_PAUSE: Duration = Duration::from_secs(2);
+/// Orphans are rare: they are looked for once in so many sweeps.
+const ORPHAN_SWEEPS: u32 = 4;
+
+/// The background tasks of a store. They end when this is dropped or shut down.
+#[derive(Debug)]
+pub struct Background {
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Stops the tasks and waits for a step that is under way.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.ok();
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Store {
+    /// Starts building, merging and sweeping on the current runtime.
+    pub fn spawn_background(self: &Arc<Self>) -> Background {
+        let stop = CancellationToken::new();
+        let build = tokio::spawn(Arc::clone(self).build_until(stop.clone()));
+        let sweep = tokio::spawn(Arc::clone(self).sweep_until(stop.clone()));
+        Background { stop, tasks: vec![build, sweep] }
+    }
+
+    /// Waits until nothing is left to build or merge, building whatever waits now.
+    pub async fn wait_built(&self) {
+        loop {
+            match self.build_step(true).await {
+                Ok(true) => {}
+                Ok(false) if self.is_built() => return,
+                Ok(false) => tokio::task::yield_now().await,
+                Err(error) => {
+                    tracing::error!(%error, "building stopped");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn build_until(self: Arc<Self>, stop: CancellationToken) {
+        let mut troubled: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            let pause = match self.build_step(false).await {
+                Ok(done) => {
+                    if let Some(since) = troubled.take() {
+                        tracing::info!(seconds = since.elapsed().as_secs(), "building again");
+                    }
+                    if done { Duration::ZERO } else { LOOK_EVERY }
+                }
+                Err(error) => {
+                    if troubled.is_none() {
+                        self.tell_build_trouble(&error);
+                        troubled = Some(Instant::now());
+                    }
+                    FAILURE_PAUSE
+                }
+            };
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+
+    fn tell_build_trouble(&self, error: &StoreError) {
+        self.counters.count_failure(error.is_disk_full());
+        if error.is_disk_full() {
+            tracing::warn!(%error, "building pauses until there is room");
+        } else {
+            tracing::error!(%error, "building failed; it is tried again");
+        }
+    }
+
+    async fn sweep_until(self: Arc<Self>, stop: CancellationToken) {
+        let mut round = 0u32;
+        loop {
+            if let Err(error) = self.sweep_garbage().await {
+                tracing::warn!(%error, "deleting garbage failed; it is tried again");
+            }
+            if round.is_multiple_of(ORPHAN_SWEEPS)
+                && let Err(error) = self.sweep_orphans().await
+            {
+                tracing::warn!(%error, "deleting orphans failed; it is tried again");
+            }
+            round = round.wrapping_add(1);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.options.sweep_every) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! L0s become segments, small segments become larger ones: planned by values, swapped in one
+//! transaction.
+//!
+//! Invariants:
+//! - a step reads at most one segment's worth of records and writes one segment;
+//! - rows in = rows out: checked before the swap;
+//! - steps run one at a time ([`Store::build_step`] holds a lock);
+//! - a segment is rewritten at most once per size class, so writing stays in proportion to what comes
+//!   in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow::record_batch::RecordBatch;
+use lodge_record::TenantId;
+use lodge_segment::segment;
+
+use crate::catalog::{Candidates, Catalog, NewSegment};
+use crate::objects::blocking;
+use crate::read;
+use crate::store::{Store, now_ms, object_key};
+use crate::{SegmentRef, StoreError, StoreOptions};
+
+/// Most L0 segments that one step looks at.
+const CANDIDATES_MAX: usize = 8_192;
+/// Segments below this size are all of the first size class.
+const CLASS_BYTES_MIN: u64 = 64 << 10;
+/// Highest level: beyond it merged segments keep it.
+const LEVEL_MAX: u8 = 9;
+
+/// What waits to be built, by tenant: kept by commits and steps so that looking costs nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    tenants: Mutex<HashMap<TenantId, Waiting>>,
+    /// Told when something was added.
+    pub(crate) added: tokio::sync::Notify,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Waiting {
+    arrow_bytes: u64,
+    rows: u64,
+    oldest_ms: i64,
+}
+
+impl Waiting {
+    fn add(&mut self, segment: &SegmentRef) {
+        if self.rows == 0 || segment.created_ms < self.oldest_ms {
+            self.oldest_ms = segment.created_ms;
+        }
+        self.arrow_bytes += segment.arrow_bytes;
+        self.rows += segment.rows;
+    }
+
+    fn is_due(&self, options: &StoreOptions, now_ms: i64) -> bool {
+        let age_ms = i64::try_from(options.build_age.as_millis()).unwrap_or(i64::MAX);
+        // A clock that was set back must not leave L0s lying: "created in the future" is due too.
+        let aged = now_ms >= self.oldest_ms.saturating_add(age_ms) || now_ms < self.oldest_ms;
+        self.rows > 0
+            && (aged
+                || self.arrow_bytes >= options.build_bytes
+                || self.rows >= options.segment_rows_max)
+    }
+}
+
+impl Pending {
+    fn tenants(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Waiting>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, segments: &[Arc<SegmentRef>]) {
+        let mut tenants = self.tenants();
+        for segment in segments {
+            tenants.entry(segment.tenant.clone()).or_default().add(segment);
+        }
+        drop(tenants);
+        self.added.notify_one();
+    }
+
+    /// Whether some tenant's L0s should be built.
+    pub(crate) fn is_due(&self, options: &StoreOptions, now_ms: i64) -> bool {
+        self.tenants().values().any(|waiting| waiting.is_due(options, now_ms))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tenants().is_empty()
+    }
+
+    /// Takes what the catalog says for it. A commit that ends at this very moment may be counted
+    /// twice or be seen one step later, which only moves the time of a build.
+    fn replace(&self, l0: &[Arc<SegmentRef>], without: &[Arc<SegmentRef>]) {
+        let mut tenants: HashMap<TenantId, Waiting> = HashMap::new();
+        for segment in l0.iter().filter(|s| !without.iter().any(|w| w.id == s.id)) {
+            tenants.entry(segment.tenant.clone()).or_default().add(segment);
+        }
+        *self.tenants() = tenants;
+    }
+}
+
+/// The L0s that the next step builds: of one tenant that is due (or of any, if `force`), the oldest
+/// first, as many as one segment takes.
+pub(crate) fn plan_build(
+    l0: &[Arc<SegmentRef>],
+    options: &StoreOptions,
+    now_ms: i64,
+    force: bool,
+) -> Vec<Arc<SegmentRef>> {
+    let mut waiting: HashMap<&TenantId, Waiting> = HashMap::new();
+    for segment in l0 {
+        waiting.entry(&segment.tenant).or_default().add(segment);
+    }
+    let due = waiting
+        .iter()
+        .filter(|(_, w)| force || w.is_due(options, now_ms))
+        .min_by_key(|(tenant, w)| (w.oldest_ms, tenant.as_str()))
+        .map(|(tenant, _)| *tenant);
+    let Some(due) = due else { return Vec::new() };
+    take_within(l0.iter().filter(|s| s.tenant == *due), options, usize::MAX)
+}
+
+/// The first ones that fit one segment; at least one.
+fn take_within<'s>(
+    segments: impl Iterator<Item = &'s Arc<SegmentRef>>,
+    options: &StoreOptions,
+    count_max: usize,
+) -> Vec<Arc<SegmentRef>> {
+    let mut taken = Vec::new();
+    let (mut bytes, mut rows) = (0u64, 0u64);
+    for segment in segments.take(count_max) {
+        bytes = bytes.saturating_add(segment.arrow_bytes);
+        rows = rows.saturating_add(segment.rows);
+        let fits = bytes <= options.segment_bytes_max && rows <= options.segment_rows_max;
+        if !taken.is_empty() && !fits {
+            break;
+        }
+        taken.push(Arc::clone(segment));
+    }
+    taken
+}
+
+/// Size classes grow by the fan-in, so that a segment is merged once per class.
+fn size_class(arrow_bytes: u64, fan_in: usize) -> u32 {
+    let mut limit = CLASS_BYTES_MIN;
+    let mut class = 0;
+    while arrow_bytes > limit {
+        limit = limit.saturating_mul(fan_in.max(2) as u64);
+        class += 1;
+    }
+    class
+}
+
+/// The segments that the next step merges: of one tenant and size class, once there are
+/// [`StoreOptions::merge_fan_in`] of them. `built` is by tenant and number.
+pub(crate) fn plan_merge(built: &[Arc<SegmentRef>], options: &StoreOptions) -> Vec<Arc<SegmentRef>> {
+    let fan_in = options.merge_fan_in.max(2);
+    let mut classes: HashMap<(&TenantId, u32), Vec<&Arc<SegmentRef>>> = HashMap::new();
+    for segment in built.iter().filter(|s| is_mergeable(s, options)) {
+        let class = size_class(segment.arrow_bytes, fan_in);
+        classes.entry((&segment.tenant, class)).or_default().push(segment);
+    }
+    let ripe = classes.into_iter().filter(|(_, members)| members.len() >= fan_in);
+    let Some((_, members)) = ripe.min_by_key(|((tenant, class), _)| (*class, tenant.as_str()))
+    else {
+        return Vec::new();
+    };
+    let taken = take_within(members.into_iter(), options, fan_in);
+    if taken.len() >= 2 { taken } else { Vec::new() }
+}
+
+fn is_mergeable(segment: &SegmentRef, options: &StoreOptions) -> bool {
+    segment.arrow_bytes < options.segment_bytes_max / 2 && segment.rows < options.segment_rows_max / 2
+}
+
+impl Store {
+    /// Builds or merges once if there is something to do; tells whether there was. With `force`, L0s
+    /// are built whatever their age.
+    pub(crate) async fn build_step(&self, force: bool) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.building.lock().await;
+        if force || self.pending.is_due(&self.options, now_ms()) {
+            let l0 = self.catalog.candidates(Candidates::L0, CANDIDATES_MAX).await?;
+            let plan = plan_build(&l0, &self.options, now_ms(), force);
+            if !plan.is_empty() {
+                self.rewrite(&plan).await?;
+                self.pending.replace(&l0, &plan);
+                self.merge_due.store(true, std::sync::atomic::Ordering::Relaxed);
+                return Ok(true);
+            }
+            self.pending.replace(&l0, &[]);
+        }
+        if self.merge_due.load(std::sync::atomic::Ordering::Relaxed) || force {
+            let below = Candidates::BuiltBelow(self.options.segment_bytes_max / 2);
+            let built = self.catalog.candidates(below, CANDIDATES_MAX).await?;
+            let plan = plan_merge(&built, &self.options);
+            if !plan.is_empty() {
+                self.rewrite(&plan).await?;
+                return Ok(true);
+            }
+            self.merge_due.store(false, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(false)
+    }
+
+    /// Whether nothing waits to be built, as far as is known without asking the catalog.
+    pub(crate) fn is_built(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Reads segments, writes one of all their records, swaps.
+    async fn rewrite(&self, from: &[Arc<SegmentRef>]) -> Result<(), StoreError> {
+        let started = Instant::now();
+        self.space.check(from.iter().map(|s| s.bytes).sum(), true)?;
+        let Some(first) = from.first() else { return Ok(()) };
+        let mut batches: Vec<RecordBatch> = Vec::new();
+        for segment in from {
+            match self.hot.get(segment.id) {
+                Some(hot) => batches.extend(hot.batches.iter().cloned()),
+                None => batches.extend(read::read_all(&self.objects, segment).await?),
+            }
+        }
+        let built = move || segment::build(&batches).map_err(StoreError::Encode);
+        let (bytes, info) = blocking(built).await?;
+        let rows: u64 = from.iter().map(|s| s.rows).sum();
+        assert_eq!(info.rows, rows, "a segment must have the rows of what it is built from");
+
+        let key = object_key(&format!("seg/{}", first.tenant), "seg");
+        let in_flight = self.objects.begin(&key);
+        self.objects.put(&key, bytes.into()).await?;
+        let level = from.iter().map(|s| s.level).max().unwrap_or(0).saturating_add(1).min(LEVEL_MAX);
+        let new = NewSegment {
+            tenant: first.tenant.clone(),
+            level,
+            object_key: Arc::clone(&key),
+            object_offset: info.offset,
+            bytes: info.len,
+            rows: info.rows,
+            arrow_bytes: info.arrow_bytes,
+            time_min_ns: info.time_min_ns,
+            time_max_ns: info.time_max_ns,
+            schema: info.schema,
+            streams: info.streams.map(Into::into),
+            created_ms: now_ms(),
+        };
+        let ids: Vec<_> = from.iter().map(|s| s.id).collect();
+        fail::fail_point!("build::before_swap");
+        let swapped = self.catalog.swap(&ids, std::slice::from_ref(&new), now_ms()).await;
+        fail::fail_point!("build::after_swap");
+        drop(in_flight);
+        match swapped {
+            Ok(Some(_)) => {}
+            // Another has taken one of them meanwhile: what was built is of no use.
+            Ok(None) => {
+                self.objects.delete(&key).await.ok();
+                return Ok(());
+            }
+            // It may have been swapped all the same; if so the object is named, else swept.
+            Err(error) => {
+                if self.catalog.segments_in(&key).await.map_or(true, |named| named.is_empty()) {
+                    return Err(error);
+                }
+            }
+        }
+        self.hot.remove(&ids);
+        self.footers.remove(&ids);
+        let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.swapped(from, &new, us);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! The catalog: what exists, as rows of tables. A trait, so that SQLite on one machine and PostgreSQL
+//! in a cluster pass the same tests (`tests/catalog_contract.rs`).
+//!
+//! Invariants:
+//! - [`Catalog::commit`] and [`Catalog::swap`] are one transaction each: all of it or nothing;
+//! - a snapshot is of one version;
+//! - numbers of segments rise and are never used again.
+
+mod migrations;
+mod rows;
+mod sqlite;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use lodge_record::{ProducerId, TenantId};
+
+pub use sqlite::SqliteCatalog;
+
+use crate::{ProducerState, SegmentId, SegmentRef, StoreError};
+
+/// A segment to be added.
+#[derive(Debug, Clone)]
+pub struct NewSegment {
+    /// Whose records it holds.
+    pub tenant: TenantId,
+    /// 0: L0; 1 and up: built.
+    pub level: u8,
+    /// The object that holds it.
+    pub object_key: Arc<str>,
+    /// Where in the object it begins.
+    pub object_offset: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// Number of records.
+    pub rows: u64,
+    /// About the bytes that its records take in memory.
+    pub arrow_bytes: u64,
+    /// Earliest `_time`, nanoseconds.
+    pub time_min_ns: i64,
+    /// Latest `_time`, nanoseconds.
+    pub time_max_ns: i64,
+    /// Its columns, text as `Utf8`.
+    pub schema: SchemaRef,
+    /// Canonical texts of its streams, sorted; `None` if there are too many.
+    pub streams: Option<Arc<[String]>>,
+    /// When it was written, milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// A producer's step, made only if it still stands where it was read.
+#[derive(Debug, Clone)]
+pub struct ProducerAdvance {
+    /// Whose producer.
+    pub tenant: TenantId,
+    /// Which producer.
+    pub producer: ProducerId,
+    /// Epoch and sequence it must have; `None`: it must be unknown.
+    pub from: Option<(u32, u64)>,
+    /// What it has afterwards.
+    pub to: ProducerState,
+}
+
+/// A transaction that was committed.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Version of the catalog after it.
+    pub version: u64,
+    /// The segments it added, in the order given.
+    pub added: Vec<Arc<SegmentRef>>,
+}
+
+/// Segments to look for; see [`Catalog::candidates`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Candidates {
+    /// All L0 segments.
+    L0,
+    /// Built segments of fewer Arrow bytes than this.
+    BuiltBelow(u64),
+}
+
+/// Sums over all segments of a kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Segments.
+    pub segments: u64,
+    /// Records.
+    pub rows: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+}
+
+/// What exists.
+#[async_trait]
+pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
+    /// In one transaction: adds `segments`, advances `producers`, raises the version. `None`, and
+    /// nothing done, if a producer no longer stands where [`ProducerAdvance::from`] says.
+    async fn commit(
+        &self,
+        segments: &[NewSegment],
+        producers: &[ProducerAdvance],
+    ) -> Result<Option<Applied>, StoreError>;
+
+    /// In one transaction: removes the segments `remove`, adds `add`, puts objects in which no
+    /// segment is left among the garbage as of `now_ms`, raises the version. `None`, and nothing
+    /// done, if one of `remove` is no longer there.
+    async fn swap(
+        &self,
+        remove: &[SegmentId],
+        add: &[NewSegment],
+        now_ms: i64,
+    ) -> Result<Option<Applied>, StoreError>;
+
+    /// The version and the segments of `tenant` that overlap `time` (inclusive), by number.
+    async fn snapshot(
+        &self,
+        tenant: &TenantId,
+        time: Option<(i64, i64)>,
+    ) -> Result<(u64, Vec<Arc<SegmentRef>>), StoreError>;
+
+    /// States of producers, in the order asked for; `None` for one that is not known.
+    async fn producers(
+        &self,
+        wanted: &[(TenantId, ProducerId)],
+    ) -> Result<Vec<Option<ProducerState>>, StoreError>;
+
+    /// The segments in an object, after every transaction that was begun before: tells whether a
+    /// commit whose answer was lost has happened.
+    async fn segments_in(&self, object_key: &str) -> Result<Vec<Arc<SegmentRef>>, StoreError>;
+
+    /// Segments to build or merge, at most `limit`, by tenant and number.
+    async fn candidates(
+        &self,
+        which: Candidates,
+        limit: usize,
+    ) -> Result<Vec<Arc<SegmentRef>>, StoreError>;
+
+    /// Of each key whether a segment or the garbage names it.
+    async fn names_objects(&self, keys: &[String]) -> Result<Vec<bool>, StoreError>;
+
+    /// Objects that have been garbage since `before_ms` or longer, at most `limit`.
+    async fn garbage(&self, before_ms: i64, limit: usize) -> Result<Vec<String>, StoreError>;
+
+    /// Takes deleted objects out of the garbage.
+    async fn forget_garbage(&self, keys: &[String]) -> Result<(), StoreError>;
+
+    /// Removes column lists that no segment uses any more.
+    async fn drop_unused_schemas(&self) -> Result<(), StoreError>;
+
+    /// Sums over L0 and over built segments.
+    async fn totals(&self) -> Result<(Totals, Totals), StoreError>;
+}

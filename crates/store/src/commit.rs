@@ -1,0 +1,344 @@
+//! The one way in: a group of batches becomes durable.
+//!
+//! ```text
+//!  judge each batch ─► encode one L0 object ─► put, synced ─► ONE transaction ─► Committed
+//!        ▲                                                        │ a producer was advanced
+//!        └────────────────────────────────────────────────────────┘ by another meanwhile
+//! ```
+//!
+//! Invariants:
+//! - a [`Committed`] is made only after the transaction, or for a batch that a former transaction
+//!   holds;
+//! - the batches of a group are judged in their order, each against the state that those before it
+//!   will have made;
+//! - whatever fails, the object is at most an orphan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
+use lodge_segment::l0;
+
+use crate::catalog::{Applied, Catalog, NewSegment, ProducerAdvance};
+use crate::hot::HotBlocks;
+use crate::objects::blocking;
+use crate::producer::{ProducerState, Verdict, judge};
+use crate::read::BlockInfo;
+use crate::store::{Store, now_ms, object_key};
+use crate::{CommitError, StoreError};
+
+/// A transaction is tried so often while other writers advance the same producers.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// Proof that a batch is durable. Only [`Store::commit`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    origin: Option<Origin>,
+    position: Option<Position>,
+    records: u64,
+    duplicate: bool,
+}
+
+impl Committed {
+    /// The producer and its sequence: that of this batch, or for a duplicate the highest committed;
+    /// `None` for a batch without an origin.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// The position stored with that sequence.
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    /// Records that this batch added: 0 for a duplicate.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Whether the batch had been stored before.
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+}
+
+/// What became of one batch of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable, now or since an earlier attempt.
+    Committed(Committed),
+    /// Earlier batches of its producer are missing; nothing of it was stored.
+    Gap(ProducerState),
+    /// Its epoch has ended; nothing of it was stored.
+    StaleEpoch(ProducerState),
+}
+
+type ProducerKey = (TenantId, ProducerId);
+
+/// A producer within a group: as the catalog has it, and as it will be after the batches so far.
+#[derive(Debug, Default)]
+struct Standing {
+    committed: Option<ProducerState>,
+    now: Option<ProducerState>,
+}
+
+/// A group, judged.
+struct Judged {
+    verdicts: Vec<Verdict>,
+    standings: HashMap<ProducerKey, Standing>,
+}
+
+fn key_of(batch: &Batch) -> Option<ProducerKey> {
+    batch.origin.map(|origin| (batch.tenant.clone(), origin.producer))
+}
+
+/// Judges the batches of a group in their order.
+fn judge_group(group: &[Batch], mut standings: HashMap<ProducerKey, Standing>) -> Judged {
+    let mut verdicts = Vec::with_capacity(group.len());
+    for batch in group {
+        let (Some(key), Some(origin)) = (key_of(batch), batch.origin) else {
+            verdicts.push(Verdict::New);
+            continue;
+        };
+        let standing = standings.entry(key).or_default();
+        let verdict = judge(standing.now.as_ref(), &origin);
+        if verdict == Verdict::New {
+            let before = standing.now.take().and_then(|s| s.position);
+            standing.now = Some(ProducerState {
+                epoch: origin.epoch,
+                seq: origin.seq,
+                position: batch.position.clone().or(before),
+            });
+        }
+        verdicts.push(verdict);
+    }
+    Judged { verdicts, standings }
+}
+
+impl Judged {
+    fn advances(&self) -> Vec<ProducerAdvance> {
+        let mut advances: Vec<ProducerAdvance> = self
+            .standings
+            .iter()
+            .filter(|(_, s)| s.now != s.committed)
+            .filter_map(|((tenant, producer), standing)| {
+                Some(ProducerAdvance {
+                    tenant: tenant.clone(),
+                    producer: *producer,
+                    from: standing.committed.as_ref().map(|s| (s.epoch, s.seq)),
+                    to: standing.now.clone()?,
+                })
+            })
+            .collect();
+        // In one order everywhere, so that two transactions never wait for each other.
+        advances.sort_by(|a, b| (&a.tenant, a.producer).cmp(&(&b.tenant, b.producer)));
+        advances
+    }
+
+    fn outcomes(&self, group: &[Batch]) -> Vec<Outcome> {
+        let state = |batch: &Batch| {
+            let standing = key_of(batch).and_then(|key| self.standings.get(&key));
+            standing.and_then(|s| s.now.clone()).unwrap_or_default()
+        };
+        let outcome = |(batch, verdict): (&Batch, &Verdict)| match verdict {
+            Verdict::New => Outcome::Committed(Committed {
+                origin: batch.origin,
+                position: batch.position.clone(),
+                records: batch.rows() as u64,
+                duplicate: false,
+            }),
+            Verdict::Duplicate => {
+                let state = state(batch);
+                let origin = batch.origin.map(|origin| Origin {
+                    producer: origin.producer,
+                    epoch: state.epoch,
+                    seq: state.seq,
+                });
+                let (records, duplicate) = (0, true);
+                Outcome::Committed(Committed { origin, position: state.position, records, duplicate })
+            }
+            Verdict::Gap => Outcome::Gap(state(batch)),
+            Verdict::StaleEpoch => Outcome::StaleEpoch(state(batch)),
+        };
+        group.iter().zip(&self.verdicts).map(outcome).collect()
+    }
+}
+
+/// An L0 object before it is put.
+struct Encoded {
+    bytes: Bytes,
+    sections: Vec<(TenantId, l0::Section)>,
+}
+
+fn encode(by_tenant: Vec<(TenantId, Vec<RecordBatch>)>) -> Result<Encoded, StoreError> {
+    let mut bytes = Vec::new();
+    let mut sections = Vec::with_capacity(by_tenant.len());
+    for (tenant, batches) in by_tenant {
+        let section = l0::append(&mut bytes, &batches).map_err(StoreError::Encode)?;
+        sections.push((tenant, section));
+    }
+    Ok(Encoded { bytes: bytes.into(), sections })
+}
+
+fn new_segments(encoded: &Encoded, key: &Arc<str>) -> Vec<NewSegment> {
+    let created_ms = now_ms();
+    let segment = |(tenant, section): &(TenantId, l0::Section)| NewSegment {
+        tenant: tenant.clone(),
+        level: 0,
+        object_key: Arc::clone(key),
+        object_offset: section.info.offset,
+        bytes: section.info.len,
+        rows: section.info.rows,
+        arrow_bytes: section.info.arrow_bytes,
+        time_min_ns: section.info.time_min_ns,
+        time_max_ns: section.info.time_max_ns,
+        schema: Arc::clone(&section.info.schema),
+        streams: section.info.streams.clone().map(Into::into),
+        created_ms,
+    };
+    encoded.sections.iter().map(segment).collect()
+}
+
+fn hot_blocks(section: l0::Section) -> HotBlocks {
+    let bytes = section.info.arrow_bytes as usize;
+    let times = section.times;
+    let infos = section
+        .blocks
+        .iter()
+        .zip(times)
+        .map(|(batch, (time_min_ns, time_max_ns))| BlockInfo {
+            rows: batch.num_rows(),
+            time_min_ns,
+            time_max_ns,
+        })
+        .collect();
+    HotBlocks { batches: section.blocks, infos, bytes }
+}
+
+fn refused(error: StoreError) -> CommitError {
+    match error {
+        StoreError::DiskFull { free_bytes, reserve_bytes } => {
+            CommitError::DiskFull { free_bytes, reserve_bytes }
+        }
+        other => CommitError::Store(other),
+    }
+}
+
+impl Store {
+    /// Makes a group of batches durable: one L0 object and one transaction for all of them. Gives one
+    /// [`Outcome`] for each batch, in their order. On an error none of them is known to be stored.
+    pub async fn commit(&self, group: Vec<Batch>) -> Result<Vec<Outcome>, CommitError> {
+        let done = self.try_commit(&group).await;
+        match &done {
+            Ok(outcomes) => self.counters.count_outcomes(outcomes),
+            Err(error) => {
+                let full = match error {
+                    CommitError::DiskFull { .. } => true,
+                    CommitError::Store(e) | CommitError::Unknown(e) => e.is_disk_full(),
+                    CommitError::Contended { .. } => false,
+                };
+                self.counters.count_failure(full);
+            }
+        }
+        // SQLite and the file system may notice a full disk before the reserve does.
+        done.map_err(|error| match error {
+            CommitError::Store(e) if e.is_disk_full() => CommitError::DiskFull {
+                free_bytes: self.space.free_bytes(),
+                reserve_bytes: self.space.reserve_bytes(),
+            },
+            other => other,
+        })
+    }
+
+    async fn try_commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, CommitError> {
+        for attempt in 0..ATTEMPTS_MAX {
+            if attempt > 0 {
+                self.counters.conflict();
+            }
+            let judged = self.judge(group).await?;
+            if !judged.verdicts.contains(&Verdict::New) {
+                return Ok(judged.outcomes(group));
+            }
+            if self.commit_judged(group, &judged).await? {
+                return Ok(judged.outcomes(group));
+            }
+        }
+        Err(CommitError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    async fn judge(&self, group: &[Batch]) -> Result<Judged, StoreError> {
+        let mut wanted: Vec<ProducerKey> = group.iter().filter_map(key_of).collect();
+        wanted.sort();
+        wanted.dedup();
+        let states = match wanted.is_empty() {
+            true => Vec::new(),
+            false => self.catalog.producers(&wanted).await?,
+        };
+        let standing = |state: Option<ProducerState>| Standing { now: state.clone(), committed: state };
+        let standings = wanted.into_iter().zip(states.into_iter().map(standing)).collect();
+        Ok(judge_group(group, standings))
+    }
+
+    /// Stores the new batches of a judged group; `false` if a producer was advanced meanwhile, and
+    /// then nothing was stored.
+    async fn commit_judged(&self, group: &[Batch], judged: &Judged) -> Result<bool, CommitError> {
+        let mut by_tenant: HashMap<TenantId, Vec<RecordBatch>> = HashMap::new();
+        for (batch, verdict) in group.iter().zip(&judged.verdicts) {
+            if *verdict == Verdict::New && batch.rows() > 0 {
+                by_tenant.entry(batch.tenant.clone()).or_default().push(batch.records().clone());
+            }
+        }
+        self.space.check(0, false).map_err(refused)?;
+        let advances = judged.advances();
+        if by_tenant.is_empty() {
+            return Ok(self.catalog.commit(&[], &advances).await?.is_some());
+        }
+        let by_tenant = by_tenant.into_iter().collect();
+        let encoded = blocking(move || encode(by_tenant)).await?;
+        self.space.check(encoded.bytes.len() as u64, false).map_err(refused)?;
+
+        let key = object_key("l0", "l0");
+        let in_flight = self.objects.begin(&key);
+        fail::fail_point!("store::before_put");
+        self.objects.put(&key, encoded.bytes.clone()).await?;
+        fail::fail_point!("store::after_put");
+        let segments = new_segments(&encoded, &key);
+        fail::fail_point!("store::before_tx");
+        let applied = match self.catalog.commit(&segments, &advances).await {
+            Ok(Some(applied)) => applied,
+            Ok(None) => {
+                self.objects.delete(&key).await.ok();
+                return Ok(false);
+            }
+            Err(error) => self.resolve_ambiguous(&key, error).await?,
+        };
+        fail::fail_point!("store::after_tx");
+        drop(in_flight);
+        self.counters.committed(&segments, encoded.bytes.len());
+        let sections = encoded.sections.into_iter().map(|(_, section)| section);
+        for (segment, section) in applied.added.iter().zip(sections) {
+            self.hot.insert(segment.id, hot_blocks(section));
+        }
+        self.pending.add(&applied.added);
+        Ok(true)
+    }
+
+    /// A transaction failed and may have been committed all the same: its object tells.
+    async fn resolve_ambiguous(
+        &self,
+        key: &str,
+        error: StoreError,
+    ) -> Result<Applied, CommitError> {
+        match self.catalog.segments_in(key).await {
+            Ok(added) if !added.is_empty() => Ok(Applied { version: 0, added }),
+            Ok(_) => {
+                // Nothing names it. If this fails too, the sweep gets it later.
+                self.objects.delete(key).await.ok();
+                Err(CommitError::Store(error))
+            }
+            Err(_) => Err(CommitError::Unknown(error)),
+        }
+    }
+}
