@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import {
   addClause, clause, clauseExists, clauseIn, hasClause, removeClause,
 } from '../src/query/edit';
-import { isPageable, isTable, parts, searchedWords } from '../src/query/logsql';
+import { isPageable, isTable, matching, parts, searchedWords } from '../src/query/logsql';
 
 describe('parts', () => {
   test('the filter ends at the first pipe that is one', () => {
@@ -31,6 +31,13 @@ describe('parts', () => {
     expect(isPageable('error | sort by (x)')).toBe(false);
     expect(isPageable('error | limit 5')).toBe(false);
   });
+});
+
+test('matching leaves the pipes that only filter', () => {
+  expect(matching('error | stats count()')).toBe('error');
+  expect(matching('| fields a')).toBe('*');
+  expect(matching('error | filter a:b')).toBe('error | filter a:b');
+  expect(matching('error | filter a:b | limit 5')).toBe('error');
 });
 
 describe('searchedWords', () => {

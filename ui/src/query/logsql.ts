@@ -141,6 +141,14 @@ export function isPageable(query: string): boolean {
   return !parts(query).pipe_names.some((name) => REORDERING_PIPES.has(name));
 }
 
+/** The part of a query that decides which records match: what is counted and what fields are of. */
+export function matching(query: string): string {
+  const { filter, pipes, pipe_names } = parts(query);
+  const wanted = filter === '' ? '*' : filter;
+  const only_filters = pipe_names.every((name) => name === 'filter' || name === 'where');
+  return pipes !== '' && only_filters ? `${wanted} ${pipes}` : wanted;
+}
+
 /** The words and phrases that the filter looks for in the message, in lower case, for marking. */
 export function searchedWords(query: string): string[] {
   const { filter } = parts(query);

@@ -1,7 +1,7 @@
 // The fields of the records that match, and the commonest values of those that are opened.
 
 import * as api from '../api/client';
-import { parts } from '../query/logsql';
+import { matching } from '../query/logsql';
 import { boundsParams, failureOf, type Failure } from './search.svelte';
 import type { Bounds } from '../time/range';
 
@@ -23,8 +23,7 @@ export class Fields {
     this.abort.abort();
     this.abort = new AbortController();
     const { signal } = this.abort;
-    const { filter } = parts(query);
-    this.params = { query: filter === '' ? '*' : filter, ...boundsParams(bounds) };
+    this.params = { query: matching(query), ...boundsParams(bounds) };
     this.loading = true;
     this.failure = null;
     const opened = [...this.open.keys()];

@@ -4,7 +4,7 @@
 // relative range are fixed when the search starts, so that all its pages and bars tell of one time.
 
 import * as api from '../api/client';
-import { isPageable, isTable, parts } from '../query/logsql';
+import { isPageable, isTable, matching } from '../query/logsql';
 import { nextPage } from '../rows/pages';
 import { histogram, type Histogram } from '../rows/histogram';
 import { parseRow } from '../rows/row';
@@ -17,6 +17,8 @@ export const PAGE_ROWS = 1000;
 const PAGE_ROWS_MAX = 8000;
 /** Rows of a table of results (`| stats …`). */
 export const TABLE_ROWS_MAX = 10_000;
+/** Spellings of levels that are counted apart; a field of that name can hold anything. */
+const LEVELS_MAX = 30;
 const BARS_WANTED = 150;
 const DAY_MS = 86_400_000;
 
@@ -206,8 +208,7 @@ export class Search {
   }
 
   private async loadHistogram(signal: AbortSignal): Promise<void> {
-    const { filter } = parts(this.query);
-    const query = filter === '' ? '*' : filter;
+    const query = matching(this.query);
     this.histogram_failure = null;
     try {
       const bounds = this.bounds ?? (await this.boundsOfAll(query, signal));
@@ -218,7 +219,7 @@ export class Search {
       }
       const step_ms = stepFor(bounds.end_ms - bounds.start_ms, BARS_WANTED);
       const groups = await api.hits(
-        { query, ...boundsParams(bounds), step: `${step_ms}ms`, field: 'level' },
+        { query, ...boundsParams(bounds), step: `${step_ms}ms`, field: 'level', fields_limit: LEVELS_MAX },
         signal,
       );
       if (signal.aborted) return;
@@ -244,10 +245,10 @@ export class Search {
   }
 
   private async findElsewhere(signal: AbortSignal): Promise<void> {
-    const { filter } = parts(this.query);
+    const query = matching(this.query);
     let time = '';
     try {
-      await api.query({ query: filter === '' ? '*' : filter, limit: 1 }, signal, (lines) => {
+      await api.query({ query, limit: 1 }, signal, (lines) => {
         time ||= parseRow(lines[0] ?? '').time;
       });
     } catch {
