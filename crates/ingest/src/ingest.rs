@@ -1,24 +1,49 @@
 //! The queue and the group-commit task.
+//!
+//! ```text
+//!  submit ─► admitted (bytes, batches) ─► queue ─► group ─► Store::commit ─► Ack to each
+//! ```
+//!
+//! Invariants:
+//! - one group is committed at a time; what comes meanwhile is the next one;
+//! - a batch waits for others at most [`IngestLimits::group_wait_max`], and not at all when nothing
+//!   was committed just before;
+//! - every batch that was admitted gets an answer, whatever becomes of its group.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arrow::record_batch::RecordBatch;
-use lodge_record::{Batch, ProducerId, TenantId};
-use lodge_store::{ProducerState, Store};
-use tokio::sync::broadcast;
+use lodge_record::{Batch, ProducerId, TenantId, limits};
+use lodge_store::{CommitError, Outcome, ProducerState, Store, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
+use crate::tail::{CommittedRecords, Tail};
 use crate::{Ack, IngestError};
+
+/// Bytes that one permit of the queue stands for.
+const UNIT_BYTES: usize = 1 << 10;
+/// What a batch takes at least: a million empty ones are not for free either.
+const BATCH_COST_BYTES: usize = 4 << 10;
+/// A group of so many bytes is worth a commit at once.
+const EAGER_BYTES: usize = 1 << 20;
+/// Small groups are begun no closer together than this, or syncing would be all there is to do.
+const GROUP_GAP: Duration = Duration::from_millis(20);
+/// What an overloaded sender is told to wait.
+const RETRY_AFTER_S: u64 = 1;
 
 /// How much may wait, and for how long.
 #[derive(Debug, Clone)]
 pub struct IngestLimits {
     /// Arrow bytes of all batches that wait or are being committed.
     pub queued_bytes_max: usize,
-    /// Arrow bytes of one group.
+    /// Arrow bytes of one group; a single larger batch is a group of its own.
     pub group_bytes_max: usize,
     /// Longest that a batch waits for others.
     pub group_wait_max: Duration,
+    /// Arrow bytes of one batch.
+    pub batch_bytes_max: usize,
     /// Arrow bytes of committed records that wait for live tails.
     pub tail_bytes_max: usize,
 }
@@ -29,20 +54,10 @@ impl Default for IngestLimits {
             queued_bytes_max: 128 << 20,
             group_bytes_max: 32 << 20,
             group_wait_max: Duration::from_millis(100),
+            batch_bytes_max: limits::BATCH_BYTES_MAX,
             tail_bytes_max: 64 << 20,
         }
     }
-}
-
-/// Records that became durable, for live tails.
-#[derive(Debug)]
-pub struct CommittedRecords {
-    /// Whose records.
-    pub tenant: TenantId,
-    /// The records, each batch of the shape of [`lodge_record::schema`].
-    pub records: Vec<RecordBatch>,
-    /// Records committed before these that no receiver was sent, for want of memory.
-    pub missed_before: u64,
 }
 
 /// Counters since the start.
@@ -56,58 +71,329 @@ pub struct IngestStats {
     pub duplicates: u64,
     /// Batches refused because too much was waiting.
     pub overloaded: u64,
-    /// Batches refused for good or for their sequence.
+    /// Batches refused for their size or their sequence.
     pub refused: u64,
-    /// Batches that failed in the store.
+    /// Batches that were not stored because the store failed or the disk was full.
     pub failed: u64,
     /// Groups committed.
     pub groups: u64,
+    /// Microseconds spent in commits.
+    pub commit_us: u64,
     /// Arrow bytes that wait or are being committed.
     pub queued_bytes: u64,
     /// Records that live tails were not sent, for want of memory.
     pub tail_missed: u64,
 }
 
-/// The way in. Cheap to clone.
+#[derive(Debug, Default)]
+struct Counters {
+    batches: AtomicU64,
+    records: AtomicU64,
+    duplicates: AtomicU64,
+    overloaded: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    groups: AtomicU64,
+    commit_us: AtomicU64,
+}
+
+/// A batch in the queue.
+struct Queued {
+    batch: Batch,
+    bytes: usize,
+    answer: oneshot::Sender<Result<Ack, IngestError>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The way in. Cheap to clone; when the last clone is dropped the task ends.
 #[derive(Debug, Clone)]
 pub struct Ingest {
+    shared: Arc<Shared>,
+    queue: mpsc::UnboundedSender<Queued>,
+    stop: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
     store: Arc<Store>,
-    tail: broadcast::Sender<Arc<CommittedRecords>>,
+    limits: IngestLimits,
+    /// Free units of the queue.
+    room: Arc<Semaphore>,
+    units: usize,
+    tail: Tail,
+    counters: Counters,
 }
 
 impl Ingest {
     /// Starts the group-commit task on the current runtime.
     pub fn start(store: Arc<Store>, limits: IngestLimits) -> Self {
-        let _ = limits;
-        Self { store, tail: broadcast::Sender::new(64) }
+        let units = (limits.queued_bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        let shared = Arc::new(Shared {
+            store,
+            room: Arc::new(Semaphore::new(units)),
+            units,
+            tail: Tail::new(limits.tail_bytes_max),
+            limits,
+            counters: Counters::default(),
+        });
+        let (queue, queued) = mpsc::unbounded_channel();
+        let (stop, stopping) = watch::channel(false);
+        let (end, ended) = watch::channel(false);
+        let committer =
+            Committer { shared: Arc::clone(&shared), queued, stopping, carry: None, last: None };
+        tokio::spawn(async move {
+            committer.run().await;
+            end.send_replace(true);
+        });
+        Self { shared, queue, stop, ended }
     }
 
     /// Makes a batch durable and returns when it is.
     pub async fn submit(&self, batch: Batch) -> Result<Ack, IngestError> {
-        let _ = batch;
-        Err(IngestError::ShuttingDown)
+        let bytes = self.admitted_bytes(&batch)?;
+        let place = self.place(bytes)?;
+        let (answer, answered) = oneshot::channel();
+        let queued = Queued { batch, bytes, answer, _place: place };
+        if *self.stop.borrow() || self.queue.send(queued).is_err() {
+            return Err(IngestError::ShuttingDown);
+        }
+        answered.await.unwrap_or(Err(IngestError::ShuttingDown))
     }
 
-    /// What is committed of a producer.
+    /// What the batch counts for in the queue, if it is not too large.
+    fn admitted_bytes(&self, batch: &Batch) -> Result<usize, IngestError> {
+        let limit_bytes = self.shared.limits.batch_bytes_max;
+        let mut bytes = batch.bytes();
+        if bytes > limit_bytes {
+            // Buffers may be larger than what is in them: what is in them decides.
+            let columns = batch.records().columns().iter();
+            bytes = columns.map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
+        }
+        if bytes > limit_bytes {
+            self.shared.counters.refused.fetch_add(1, Relaxed);
+            return Err(IngestError::TooLarge { bytes, limit_bytes });
+        }
+        Ok(bytes.saturating_add(BATCH_COST_BYTES))
+    }
+
+    fn place(&self, bytes: usize) -> Result<OwnedSemaphorePermit, IngestError> {
+        // A batch larger than the whole queue waits for an empty one rather than for ever.
+        let units = bytes.div_ceil(UNIT_BYTES).min(self.shared.units);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        Arc::clone(&self.shared.room).try_acquire_many_owned(units).map_err(|_| {
+            self.shared.counters.overloaded.fetch_add(1, Relaxed);
+            IngestError::Overloaded {
+                retry_after_s: RETRY_AFTER_S,
+                queued_bytes: self.shared.queued_bytes(),
+                limit_bytes: self.shared.limits.queued_bytes_max,
+            }
+        })
+    }
+
+    /// What is committed of a producer; `None` for one that was never seen.
     pub async fn producer(
         &self,
         tenant: &TenantId,
         producer: ProducerId,
     ) -> Result<Option<ProducerState>, IngestError> {
-        Ok(self.store.producer(tenant, producer).await?)
+        Ok(self.shared.store.producer(tenant, producer).await?)
     }
 
-    /// Receives the records of every later commit. A receiver that is too slow is told how many
-    /// commits it missed.
+    /// Receives the records of every later commit, in the order of commits. A receiver that is too
+    /// slow is told how many messages it missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<CommittedRecords>> {
-        self.tail.subscribe()
+        self.shared.tail.subscribe()
     }
 
-    /// Refuses further batches and waits until those that were taken are durable.
-    pub async fn drain(&self) {}
+    /// Refuses further batches and waits until those that were taken are answered.
+    pub async fn drain(&self) {
+        self.stop.send_replace(true);
+        self.ended.clone().wait_for(|ended| *ended).await.ok();
+    }
 
     /// Counters.
     pub fn stats(&self) -> IngestStats {
-        IngestStats::default()
+        let counters = &self.shared.counters;
+        IngestStats {
+            batches: counters.batches.load(Relaxed),
+            records: counters.records.load(Relaxed),
+            duplicates: counters.duplicates.load(Relaxed),
+            overloaded: counters.overloaded.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+            failed: counters.failed.load(Relaxed),
+            groups: counters.groups.load(Relaxed),
+            commit_us: counters.commit_us.load(Relaxed),
+            queued_bytes: self.shared.queued_bytes() as u64,
+            tail_missed: self.shared.tail.missed(),
+        }
+    }
+}
+
+impl Shared {
+    fn queued_bytes(&self) -> usize {
+        (self.units - self.room.available_permits().min(self.units)).saturating_mul(UNIT_BYTES)
+    }
+}
+
+/// The task that commits.
+struct Committer {
+    shared: Arc<Shared>,
+    queued: mpsc::UnboundedReceiver<Queued>,
+    stopping: watch::Receiver<bool>,
+    /// A batch that did not fit into the group before.
+    carry: Option<Queued>,
+    /// When the last commit was begun.
+    last: Option<Instant>,
+}
+
+impl Committer {
+    async fn run(mut self) {
+        while let Some(first) = self.first().await {
+            let group = self.collect(first).await;
+            self.last = Some(Instant::now());
+            self.commit(group).await;
+        }
+    }
+
+    /// The first batch of the next group; `None` when there will be none.
+    async fn first(&mut self) -> Option<Queued> {
+        if let Some(carry) = self.carry.take() {
+            return Some(carry);
+        }
+        if !*self.stopping.borrow_and_update() {
+            tokio::select! {
+                first = self.queued.recv() => return first,
+                // An error: all handles are gone, and with them the queue ends.
+                _ = self.stopping.changed() => {}
+            }
+        }
+        // No more are taken; those that were are still received.
+        self.queued.close();
+        self.queued.recv().await
+    }
+
+    async fn collect(&mut self, first: Queued) -> Vec<Queued> {
+        let now = Instant::now();
+        let idle = self.last.is_none_or(|last| now >= last + GROUP_GAP);
+        let deadline = match self.last {
+            Some(last) if !idle => (last + GROUP_GAP).min(now + self.shared.limits.group_wait_max),
+            _ => now,
+        };
+        let mut bytes = first.bytes;
+        let mut group = vec![first];
+        loop {
+            let next = match self.queued.try_recv() {
+                Ok(next) => next,
+                Err(_) if bytes >= EAGER_BYTES || *self.stopping.borrow() => break,
+                Err(_) => match timeout_at(deadline, self.queued.recv()).await {
+                    Ok(Some(next)) => next,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            if bytes.saturating_add(next.bytes) > self.shared.limits.group_bytes_max {
+                self.carry = Some(next);
+                break;
+            }
+            bytes += next.bytes;
+            group.push(next);
+        }
+        group
+    }
+
+    async fn commit(&self, group: Vec<Queued>) {
+        let batches: Vec<Batch> = group.iter().map(|q| q.batch.clone()).collect();
+        match self.try_commit(batches).await {
+            Ok(outcomes) => self.answer(group, outcomes),
+            Err(Failure::Poisoned(_)) if group.len() > 1 => {
+                // One of them cannot be stored, and the others must not suffer for it.
+                for queued in group {
+                    let alone = self.try_commit(vec![queued.batch.clone()]).await;
+                    match alone {
+                        Ok(outcomes) => self.answer(vec![queued], outcomes),
+                        Err(failure) => self.fail(vec![queued], failure.into_error()),
+                    }
+                }
+            }
+            Err(failure) => self.fail(group, failure.into_error()),
+        }
+    }
+
+    /// Commits in a task of its own, so that a panic there is a failure here and not the end.
+    async fn try_commit(&self, batches: Vec<Batch>) -> Result<Vec<Outcome>, Failure> {
+        let store = Arc::clone(&self.shared.store);
+        let started = Instant::now();
+        let done = tokio::spawn(async move { store.commit(batches).await }).await;
+        let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shared.counters.commit_us.fetch_add(us, Relaxed);
+        self.shared.counters.groups.fetch_add(1, Relaxed);
+        match done {
+            Ok(Ok(outcomes)) => Ok(outcomes),
+            Ok(Err(CommitError::Store(error @ StoreError::Encode(_)))) => {
+                Err(Failure::Poisoned(error))
+            }
+            Ok(Err(error)) => Err(Failure::Store(error)),
+            Err(panic) => Err(Failure::Poisoned(StoreError::Stopped(panic.to_string()))),
+        }
+    }
+
+    fn answer(&self, group: Vec<Queued>, outcomes: Vec<Outcome>) {
+        let counters = &self.shared.counters;
+        let wanted = self.shared.tail.is_wanted();
+        let mut stored = Vec::new();
+        let mut answers = Vec::with_capacity(group.len());
+        for (queued, outcome) in group.into_iter().zip(outcomes) {
+            let answer = match outcome {
+                Outcome::Committed(committed) => {
+                    counters.batches.fetch_add(1, Relaxed);
+                    counters.records.fetch_add(committed.records(), Relaxed);
+                    if committed.is_duplicate() {
+                        counters.duplicates.fetch_add(1, Relaxed);
+                    } else if wanted && committed.records() > 0 {
+                        stored.push((queued.batch.tenant.clone(), queued.batch.records().clone()));
+                    }
+                    Ok(Ack::from(committed))
+                }
+                Outcome::Gap(committed) => Err(IngestError::Gap { committed }),
+                Outcome::StaleEpoch(committed) => Err(IngestError::StaleEpoch { committed }),
+            };
+            if answer.is_err() {
+                counters.refused.fetch_add(1, Relaxed);
+            }
+            answers.push((queued, answer));
+        }
+        self.shared.tail.send(stored);
+        for (queued, answer) in answers {
+            // The sender may have gone; the batch is durable all the same.
+            queued.answer.send(answer).ok();
+        }
+    }
+
+    fn fail(&self, group: Vec<Queued>, error: IngestError) {
+        self.shared.counters.failed.fetch_add(group.len() as u64, Relaxed);
+        tracing::warn!(batches = group.len(), %error, "a group was not committed");
+        for queued in group {
+            queued.answer.send(Err(error.clone())).ok();
+        }
+    }
+}
+
+/// Why a group was not committed.
+enum Failure {
+    /// The store could not; any group would have failed.
+    Store(CommitError),
+    /// One of the batches could not be encoded.
+    Poisoned(StoreError),
+}
+
+impl Failure {
+    fn into_error(self) -> IngestError {
+        match self {
+            Failure::Store(CommitError::DiskFull { free_bytes, reserve_bytes }) => {
+                IngestError::DiskFull { free_bytes, reserve_bytes }
+            }
+            Failure::Store(error) => IngestError::Store(Arc::new(error)),
+            Failure::Poisoned(error) => error.into(),
+        }
     }
 }

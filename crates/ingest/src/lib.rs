@@ -6,7 +6,9 @@
 
 mod ack;
 mod ingest;
+mod tail;
 
 pub use ack::{Ack, IngestError};
-pub use ingest::{CommittedRecords, Ingest, IngestLimits, IngestStats};
+pub use ingest::{Ingest, IngestLimits, IngestStats};
 pub use lodge_store::ProducerState;
+pub use tail::CommittedRecords;
