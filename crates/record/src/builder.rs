@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
-use crate::schema::{self, EXACT_INT_MAX, float_text, is_reserved, leading_fields, make_field};
+use crate::schema::{EXACT_INT_MAX, float_text, is_reserved, leading_fields, make_field};
 use crate::{field, limits, overflow};
 
 /// A stream that the builder knows, see [`BatchBuilder::stream`].
@@ -505,7 +505,7 @@ impl Column {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::value_text;
+    use crate::schema::{self, value_text};
 
     fn text(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
         value_text(batch.column_by_name(name)?, row).map(|v| v.into_owned())

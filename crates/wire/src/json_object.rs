@@ -55,8 +55,18 @@ pub fn for_each_field(
     if !text.trim_ascii_start().starts_with('{') {
         return Err(JsonError::Syntax("expected '{' at column 1".into()));
     }
-    let mut walk = Walk { name: String::new(), each: &mut each };
-    walk.object(sonic_rs::to_object_iter(text), 1)
+    let begin = text.as_ptr() as usize;
+    let mut walk = Walk { name: String::new(), each: &mut each, last_end: begin };
+    walk.object(sonic_rs::to_object_iter(text), 1)?;
+    // The iterator does not look beyond the object's closing brace, so this does.
+    let rest = text.get(walk.last_end - begin..).unwrap_or_default().trim_ascii();
+    let rest = if walk.last_end == begin { rest.get(1..).unwrap_or_default() } else { rest };
+    if rest.trim_ascii() == "}" {
+        return Ok(());
+    }
+    Err(JsonError::Syntax(format!("more text after the object's end, near column {}", {
+        text.len() - rest.len() + 1
+    })))
 }
 
 fn check_depth(text: &[u8]) -> Result<(), JsonError> {
@@ -91,6 +101,8 @@ fn check_depth(text: &[u8]) -> Result<(), JsonError> {
 struct Walk<'f, F> {
     name: String,
     each: &'f mut F,
+    /// Address in the text where the last value of the outermost object ended.
+    last_end: usize,
 }
 
 impl<F: FnMut(&str, JsonValue<'_>)> Walk<'_, F> {
@@ -99,6 +111,8 @@ impl<F: FnMut(&str, JsonValue<'_>)> Walk<'_, F> {
         for entry in fields {
             let (key, value) = entry.map_err(|e| JsonError::Syntax(describe(&e)))?;
             if depth == 1 {
+                let raw = value.as_raw_str();
+                self.last_end = raw.as_ptr() as usize + raw.len();
                 self.value(Some(&key), value, depth)?;
             } else {
                 self.name.push('.');
