@@ -30,19 +30,17 @@ pub(crate) async fn fold<T: Send + Default + 'static>(
         let columns = Columns::Named(columns.to_vec());
         let mut reader = Reader::new(source.clone(), works, columns, reservation);
         let step = step.clone();
+        let _on_our_threads = runtime.enter();
         // Dropping the handle, when the caller goes away, stops the task.
-        tasks.push(SpawnedTask::spawn_on(
-            async move {
-                let mut sum = T::default();
-                while let Some(found) = reader.next().await? {
-                    step(&mut sum, &found)?;
-                    // A block is some milliseconds of work: let others have the thread.
-                    tokio::task::yield_now().await;
-                }
-                Ok::<_, QueryError>(sum)
-            },
-            runtime,
-        ));
+        tasks.push(SpawnedTask::spawn(async move {
+            let mut sum = T::default();
+            while let Some(found) = reader.next().await? {
+                step(&mut sum, &found)?;
+                // A block is some milliseconds of work: let others have the thread.
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, QueryError>(sum)
+        }));
     }
     let deadline = tokio::time::Instant::from_std(admitted.control.hard_deadline());
     let mut sums = Vec::with_capacity(tasks.len());

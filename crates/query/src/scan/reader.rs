@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatchOptions};
+use arrow::array::RecordBatchOptions;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{FieldRef, Schema};
 use arrow::record_batch::RecordBatch;
