@@ -85,9 +85,7 @@ impl Found {
                 }
                 Verdict::Foreign => {
                     self.foreign += 1;
-                    self.example(self.foreign, || {
-                        format!("invented: no token of ours in {row:?}")
-                    });
+                    self.example(self.foreign, || format!("invented: no token of ours in {row:?}"));
                 }
             }
         }
@@ -114,12 +112,7 @@ impl Found {
 
     /// How many lines belong to sources from `sources` on.
     pub fn copies_outside(&self, sources: usize) -> u64 {
-        self.counts
-            .iter()
-            .skip(sources)
-            .flatten()
-            .map(|copies| u64::from(*copies))
-            .sum()
+        self.counts.iter().skip(sources).flatten().map(|copies| u64::from(*copies)).sum()
     }
 
     /// How many lines were found in all, copies included.
@@ -196,10 +189,7 @@ impl FarEnd {
                 _ => bad = Some(String::from_utf8_lossy(line).into_owned()),
             }
         })
-        .map_err(|trouble| ReadError::Trouble {
-            query: query.to_owned(),
-            trouble,
-        })?;
+        .map_err(|trouble| ReadError::Trouble { query: query.to_owned(), trouble })?;
         if !answer.is_success() {
             let text = answer.text().chars().take(500).collect();
             return Err(ReadError::Refused {
@@ -255,27 +245,15 @@ impl FarEnd {
 
     /// Whether `/health` answers 200 within a second.
     pub fn is_healthy(&self) -> bool {
-        http::request(
-            self.addr,
-            "GET",
-            "/health",
-            &[],
-            b"",
-            Duration::from_secs(1),
-        )
-        .is_ok_and(|answer| answer.status == 200)
+        http::request(self.addr, "GET", "/health", &[], b"", Duration::from_secs(1))
+            .is_ok_and(|answer| answer.status == 200)
     }
 
     /// The status document.
     pub fn status(&self) -> Result<Value, ReadError> {
         let target = "/api/v1/status";
-        let answer =
-            http::request(self.addr, "GET", target, &[], b"", QUERY_WAIT).map_err(|trouble| {
-                ReadError::Trouble {
-                    query: target.to_owned(),
-                    trouble,
-                }
-            })?;
+        let answer = http::request(self.addr, "GET", target, &[], b"", QUERY_WAIT)
+            .map_err(|trouble| ReadError::Trouble { query: target.to_owned(), trouble })?;
         serde_json::from_slice(&answer.body)
             .map_err(|e| shape(target, format!("answer {}: {e}", answer.status)))
     }
@@ -286,32 +264,17 @@ impl FarEnd {
         status
             .pointer("/segments/l0")
             .and_then(Value::as_u64)
-            .ok_or_else(|| {
-                shape(
-                    "/api/v1/status",
-                    format!("no number segments.l0 in {status}"),
-                )
-            })
+            .ok_or_else(|| shape("/api/v1/status", format!("no number segments.l0 in {status}")))
     }
 
     /// A counter or gauge of `/metrics`: the sum over all label sets whose line contains `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> Option<f64> {
-        let answer = http::request(
-            self.addr,
-            "GET",
-            "/metrics",
-            &[],
-            b"",
-            Duration::from_secs(5),
-        )
-        .ok()?;
+        let answer =
+            http::request(self.addr, "GET", "/metrics", &[], b"", Duration::from_secs(5)).ok()?;
         let text = answer.text();
         let values: Vec<f64> = text
             .lines()
-            .filter(|line| {
-                line.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
-            })
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
             .filter(|line| line.contains(labels))
             .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
             .collect();
@@ -336,8 +299,5 @@ impl FarEnd {
 }
 
 fn shape(query: &str, what: String) -> ReadError {
-    ReadError::Shape {
-        query: query.to_owned(),
-        what,
-    }
+    ReadError::Shape { query: query.to_owned(), what }
 }

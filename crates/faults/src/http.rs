@@ -55,10 +55,7 @@ pub struct Answer {
 impl Answer {
     /// The value of a header; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The body as text, for messages.
@@ -83,20 +80,11 @@ pub fn request(
     deadline: Duration,
 ) -> Result<Answer, Trouble> {
     let mut collected = Vec::new();
-    let (status, headers) = exchange(
-        addr,
-        method,
-        target,
-        headers,
-        body,
-        deadline,
-        &mut |reader| reader.read_to_end(&mut collected).map(|_| ()),
-    )?;
-    Ok(Answer {
-        status,
-        headers,
-        body: collected,
-    })
+    let (status, headers) =
+        exchange(addr, method, target, headers, body, deadline, &mut |reader| {
+            reader.read_to_end(&mut collected).map(|_| ())
+        })?;
+    Ok(Answer { status, headers, body: collected })
 }
 
 /// Sends one request and hands over the body of a 2xx answer line by line, so that a large answer
@@ -123,11 +111,7 @@ pub fn request_lines(
         }
         Ok(())
     })?;
-    Ok(Answer {
-        status,
-        headers,
-        body: whole,
-    })
+    Ok(Answer { status, headers, body: whole })
 }
 
 /// Writes raw bytes and returns what came back before the server closed or `deadline` passed.
@@ -182,11 +166,7 @@ fn exchange(
     let chunked =
         find(&headers, "transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
     let read = match (chunked, length) {
-        (true, _) => on_body(&mut Chunked {
-            inner: &mut reader,
-            left: 0,
-            ended: false,
-        }),
+        (true, _) => on_body(&mut Chunked { inner: &mut reader, left: 0, ended: false }),
         (false, Some(n)) => {
             let mut limited = (&mut reader).take(n);
             on_body(&mut limited).and_then(|()| match limited.limit() {
@@ -263,10 +243,7 @@ fn read_head_line(reader: &mut impl BufRead) -> Result<String, HeadError> {
 }
 
 fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|(n, _)| n == name)
-        .map(|(_, v)| v.as_str())
+    headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
 }
 
 fn short(what: &str) -> io::Error {

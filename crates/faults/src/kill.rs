@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
 use crate::far_end::{FarEnd, Found, ReadError};
 use crate::ledger::{Judgement, Outcome};
@@ -54,11 +55,7 @@ impl KillOptions {
     /// What a run must reach to prove anything.
     pub fn floor(&self) -> Floor {
         let rounds = u64::from(self.rounds);
-        Floor {
-            acknowledged_min: rounds * 100,
-            retries_min: 1,
-            faults_min: rounds,
-        }
+        Floor { acknowledged_min: rounds * 100, retries_min: 1, faults_min: rounds }
     }
 }
 
@@ -160,9 +157,7 @@ pub fn run(
     options: &KillOptions,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Report, PathBuf), KillError> {
-    let folder = options
-        .parent
-        .join(format!("lodge-faults-{}", options.seed));
+    let folder = options.parent.join(format!("lodge-faults-{}", options.seed));
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -196,6 +191,7 @@ struct Rig<'o> {
     faults: u64,
     recoveries: Vec<Duration>,
     retries: u64,
+    duplicates_seen: u64,
 }
 
 impl<'o> Rig<'o> {
@@ -222,11 +218,7 @@ impl<'o> Rig<'o> {
             let name = format!("http-{index}");
             let seed = options.seed ^ index << 48;
             // The first goes straight to the server, the others lose answers as the agent does.
-            let far_end = if index == 0 {
-                server.far_end()
-            } else {
-                FarEnd::new(proxy.addr())
-            };
+            let far_end = if index == 0 { server.far_end() } else { FarEnd::new(proxy.addr()) };
             writers.push(load::spawn_http_writer(&load, far_end, &name, seed));
         }
         let first_http = u16::try_from(options.files).unwrap_or(u16::MAX);
@@ -244,13 +236,12 @@ impl<'o> Rig<'o> {
             faults: 0,
             recoveries: Vec::new(),
             retries: 0,
+            duplicates_seen: 0,
         })
     }
 
     fn round(&mut self, round: u32, progress: &mut dyn FnMut(&str)) -> Result<(), KillError> {
-        let quiet = self
-            .random
-            .random_range(0.1..self.options.seconds_per_round.max(0.2));
+        let quiet = self.random.random_range(0.1..self.options.seconds_per_round.max(0.2));
         std::thread::sleep(Duration::from_secs_f64(quiet));
         let fault = Fault::pick(&mut self.random);
         self.note_retries();
@@ -354,9 +345,18 @@ impl<'o> Rig<'o> {
         }
     }
 
-    /// Counters start anew with each server, so they are gathered before it is killed.
+    /// Adds up what tells of retries: batches that the server knew already (a counter that starts
+    /// anew with each server, so it is read before the next fault), and the agent's own words.
     fn note_retries(&mut self) {
         self.retries += self.agent.retries_since_last_look();
+        let Ok(status) = self.server.far_end().status() else { return };
+        let duplicates =
+            status.pointer("/ingest/duplicate_batches_total").and_then(Value::as_u64).unwrap_or(0);
+        if duplicates < self.duplicates_seen {
+            self.duplicates_seen = 0;
+        }
+        self.retries += duplicates - self.duplicates_seen;
+        self.duplicates_seen = duplicates;
     }
 
     /// Rests the load, compares everything, and deletes the rotated files, which by then are
@@ -420,10 +420,7 @@ impl<'o> Rig<'o> {
         }
         let built = self.server.far_end().read_all(&self.load.mint)?;
         if built.rows != found.rows {
-            other.push(format!(
-                "{} rows before building, {} after it",
-                found.rows, built.rows
-            ));
+            other.push(format!("{} rows before building, {} after it", found.rows, built.rows));
         }
         self.send_fresh(&mut other)?;
         self.server.kill();
@@ -439,19 +436,8 @@ impl<'o> Rig<'o> {
         other.extend(self.load.wrong());
         other.extend(self.server.panics());
         other.extend(process::panics_in(&self.agent.log));
-        let Rig {
-            retries,
-            faults,
-            recoveries,
-            ..
-        } = self;
-        Ok(Report {
-            judgement,
-            retries,
-            faults,
-            recoveries,
-            other,
-        })
+        let Rig { retries, faults, recoveries, .. } = self;
+        Ok(Report { judgement, retries, faults, recoveries, other })
     }
 
     /// Waits until the server says that nothing is left at level 0.
@@ -501,13 +487,7 @@ impl Agent {
             &format!("{}/*.log*", folder.join("logs").display()),
         );
         let log = folder.join("agent.log");
-        Agent {
-            binary: binary.to_owned(),
-            args,
-            log,
-            log_seen: 0,
-            running: None,
-        }
+        Agent { binary: binary.to_owned(), args, log, log_seen: 0, running: None }
     }
 
     fn start(&mut self) -> Result<(), ProcessError> {
@@ -518,9 +498,7 @@ impl Agent {
 
     /// Whether it runs; one that ended by itself does not, and is started again.
     fn is_running(&mut self) -> bool {
-        self.running
-            .as_mut()
-            .is_some_and(|process| process.ended().is_none())
+        self.running.as_mut().is_some_and(|process| process.ended().is_none())
     }
 
     fn kill(&mut self) {
@@ -553,6 +531,6 @@ impl Agent {
         let log = fs::read(&self.log).unwrap_or_default();
         let new = String::from_utf8_lossy(log.get(self.log_seen..).unwrap_or_default());
         self.log_seen = log.len();
-        new.lines().filter(|line| line.contains("retry")).count() as u64
+        new.lines().filter(|line| line.contains("trying again")).count() as u64
     }
 }

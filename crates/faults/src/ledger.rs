@@ -99,13 +99,7 @@ impl Ledger {
 
     /// Opens the books of a request source and gives its index.
     pub fn open_requests(&self, name: &str) -> u16 {
-        self.open(
-            name,
-            Kind::Requests {
-                next: 0,
-                requests: Vec::new(),
-            },
-        )
+        self.open(name, Kind::Requests { next: 0, requests: Vec::new() })
     }
 
     /// The name a source was opened with.
@@ -133,18 +127,8 @@ impl Ledger {
             Kind::Requests { next, requests } => {
                 let first = *next;
                 *next += count;
-                requests.push(Request {
-                    first,
-                    count,
-                    outcome: Outcome::Unknown,
-                });
-                (
-                    RequestId {
-                        source,
-                        index: requests.len() - 1,
-                    },
-                    first,
-                )
+                requests.push(Request { first, count, outcome: Outcome::Unknown });
+                (RequestId { source, index: requests.len() - 1 }, first)
             }
             Kind::File { .. } => panic!("source {source} writes a file, it sends no requests"),
         }
@@ -165,10 +149,7 @@ impl Ledger {
                 .iter()
                 .rev()
                 .find(|r| r.outcome == Outcome::Acknowledged)
-                .map(|r| LineId {
-                    source,
-                    number: r.first + r.count - 1,
-                }),
+                .map(|r| LineId { source, number: r.first + r.count - 1 }),
         }
     }
 
@@ -217,19 +198,14 @@ impl Ledger {
         let unknown = found.copies_outside(sources.len());
         verdict.invented += unknown;
         if unknown > 0 {
-            verdict
-                .examples
-                .push(format!("{unknown} lines of sources that do not exist"));
+            verdict.examples.push(format!("{unknown} lines of sources that do not exist"));
         }
         verdict
     }
 
     fn open(&self, name: &str, kind: Kind) -> u16 {
         let mut sources = self.lock();
-        sources.push(Source {
-            name: name.to_owned(),
-            kind,
-        });
+        sources.push(Source { name: name.to_owned(), kind });
         u16::try_from(sources.len() - 1).expect("a run has a handful of sources")
     }
 
@@ -241,16 +217,10 @@ impl Ledger {
 
 fn judge_file(index: u16, source: &Source, written: u64, found: &Found, verdict: &mut Judgement) {
     for number in 0..written {
-        if found.copies(LineId {
-            source: index,
-            number,
-        }) == 0
-        {
+        if found.copies(LineId { source: index, number }) == 0 {
             verdict.lost += 1;
             let lost = verdict.lost;
-            verdict.example(lost, || {
-                format!("lost: line {number} of file {}", source.name)
-            });
+            verdict.example(lost, || format!("lost: line {number} of file {}", source.name));
         }
     }
 }
@@ -262,26 +232,11 @@ fn judge_request(
     found: &Found,
     verdict: &mut Judgement,
 ) {
-    let Request {
-        first,
-        count,
-        outcome,
-    } = *request;
+    let Request { first, count, outcome } = *request;
     let there = (first..first + count)
-        .filter(|&number| {
-            found.copies(LineId {
-                source: index,
-                number,
-            }) > 0
-        })
+        .filter(|&number| found.copies(LineId { source: index, number }) > 0)
         .count() as u64;
-    let what = || {
-        format!(
-            "lines {first}..{} of {}: {there} are there",
-            first + count,
-            source.name
-        )
-    };
+    let what = || format!("lines {first}..{} of {}: {there} are there", first + count, source.name);
     match outcome {
         Outcome::Acknowledged => {
             verdict.acknowledged += count;
@@ -311,19 +266,13 @@ fn judge_copies(index: u16, source: &Source, sent: u64, found: &Found, verdict: 
             verdict.invented += copies;
             let invented = verdict.invented;
             verdict.example(invented, || {
-                format!(
-                    "invented: line {number} of {}, which sent only {sent}",
-                    source.name
-                )
+                format!("invented: line {number} of {}, which sent only {sent}", source.name)
             });
         } else if copies > 1 {
             verdict.doubled += copies - 1;
             let doubled = verdict.doubled;
             verdict.example(doubled, || {
-                format!(
-                    "doubled: line {number} of {} is there {copies} times",
-                    source.name
-                )
+                format!("doubled: line {number} of {} is there {copies} times", source.name)
             });
         }
     }

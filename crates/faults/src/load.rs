@@ -97,22 +97,13 @@ impl Load {
 
     /// The first acknowledgement of an HTTP writer after a moment, as the time from it.
     pub fn recovered_after(&self, moment: Instant) -> Option<Duration> {
-        let acknowledgements = self
-            .acknowledgements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        acknowledgements
-            .iter()
-            .find(|at| **at > moment)
-            .map(|at| at.duration_since(moment))
+        let acknowledgements = self.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
+        acknowledgements.iter().find(|at| **at > moment).map(|at| at.duration_since(moment))
     }
 
     /// What the watcher and the writers saw that must never be.
     pub fn wrong(&self) -> Vec<String> {
-        self.wrong
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn is_wrong(&self, what: String) {
@@ -129,11 +120,7 @@ impl Load {
                 self.looks.fetch_add(1, Ordering::SeqCst);
                 Some(count)
             }
-            Err(
-                e @ ReadError::Refused {
-                    status: 400..500, ..
-                },
-            ) => {
+            Err(e @ ReadError::Refused { status: 400..500, .. }) => {
                 self.is_wrong(e.to_string());
                 None
             }
@@ -204,9 +191,7 @@ impl FileWriter {
                 for _ in 0..self.random.random_range(1..=burst * 2) {
                     if let Err(e) = self.write_record() {
                         let path = self.path.display();
-                        return self
-                            .load
-                            .is_wrong(format!("the rig cannot write {path}: {e}"));
+                        return self.load.is_wrong(format!("the rig cannot write {path}: {e}"));
                     }
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -222,21 +207,13 @@ impl FileWriter {
             self.since_rotation = 0;
         }
         let traced = self.form == Form::Trace && self.random.random_ratio(1, 10);
-        let lines = if traced {
-            self.random.random_range(2..8)
-        } else {
-            1
-        };
+        let lines = if traced { self.random.random_range(2..8) } else { 1 };
         let mut record = String::new();
         for line in 0..lines {
             self.append_line(&mut record, line);
         }
         let torn = self.random.random_ratio(1, 500);
-        let half = if torn {
-            record.floor_char_boundary(record.len() / 2)
-        } else {
-            0
-        };
+        let half = if torn { record.floor_char_boundary(record.len() / 2) } else { 0 };
         if torn {
             // An application that is preempted within a line: the agent must wait for its end.
             self.file.write_all(&record.as_bytes()[..half])?;
@@ -250,10 +227,7 @@ impl FileWriter {
     }
 
     fn append_line(&self, record: &mut String, line: u64) {
-        let id = LineId {
-            source: self.source,
-            number: self.number + line,
-        };
+        let id = LineId { source: self.source, number: self.number + line };
         let text = self.load.mint.text(id);
         let now = jiff::Timestamp::now();
         match self.form {
@@ -310,10 +284,8 @@ pub fn spawn_http_writer(
             let count = random.random_range(1..=120);
             let (outcome, pause_ms) = send(&load, far_end, source, &name, count);
             if outcome == Outcome::Acknowledged {
-                let mut times = load
-                    .acknowledgements
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut times =
+                    load.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
                 times.push(Instant::now());
             } else {
                 load.troubles.fetch_add(1, Ordering::SeqCst);

@@ -41,24 +41,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Kill {
-        rounds,
-        seed,
-        seconds_per_round,
-        files,
-        lines_per_second,
-        dir,
-    } = Cli::parse().command;
+    let Command::Kill { rounds, seed, seconds_per_round, files, lines_per_second, dir } =
+        Cli::parse().command;
     let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     println!("seed {seed}");
-    let options = KillOptions {
-        rounds,
-        seed,
-        seconds_per_round,
-        files,
-        lines_per_second,
-        parent: dir,
-    };
+    let options =
+        KillOptions { rounds, seed, seconds_per_round, files, lines_per_second, parent: dir };
     match kill::run(&options, &mut |line| println!("{line}")) {
         Ok((report, folder)) => {
             println!("\n{report}");
@@ -69,10 +57,7 @@ fn main() -> ExitCode {
             if violations.is_empty() {
                 return ExitCode::SUCCESS;
             }
-            println!(
-                "seed {seed}; data and logs are kept in {}",
-                folder.display()
-            );
+            println!("seed {seed}; data and logs are kept in {}", folder.display());
             ExitCode::FAILURE
         }
         Err(e) => {

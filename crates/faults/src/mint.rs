@@ -78,19 +78,14 @@ impl Mint {
     /// A mint for the run with this seed.
     pub fn new(seed: u64) -> Mint {
         // The run's mark is in every line, so that lines of another run are never taken for ours.
-        Mint {
-            run: seed & 0xffff_ffff,
-        }
+        Mint { run: seed & 0xffff_ffff }
     }
 
     /// The text of a line.
     pub fn text(&self, id: LineId) -> String {
         let content = self.content(id);
         let checksum = crc32c::crc32c(content.as_bytes());
-        format!(
-            "#{:08x}/{}/{}/{checksum:08x}# {content}",
-            self.run, id.source, id.number
-        )
+        format!("#{:08x}/{}/{}/{checksum:08x}# {content}", self.run, id.source, id.number)
     }
 
     /// Judges a line that came back. What stands before the token (a time, a level) is left to the
@@ -111,11 +106,7 @@ impl Mint {
     fn content(&self, id: LineId) -> String {
         let mut random = self.random(id, 0);
         // Most lines are short; one in 200 is larger than a page, so that writes and reads tear.
-        let words = if random.random_ratio(1, 200) {
-            1200
-        } else {
-            random.random_range(3..24)
-        };
+        let words = if random.random_ratio(1, 200) { 1200 } else { random.random_range(3..24) };
         let mut content = format!("line {}", id.number);
         for _ in 0..words {
             content.push(' ');

@@ -85,31 +85,17 @@ fn find_binary(name: &'static str, variable: &'static str) -> Result<PathBuf, Pr
     match std::env::var_os(variable) {
         Some(path) => candidates.push(PathBuf::from(path)),
         None => {
-            let this = std::env::current_exe().map_err(|source| ProcessError::Os {
-                what: "current_exe".into(),
-                source,
-            })?;
+            let this = std::env::current_exe()
+                .map_err(|source| ProcessError::Os { what: "current_exe".into(), source })?;
             // target/release/lodge-faults, or target/release/deps/some_test-0123
-            candidates.extend(
-                this.ancestors()
-                    .skip(1)
-                    .take(2)
-                    .map(|folder| folder.join(name)),
-            );
+            candidates.extend(this.ancestors().skip(1).take(2).map(|folder| folder.join(name)));
         }
     }
     if let Some(path) = candidates.iter().find(|path| path.is_file()) {
         return Ok(path.clone());
     }
-    let looked: Vec<_> = candidates
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    Err(ProcessError::NoBinary {
-        name,
-        looked: looked.join(", "),
-        variable,
-    })
+    let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+    Err(ProcessError::NoBinary { name, looked: looked.join(", "), variable })
 }
 
 /// A child process.
@@ -133,9 +119,7 @@ impl Process {
             .append(true)
             .open(log)
             .map_err(os(format!("opening {}", log.display())))?;
-        let also_errors: File = output
-            .try_clone()
-            .map_err(os("a second log handle".into()))?;
+        let also_errors: File = output.try_clone().map_err(os("a second log handle".into()))?;
         let child = Command::new(binary)
             .args(args)
             .envs(envs.iter().copied())
@@ -144,10 +128,7 @@ impl Process {
             .stderr(also_errors)
             .spawn()
             .map_err(os(format!("starting {}", binary.display())))?;
-        Ok(Process {
-            child,
-            log: log.to_owned(),
-        })
+        Ok(Process { child, log: log.to_owned() })
     }
 
     /// The process id.
@@ -194,11 +175,7 @@ impl Process {
     pub fn memory_peak(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        line.split_ascii_whitespace()
-            .nth(1)?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib * 1024)
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
     /// The last lines of the process's output.
@@ -248,8 +225,7 @@ impl Server {
 
     /// Adds arguments to `lodge server`.
     pub fn with_args(mut self, args: &[&str]) -> Server {
-        self.more_args
-            .extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.more_args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
@@ -297,17 +273,11 @@ impl Server {
             }
             let process = self.process();
             if let Some(status) = process.ended() {
-                return Err(ProcessError::Ended {
-                    status,
-                    log: process.log_tail(),
-                });
+                return Err(ProcessError::Ended { status, log: process.log_tail() });
             }
             if started.elapsed() > START_MAX {
                 let log = process.log_tail();
-                return Err(ProcessError::NotHealthy {
-                    after: START_MAX,
-                    log,
-                });
+                return Err(ProcessError::NotHealthy { after: START_MAX, log });
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -315,9 +285,7 @@ impl Server {
 
     /// Whether it was started and has not ended.
     pub fn is_running(&mut self) -> bool {
-        self.running
-            .as_mut()
-            .is_some_and(|process| process.ended().is_none())
+        self.running.as_mut().is_some_and(|process| process.ended().is_none())
     }
 
     /// `kill -9`.
@@ -341,6 +309,7 @@ pub fn agent_args(server: SocketAddr, state: &Path, glob: &str) -> Vec<String> {
         format!("http://{server}"),
         "--state-dir".to_owned(),
         state.display().to_string(),
+        "--path".to_owned(),
         glob.to_owned(),
     ]
 }
@@ -369,8 +338,5 @@ pub fn free_addr() -> Result<SocketAddr, ProcessError> {
             Err(e) => refused = e,
         }
     }
-    Err(ProcessError::Os {
-        what: "finding a free port".into(),
-        source: refused,
-    })
+    Err(ProcessError::Os { what: "finding a free port".into(), source: refused })
 }

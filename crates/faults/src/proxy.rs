@@ -29,10 +29,8 @@ impl Proxy {
     /// Listens on a port of its own and passes everything on to `server`.
     pub fn start(server: SocketAddr) -> Result<Proxy, ProcessError> {
         let addr = process::free_addr()?;
-        let listener = TcpListener::bind(addr).map_err(|source| ProcessError::Os {
-            what: format!("listening on {addr}"),
-            source,
-        })?;
+        let listener = TcpListener::bind(addr)
+            .map_err(|source| ProcessError::Os { what: format!("listening on {addr}"), source })?;
         let shared = Arc::new(Shared {
             server,
             swallowing: AtomicBool::new(false),
@@ -63,11 +61,7 @@ impl Proxy {
 
     /// Cuts every open connection in both directions and lets answers pass again.
     pub fn cut(&self) {
-        let mut open = self
-            .shared
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.drain(..) {
             let _closed_already = stream.shutdown(Shutdown::Both);
         }

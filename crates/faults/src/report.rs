@@ -51,18 +51,12 @@ impl Report {
             }
         }
         for (count, min, what) in [
-            (
-                found.acknowledged,
-                floor.acknowledged_min,
-                "lines were acknowledged",
-            ),
+            (found.acknowledged, floor.acknowledged_min, "lines were acknowledged"),
             (self.retries, floor.retries_min, "retries happened"),
             (self.faults, floor.faults_min, "faults were caused"),
         ] {
             if count < min {
-                violations.push(format!(
-                    "an idle run proves nothing: {count} {what}, not {min}"
-                ));
+                violations.push(format!("an idle run proves nothing: {count} {what}, not {min}"));
             }
         }
         violations

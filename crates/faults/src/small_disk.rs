@@ -25,9 +25,7 @@ impl SmallDisk {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
-        Ok(SmallDisk {
-            path: path.to_owned(),
-        })
+        Ok(SmallDisk { path: path.to_owned() })
     }
 
     /// Where it is mounted.

@@ -57,15 +57,7 @@ fn scene(reserve_mib: u64) -> Scene {
     let ledger = Ledger::default();
     ledger.open_requests("full");
     let mint = Mint::new(77);
-    Scene {
-        server,
-        data,
-        ballast,
-        mint,
-        ledger,
-        _disk: disk,
-        _folder: folder,
-    }
+    Scene { server, data, ballast, mint, ledger, _disk: disk, _folder: folder }
 }
 
 fn free_bytes(path: &Path) -> u64 {
@@ -80,20 +72,9 @@ impl Scene {
         let (request, first) = self.ledger.sending(0, count);
         let body = jsonline_body(&self.mint, 0, "full", first, count);
         let wait = Duration::from_secs(60);
-        let answer = http::request(
-            self.server.addr(),
-            "POST",
-            JSONLINE_TARGET,
-            &[],
-            &body,
-            wait,
-        )
-        .unwrap();
-        let outcome = if answer.is_success() {
-            Outcome::Acknowledged
-        } else {
-            Outcome::Unknown
-        };
+        let answer =
+            http::request(self.server.addr(), "POST", JSONLINE_TARGET, &[], &body, wait).unwrap();
+        let outcome = if answer.is_success() { Outcome::Acknowledged } else { Outcome::Unknown };
         self.ledger.settled(request, outcome);
         answer
     }
@@ -111,11 +92,7 @@ impl Scene {
 
     #[track_caller]
     fn assert_all_acknowledged_readable(&self) {
-        let found = self
-            .server
-            .far_end()
-            .read_all(&self.mint)
-            .unwrap_or_else(|e| panic!("{e}"));
+        let found = self.server.far_end().read_all(&self.mint).unwrap_or_else(|e| panic!("{e}"));
         let judgement = self.ledger.judge(&found);
         assert!(judgement.is_clean(), "{judgement:?}");
         assert!(judgement.acknowledged > 0, "nothing was ever acknowledged");
@@ -128,17 +105,10 @@ impl Scene {
         loop {
             let answer = self.send();
             if answer.is_success() {
-                println!(
-                    "writing again {:.1} s after space was freed",
-                    since(started)
-                );
+                println!("writing again {:.1} s after space was freed", since(started));
                 return;
             }
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "still: {}",
-                answer.text()
-            );
+            assert!(started.elapsed() < Duration::from_secs(60), "still: {}", answer.text());
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -154,33 +124,17 @@ fn a_disk_at_its_reserve_refuses_writes_and_recovers_e2e() {
     let refusal = scene.fill();
     let text = refusal.text();
     assert_eq!(refusal.status, 503, "{text}");
-    let retry_after = refusal
-        .header("retry-after")
-        .unwrap_or_else(|| panic!("no Retry-After"));
-    assert!(
-        retry_after
-            .parse::<u64>()
-            .is_ok_and(|s| (1..=600).contains(&s)),
-        "{retry_after}"
-    );
+    let retry_after = refusal.header("retry-after").unwrap_or_else(|| panic!("no Retry-After"));
+    assert!(retry_after.parse::<u64>().is_ok_and(|s| (1..=600).contains(&s)), "{retry_after}");
     let message = serde_json::from_str::<serde_json::Value>(&text).unwrap()["error"].to_string();
-    assert!(
-        message.contains(&scene.data.display().to_string()),
-        "no folder named: {message}"
-    );
-    assert!(
-        message.contains(|c: char| c.is_ascii_digit()),
-        "no free bytes named: {message}"
-    );
+    assert!(message.contains(&scene.data.display().to_string()), "no folder named: {message}");
+    assert!(message.contains(|c: char| c.is_ascii_digit()), "no free bytes named: {message}");
     scene.assert_all_acknowledged_readable();
 
     // Restarted while full: it starts, answers queries, and still refuses with the same reason.
     scene.fill();
     scene.server.kill();
-    scene
-        .server
-        .start()
-        .unwrap_or_else(|e| panic!("a restart on a full disk: {e}"));
+    scene.server.start().unwrap_or_else(|e| panic!("a restart on a full disk: {e}"));
     scene.assert_all_acknowledged_readable();
     assert_eq!(scene.fill().status, 503);
 
@@ -194,12 +148,7 @@ fn a_disk_with_no_byte_left_loses_nothing_e2e() {
     // No reserve: the operating system itself says that there is no space, in the midst of things.
     let mut scene = scene(0);
     let refusal = scene.fill();
-    assert!(
-        refusal.status >= 500,
-        "{}: {}",
-        refusal.status,
-        refusal.text()
-    );
+    assert!(refusal.status >= 500, "{}: {}", refusal.status, refusal.text());
     for _ in 0..5 {
         scene.send();
     }
@@ -208,10 +157,7 @@ fn a_disk_with_no_byte_left_loses_nothing_e2e() {
     scene.free_and_wait();
     scene.assert_all_acknowledged_readable();
     scene.server.kill();
-    scene
-        .server
-        .start()
-        .unwrap_or_else(|e| panic!("a restart after a full disk: {e}"));
+    scene.server.start().unwrap_or_else(|e| panic!("a restart after a full disk: {e}"));
     scene.assert_all_acknowledged_readable();
     assert_eq!(scene.server.panics(), Vec::<String>::new());
 }

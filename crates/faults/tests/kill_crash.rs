@@ -18,10 +18,7 @@ fn run(seed: u64, rounds: u32) {
     println!("{report}");
     let violations = report.violations(&options.floor());
     let kept = folder.display();
-    assert!(
-        violations.is_empty(),
-        "seed {seed}, kept in {kept}: {violations:#?}\n{report}"
-    );
+    assert!(violations.is_empty(), "seed {seed}, kept in {kept}: {violations:#?}\n{report}");
 }
 
 #[test]

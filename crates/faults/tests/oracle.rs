@@ -15,11 +15,7 @@ use lodge_faults::mint::{LineId, Mint, Verdict};
 use lodge_faults::report::{Floor, Report};
 use serde_json::{Value, json};
 
-const FLOOR: Floor = Floor {
-    acknowledged_min: 50,
-    retries_min: 1,
-    faults_min: 1,
-};
+const FLOOR: Floor = Floor { acknowledged_min: 50, retries_min: 1, faults_min: 1 };
 
 /// How a far end ends its answers.
 #[derive(Clone, Copy, PartialEq)]
@@ -45,9 +41,7 @@ fn far_end(rows: Vec<Value>, ending: Ending) -> FarEnd {
             } else {
                 rows.iter().map(Value::to_string).collect()
             };
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
             for line in body {
                 let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
                 stream.write_all(chunk.as_bytes()).unwrap();
@@ -95,12 +89,7 @@ fn judge(break_it: impl FnOnce(&Mint, &mut Vec<Value>)) -> Judgement {
 }
 
 fn violations(judgement: Judgement) -> Vec<String> {
-    let report = Report {
-        judgement,
-        retries: 1,
-        faults: 1,
-        ..Report::default()
-    };
+    let report = Report { judgement, retries: 1, faults: 1, ..Report::default() };
     report.violations(&FLOOR)
 }
 
@@ -121,14 +110,9 @@ fn an_unanswered_request_may_be_there_whole() {
 #[test]
 fn a_stack_trace_in_one_record_counts_line_by_line() {
     let judgement = judge(|mint, rows| {
-        let lines: Vec<_> = (57..60)
-            .map(|number| mint.text(LineId { source: 0, number }))
-            .collect();
-        rows.retain(|row| {
-            !lines
-                .iter()
-                .any(|line| row["_msg"].as_str().unwrap().contains(line))
-        });
+        let lines: Vec<_> =
+            (57..60).map(|number| mint.text(LineId { source: 0, number })).collect();
+        rows.retain(|row| !lines.iter().any(|line| row["_msg"].as_str().unwrap().contains(line)));
         rows.push(json!({"_msg": format!("ERROR {}", lines.join("\n\tat com.example.Shop "))}));
     });
     assert!(judgement.is_clean(), "{judgement:?}");
@@ -152,10 +136,7 @@ fn a_lost_line_of_an_acknowledged_request_is_found_out() {
 fn a_doubled_line_is_found_out() {
     let judgement = judge(|_, rows| rows.extend([rows[3].clone(), rows[3].clone()]));
     assert_eq!(judgement.doubled, 2);
-    assert_eq!(
-        judgement.examples,
-        ["doubled: line 3 of file is there 3 times"]
-    );
+    assert_eq!(judgement.examples, ["doubled: line 3 of file is there 3 times"]);
     assert_eq!(violations(judgement), ["2 lines are doubled"]);
 }
 
@@ -165,11 +146,7 @@ fn a_damaged_message_is_found_out() {
         let text = rows[5]["_msg"].as_str().unwrap();
         rows[5]["_msg"] = Value::String(format!("{}~", &text[..text.len() - 1]));
     });
-    assert_eq!(
-        (judgement.corrupted, judgement.lost),
-        (1, 0),
-        "{judgement:?}"
-    );
+    assert_eq!((judgement.corrupted, judgement.lost), (1, 0), "{judgement:?}");
     assert_eq!(violations(judgement), ["1 lines are corrupted"]);
 }
 
@@ -186,11 +163,7 @@ fn two_lines_run_together_are_found_out() {
         rows[5]["_msg"] = Value::String(first + &second);
         rows.remove(6);
     });
-    assert_eq!(
-        (judgement.corrupted, judgement.lost),
-        (1, 1),
-        "{judgement:?}"
-    );
+    assert_eq!((judgement.corrupted, judgement.lost), (1, 1), "{judgement:?}");
 }
 
 #[test]
@@ -218,37 +191,19 @@ fn a_request_stored_in_part_is_found_out() {
 fn an_idle_run_is_no_success() {
     let (mint, ledger, rows) = scenario();
     let judgement = ledger.judge(&far_end(rows, Ending::Whole).read_all(&mint).unwrap());
-    let idle = Report {
-        judgement,
-        ..Report::default()
-    };
-    let violations = idle.violations(&Floor {
-        acknowledged_min: 71,
-        ..FLOOR
-    });
+    let idle = Report { judgement, ..Report::default() };
+    let violations = idle.violations(&Floor { acknowledged_min: 71, ..FLOOR });
     assert_eq!(violations.len(), 3, "{violations:?}");
-    assert!(
-        violations[0].contains("70 lines were acknowledged, not 71"),
-        "{violations:?}"
-    );
+    assert!(violations[0].contains("70 lines were acknowledged, not 71"), "{violations:?}");
 }
 
 #[test]
 fn an_answer_cut_short_is_an_error_and_not_a_loss() {
     let (mint, _, rows) = scenario();
-    let cut = far_end(rows.clone(), Ending::WithinTheBody)
-        .read_all(&mint)
-        .unwrap_err();
+    let cut = far_end(rows.clone(), Ending::WithinTheBody).read_all(&mint).unwrap_err();
     assert!(cut.to_string().contains("broke"), "{cut}");
-    let wrong = far_end(rows, Ending::WrongCount)
-        .read_all(&mint)
-        .unwrap_err();
-    assert!(
-        wrong
-            .to_string()
-            .contains("70 rows came back, but count() says 71"),
-        "{wrong}"
-    );
+    let wrong = far_end(rows, Ending::WrongCount).read_all(&mint).unwrap_err();
+    assert!(wrong.to_string().contains("70 rows came back, but count() says 71"), "{wrong}");
 }
 
 #[test]
@@ -264,10 +219,7 @@ fn no_connection_and_a_broken_one_are_told_apart() {
     assert!(matches!(broken, http::Trouble::Broken { .. }), "{broken}");
     thread.join().unwrap();
     let refused = http::request(addr, "POST", "/", &[], b"body", wait).unwrap_err();
-    assert!(
-        matches!(refused, http::Trouble::Connect { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, http::Trouble::Connect { .. }), "{refused}");
 }
 
 #[test]
@@ -285,10 +237,7 @@ fn the_mint_makes_the_same_line_again_and_no_two_alike() {
                 "white space at an end would not survive every transport"
             );
             assert!(!text.contains(['\n', '\r']), "a line is one line");
-            assert_eq!(
-                mint.judge(&format!("some prefix {text}")),
-                Verdict::Good(id)
-            );
+            assert_eq!(mint.judge(&format!("some prefix {text}")), Verdict::Good(id));
             assert!(seen.insert(text));
         }
     }
@@ -306,22 +255,7 @@ fn the_table_shows_every_number() {
     let table = report.to_string();
     let lines: Vec<_> = table.lines().collect();
     let cells: Vec<_> = lines[2].split('|').map(str::trim).collect();
-    assert_eq!(
-        cells,
-        [
-            "",
-            "70",
-            "1",
-            "0",
-            "0",
-            "0",
-            "0",
-            "3",
-            "0.4 / 0.9 s",
-            "4",
-            ""
-        ]
-    );
+    assert_eq!(cells, ["", "70", "1", "0", "0", "0", "0", "3", "0.4 / 0.9 s", "4", ""]);
     assert_eq!(lines[0].len(), lines[1].len());
     assert_eq!(lines[3], "  lost: line 7 of file file");
 }

@@ -24,11 +24,7 @@ fn the_first_answer_after_a_restart_with_many_l0s_is_right_crash() {
         // The first answer is the first that comes, right or wrong.
         match bench.far_end.count("*") {
             Ok(count) => break (bench.rows("* | stats sum(n) as n, max(n) as last"), count),
-            Err(_) => assert!(
-                bench.server.is_running(),
-                "{}",
-                bench.server.process().log_tail()
-            ),
+            Err(_) => assert!(bench.server.is_running(), "{}", bench.server.process().log_tail()),
         }
     };
     println!("{l0s} L0 objects: first answer {:.2} s after the start", {

@@ -97,9 +97,7 @@ fn random_requests_to_every_route_fuzz() {
     let mut bench = server();
     bench.insert_ok(b"{\"_msg\":\"something to find\",\"a\":\"b\",\"n\":1}\n");
     let mut random = SmallRng::seed_from_u64(9420);
-    let methods = [
-        "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "NONSENSE",
-    ];
+    let methods = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "NONSENSE"];
     for _ in 0..1_500 {
         let target = random_target(&mut random);
         // Mostly the two methods that the routes take, or nothing would get past the router.
@@ -130,12 +128,8 @@ fn bytes_that_are_no_http_fuzz() {
         let mut bytes = random_bytes(&mut random, 3_000);
         match round % 4 {
             0 => {}
-            1 => bytes
-                .splice(0..0, *b"POST /insert/jsonline HTTP/1.1\r\n")
-                .for_each(drop),
-            2 => bytes
-                .splice(0..0, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-                .for_each(drop),
+            1 => bytes.splice(0..0, *b"POST /insert/jsonline HTTP/1.1\r\n").for_each(drop),
+            2 => bytes.splice(0..0, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").for_each(drop),
             _ => {
                 let head = b"POST /api/v1/batches HTTP/1.1\r\nHost: x\r\n\
                     Transfer-Encoding: chunked\r\n\r\n";
@@ -149,11 +143,7 @@ fn bytes_that_are_no_http_fuzz() {
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100_000));
     for bytes in [long, many] {
         let back = http::raw(bench.far_end.addr(), bytes.as_bytes(), true, wait);
-        assert!(
-            !back.starts_with(b"HTTP/1.1 200"),
-            "{}",
-            String::from_utf8_lossy(&back)
-        );
+        assert!(!back.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&back));
     }
     assert_eq!(bench.count("*"), 0, "nothing of that was a record");
     bench.assert_unharmed();

@@ -31,16 +31,10 @@ pub fn server_with(args: &[&str]) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let binaries = Binaries::find().unwrap_or_else(|e| panic!("{e}"));
     let data = folder.path().join("data");
-    let mut server = Server::new(&binaries.lodge, &data, folder.path())
-        .unwrap()
-        .with_args(args);
+    let mut server = Server::new(&binaries.lodge, &data, folder.path()).unwrap().with_args(args);
     server.start().unwrap_or_else(|e| panic!("{e}"));
     let far_end = server.far_end();
-    Bench {
-        folder,
-        server,
-        far_end,
-    }
+    Bench { folder, server, far_end }
 }
 
 impl Bench {
@@ -108,30 +102,19 @@ impl Bench {
             if left == 0 {
                 return;
             }
-            assert!(
-                started.elapsed() < Duration::from_secs(120),
-                "{left} L0s are not built"
-            );
+            assert!(started.elapsed() < Duration::from_secs(120), "{left} L0s are not built");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 
     /// What must hold after any input: the server lives, serves, never panicked, kept to its memory.
     pub fn assert_unharmed(&mut self) {
-        assert!(
-            self.far_end.is_healthy(),
-            "{}",
-            self.server.process().log_tail()
-        );
+        assert!(self.far_end.is_healthy(), "{}", self.server.process().log_tail());
         self.insert_ok(b"{\"_msg\":\"a fresh record after all that\"}\n");
         assert_eq!(self.count("\"a fresh record after all that\""), 1);
         assert_eq!(self.server.panics(), Vec::<String>::new());
         let peak = self.server.process().memory_peak().unwrap();
-        assert!(
-            peak <= MEMORY_BYTES_MAX,
-            "the server took {} MiB",
-            peak >> 20
-        );
+        assert!(peak <= MEMORY_BYTES_MAX, "the server took {} MiB", peak >> 20);
     }
 }
 
@@ -139,16 +122,10 @@ impl Bench {
 #[track_caller]
 pub fn assert_clear_refusal(answer: &Answer) -> String {
     let text = answer.text();
-    assert!(
-        (400..500).contains(&answer.status),
-        "{}: {text}",
-        answer.status
-    );
+    assert!((400..500).contains(&answer.status), "{}: {text}", answer.status);
     let json: Value = serde_json::from_slice(&answer.body)
         .unwrap_or_else(|e| panic!("{}: the refusal is no JSON ({e}): {text}", answer.status));
-    let message = json["error"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no `error` in {text}"));
+    let message = json["error"].as_str().unwrap_or_else(|| panic!("no `error` in {text}"));
     assert!(message.split(' ').count() >= 3, "says too little: {text}");
     assert!(json["code"].is_string(), "no `code` for programs in {text}");
     message.to_owned()
