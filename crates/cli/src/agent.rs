@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lodge_agent::config::{AgentConfig, FileSource, Start, host_name};
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{DEFAULT_SERVER, SERVER_VARIABLE, causes};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,9 +82,21 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     };
     crate::serve::start_logging();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime
-        .block_on(lodge_agent::run(config, crate::serve::interrupt()))
-        .map_err(|e| Failure::new(causes(&e)))
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(stop_on_signal(shutdown.clone()));
+        lodge_agent::run(config, shutdown).await.map_err(|e| Failure::new(causes(&e)))
+    })?;
+    Ok(())
+}
+
+/// The first signal asks the agent to stop, the second ends the process: what is not acknowledged
+/// is read again at the next start.
+async fn stop_on_signal(shutdown: CancellationToken) {
+    crate::serve::interrupt().await;
+    shutdown.cancel();
+    crate::serve::interrupt().await;
+    std::process::exit(Exit::Interrupted as i32);
 }
 
 impl AgentArgs {

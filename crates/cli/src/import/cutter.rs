@@ -52,11 +52,6 @@ impl<R: Read> Cutter<R> {
         Self { source, buffer: Vec::new(), at_end: false, next_index: 0, end: 0 }
     }
 
-    /// What is read from.
-    pub fn source(&self) -> &R {
-        &self.source
-    }
-
     /// The first bytes, at most one chunk of them, without taking them.
     pub fn peek(&mut self) -> io::Result<&[u8]> {
         self.fill()?;

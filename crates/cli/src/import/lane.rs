@@ -219,7 +219,8 @@ pub fn ship(
         let position = Position::new(position_text(&chunk)).ok();
         let batch = Batch::new(TenantId::default(), Some(origin), position, records)
             .map_err(|e| Failure::new(format!("the records have no valid shape: {e}")))?;
-        let body = agent_batch::encode(&batch);
+        let body = agent_batch::encode(&batch)
+            .map_err(|e| Failure::new(format!("the batch cannot be encoded: {e}")))?;
         drop(batch);
         let committed = runtime.block_on(send(client, body, counters))?;
         let duplicate = committed.duplicate;
@@ -243,7 +244,7 @@ async fn send(client: &Client, body: Vec<u8>, counters: &Counters) -> Result<Com
     let (body, encoding) = if client.is_loopback() {
         (body, "identity")
     } else {
-        (compress_zstd(&body), "zstd")
+        (compress_zstd(&body)?, "zstd")
     };
     let body = Bytes::from(body);
     let started = Instant::now();
