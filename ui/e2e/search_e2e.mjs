@@ -115,6 +115,8 @@ describe('the search page', () => {
       await page.getByLabel('Search logs with LogsQL').inputValue(),
       'order 304 service:="inventory"',
     );
+    // New rows come closed.
+    await page.locator('.record.expanded').waitFor({ state: 'detached' });
     await rows().first().locator('.line').click();
     await page.getByRole('button', { name: 'Show trace' }).click();
     await done('5 rows');
