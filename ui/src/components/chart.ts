@@ -1,7 +1,7 @@
 // Draws the histogram with uPlot: stacked bars, a brush, no legend of its own.
 
 import uPlot from 'uplot';
-import { stacked, type Histogram } from '../rows/histogram';
+import type { Histogram } from '../rows/histogram';
 import type { Level } from '../rows/row';
 import { shortCount, tickText } from '../time/format';
 import type { Zone } from '../time/range';
@@ -34,18 +34,41 @@ function brushedSpan(chart: uPlot, { step_ms, starts_ms }: Histogram): [number, 
   return [at(start), Math.max(at(end), at(start) + 1)];
 }
 
+/** Where each level's piece of each bar stands, in pixels of the canvas. */
+function pieces(chart: uPlot, histogram: Histogram, shown: Histogram['levels']): Path2D[] {
+  const { starts_ms, step_ms } = histogram;
+  const px = devicePixelRatio;
+  const x = (ms: number) => Math.round(chart.valToPos(ms, 'x', true));
+  const zero = Math.round(chart.valToPos(0, 'y', true));
+  const scale = zero - chart.valToPos(1, 'y', true);
+  const paths = shown.map(() => new Path2D());
+  starts_ms.forEach((start_ms, bar) => {
+    const left = x(start_ms);
+    const room = x(start_ms + step_ms) - left;
+    // Narrow bars stand side by side; a gap would take half of them away.
+    const width = Math.max(1, room - (room > 4 * px ? px : 0));
+    let foot = zero;
+    shown.forEach(({ counts }, i) => {
+      const count = counts[bar] ?? 0;
+      if (count === 0) return;
+      // One error among a million others is what one looks for: nothing is too small to be drawn.
+      const height = Math.max(Math.round(2 * px), Math.round(count * scale));
+      paths[i]?.rect(left, foot - height, width, height);
+      foot -= height;
+    });
+  });
+  return paths;
+}
+
 export function drawChart(target: HTMLElement, width: number, options: ChartOptions): uPlot {
   const { histogram, hidden, zone, colours } = options;
   const { starts_ms, step_ms } = histogram;
   // From the least to the worst: the worst stands on top, where it is seen.
   const shown = histogram.levels.filter(({ level }) => !hidden.has(level)).reverse();
-  const sums = stacked(shown);
-  const bars = uPlot.paths.bars?.({ size: [1, 64], align: 1, gap: 1 });
-  // The whole stack is drawn first and each lower sum over it.
-  const order = shown.map((_, i) => shown.length - 1 - i);
+  const sums = starts_ms.map((_, bar) => shown.reduce((sum, { counts }) => sum + (counts[bar] ?? 0), 0));
   const first_ms = starts_ms[0] ?? 0;
   const last_ms = first_ms + starts_ms.length * step_ms;
-  const top = Math.max(1, ...(sums.at(-1) ?? [0]));
+  const top = Math.max(1, ...sums);
   const axis = {
     stroke: colours.text,
     font: '11px "Inter Variable", system-ui, sans-serif',
@@ -76,8 +99,11 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
           gap: 4,
           space: 90,
           grid: { show: false },
-          values: (_, splits, __, ___, increment) =>
-            splits.map((ms) => tickText(ms, increment, zone)),
+          // A label at the very left would stand in the other axis' last one.
+          values: (self, splits, _, __, increment) =>
+            splits.map((ms) =>
+              self.valToPos(ms, 'x') < 18 ? '' : tickText(ms, increment, zone),
+            ),
         },
         {
           ...axis,
@@ -93,15 +119,19 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
       ],
       series: [
         {},
-        ...order.map((i) => ({
-          fill: colours[shown[i]?.level ?? 'other'],
-          stroke: 'transparent',
-          width: 0,
-          paths: bars,
-          points: { show: false },
-        })),
+        // The bars are drawn by the hook below; the series carries their height to the axis.
+        { paths: () => null, points: { show: false } },
       ],
       hooks: {
+        drawSeries: [
+          (self) => {
+            const paths = pieces(self, histogram, shown);
+            shown.forEach(({ level }, i) => {
+              self.ctx.fillStyle = colours[level];
+              self.ctx.fill(paths[i] ?? new Path2D());
+            });
+          },
+        ],
         setSelect: [
           (self) => {
             if (self.select.width < BRUSH_PX_MIN) return;
@@ -120,7 +150,7 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
         ],
       },
     },
-    [starts_ms, ...order.map((i) => sums[i] ?? [])] as uPlot.AlignedData,
+    [starts_ms, sums],
     target,
   );
   return chart;

@@ -57,13 +57,3 @@ export function histogram(
   });
   return { step_ms, starts_ms, levels: ordered, total: ordered.reduce((n, l) => n + l.total, 0) };
 }
-
-/** Running sums from the bottom of the stack up, over the levels that are switched on. */
-export function stacked(shown: readonly { counts: readonly number[] }[]): number[][] {
-  const sums: number[][] = [];
-  shown.forEach(({ counts }, i) => {
-    const below = sums[i - 1];
-    sums.push(counts.map((count, bar) => count + (below?.[bar] ?? 0)));
-  });
-  return sums;
-}

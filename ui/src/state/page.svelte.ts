@@ -111,11 +111,16 @@ export class Page {
     if (place.live) {
       this.search.reset(place.query);
       this.tail.start(place.query);
-      const chart = () => {
+      const chart = async () => {
         const end_ms = Date.now();
-        return this.search.follow(place.query, { start_ms: end_ms - LIVE_CHART_MS, end_ms });
+        await this.search.follow(place.query, { start_ms: end_ms - LIVE_CHART_MS, end_ms });
+        // The fields are those of the first records that came: a list that moves is no help.
+        if (this.live && this.fields.names.length === 0) {
+          await this.fields.load(place.query, this.search.bounds);
+        }
       };
-      void chart().then(() => this.fields.load(place.query, this.search.bounds));
+      this.fields.names = [];
+      void chart();
       this.chart_timer = setInterval(() => void chart(), LIVE_CHART_EVERY_MS);
       return;
     }
