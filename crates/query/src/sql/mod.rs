@@ -15,10 +15,8 @@ use crate::error::QueryError;
 use crate::logsql::QUERY_BYTES_MAX;
 use crate::scan::{LogsTable, Source, table_schema};
 
-/// Deepest nesting of parentheses: DataFusion's planner recurses over what the parser lets through.
-const SQL_DEPTH_MAX: usize = 128;
-
-/// Refuses a text that is too long or nested too deep before anything looks at it.
+/// Refuses a text that is too long before anything looks at it. What is nested too deep, the SQL
+/// parser refuses itself.
 pub(crate) fn check_length(query: &str) -> Result<(), QueryError> {
     if query.len() > QUERY_BYTES_MAX {
         return Err(QueryError::parse(
@@ -28,25 +26,6 @@ pub(crate) fn check_length(query: &str) -> Result<(), QueryError> {
                 query.len()
             ),
         ));
-    }
-    let (mut depth, mut quote) = (0usize, None);
-    for (column, c) in query.chars().enumerate() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '(') => depth += 1,
-            (None, ')') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > SQL_DEPTH_MAX {
-            return Err(QueryError::parse(
-                column + 1,
-                format!(
-                    "the query is nested more than {SQL_DEPTH_MAX} levels deep; remove parentheses"
-                ),
-            ));
-        }
     }
     Ok(())
 }

@@ -1,0 +1,179 @@
+//! The questions behind VictoriaLogs' endpoints: hits, stats, fields, values, streams.
+
+use lodge_query::{
+    Budget, HitsGroup, HitsRequest, QueryErrorKind, StatsRangeRequest, StatsRequest, ValueHits,
+};
+use lodge_record::TenantId;
+
+use crate::fixture::{DAY, Lab, Record, S, record};
+
+fn logs() -> Vec<Record> {
+    (0..60)
+        .map(|i| {
+            let level = if i % 10 == 0 { "error" } else { "info" };
+            record(DAY + i * 60 * S, &format!("request {i}"))
+                .label("app", if i % 3 == 0 { "api" } else { "web" })
+                .with("level", level)
+                .with("size", i)
+        })
+        .collect()
+}
+
+fn hits(query: &str, fields: &[&str], fields_limit: Option<usize>) -> HitsRequest {
+    HitsRequest {
+        tenant: TenantId::default(),
+        query: query.to_owned(),
+        start_ns: None,
+        end_ns: None,
+        step_ns: 1800 * S,
+        offset_ns: 0,
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        fields_limit,
+        now_ns: DAY + 3600 * S,
+        budget: Budget::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_are_counted_per_bucket_and_group() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let half = 1800 * S;
+    let all = lab.engine.hits(hits("*", &[], None)).await.unwrap();
+    assert_eq!(
+        all,
+        [HitsGroup {
+            fields: vec![],
+            timestamps_ns: vec![DAY, DAY + half],
+            values: vec![30, 30],
+            total: 60
+        }]
+    );
+    // Pipes that aggregate or cut do not change what matched.
+    let same = lab.engine.hits(hits("* | sort by (_time) | limit 3", &[], None)).await.unwrap();
+    assert_eq!(same, all);
+    let by_level = lab.engine.hits(hits("request", &["level"], None)).await.unwrap();
+    let totals: Vec<(String, u64)> =
+        by_level.iter().map(|group| (group.fields[0].1.clone(), group.total)).collect();
+    assert_eq!(totals, [("info".to_owned(), 54), ("error".to_owned(), 6)]);
+    let limited = lab.engine.hits(hits("*", &["size"], Some(2))).await.unwrap();
+    assert_eq!(limited.len(), 3);
+    assert_eq!((limited[2].fields.len(), limited[2].total), (0, 58));
+    let mut shifted = hits("*", &[], None);
+    shifted.offset_ns = 600 * S;
+    let shifted = lab.engine.hits(shifted).await.unwrap();
+    assert_eq!(shifted[0].timestamps_ns, [DAY - 600 * S, DAY + 1200 * S, DAY + 3000 * S]);
+    assert_eq!(shifted[0].values, [20, 30, 10]);
+    let mut zero = hits("*", &[], None);
+    zero.step_ns = 0;
+    assert_eq!(lab.engine.hits(zero).await.unwrap_err().kind(), QueryErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_respect_the_time_range_half_open() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let mut request = hits("*", &[], None);
+    request.start_ns = Some(DAY + 60 * S);
+    request.end_ns = Some(DAY + 180 * S);
+    assert_eq!(lab.engine.hits(request).await.unwrap()[0].total, 2);
+    let mut empty = hits("*", &[], None);
+    empty.start_ns = Some(DAY);
+    empty.end_ns = Some(DAY);
+    assert_eq!(lab.engine.hits(empty).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stats_become_metrics() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let request = |query: &str| StatsRequest {
+        tenant: TenantId::default(),
+        query: query.to_owned(),
+        start_ns: None,
+        end_ns: None,
+        time_ns: DAY + 3600 * S,
+        budget: Budget::default(),
+    };
+    let query = "* | stats by (level) count() hits, max(size) | sort by (hits)";
+    let samples = lab.engine.stats_query(request(query)).await.unwrap();
+    let shown: Vec<String> = samples
+        .iter()
+        .map(|sample| format!("{} {} {}", sample.metric[0].1, sample.metric[1].1, sample.value))
+        .collect();
+    assert_eq!(
+        shown,
+        ["hits error 6", "max(size) error 50", "hits info 54", "max(size) info 59"]
+    );
+    assert_eq!(samples[0].metric[0].0, "__name__");
+    assert_eq!(samples[0].metric[1].0, "level");
+    let error = lab.engine.stats_query(request("error")).await.unwrap_err();
+    assert!(error.message().contains("needs a `| stats"), "{error}");
+    let error = lab.engine.stats_query(request("* | top 5 by (level)")).await.unwrap_err();
+    assert!(error.message().contains("`| top`"), "{error}");
+
+    let range = StatsRangeRequest {
+        tenant: TenantId::default(),
+        query: "* | stats by (app) count() n".to_owned(),
+        start_ns: None,
+        end_ns: None,
+        step_ns: 1800 * S,
+        offset_ns: 0,
+        now_ns: DAY,
+        budget: Budget::default(),
+    };
+    let series = lab.engine.stats_query_range(range).await.unwrap();
+    let shown: Vec<_> = series
+        .iter()
+        .map(|series| (series.metric[1].1.as_str(), series.values.clone()))
+        .collect();
+    let at = |index: i64, value: &str| (DAY + index * 1800 * S, value.to_owned());
+    assert_eq!(
+        shown,
+        [("api", vec![at(0, "10"), at(1, "10")]), ("web", vec![at(0, "20"), at(1, "20")])]
+    );
+}
+
+fn value(value: &str, hits: u64) -> ValueHits {
+    ValueHits { value: value.to_owned(), hits }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_values_and_streams() {
+    let lab = Lab::new().await;
+    let mut records = logs();
+    records.push(record(DAY, "bare"));
+    lab.fill(&records).await;
+    let names = lab.engine.field_names(lab.fields_request("*")).await.unwrap();
+    assert_eq!(
+        names,
+        [
+            value("_msg", 61),
+            value("_stream", 61),
+            value("_stream_id", 61),
+            value("_time", 61),
+            value("app", 60),
+            value("level", 60),
+            value("size", 60),
+        ]
+    );
+    let names = lab.engine.field_names(lab.fields_request("bare")).await.unwrap();
+    assert_eq!(names.len(), 4);
+    let values = lab.engine.field_values(lab.fields_request("request"), "level").await.unwrap();
+    assert_eq!(values, [value("info", 54), value("error", 6)]);
+    let mut limited = lab.fields_request("*");
+    limited.limit = Some(1);
+    let values = lab.engine.field_values(limited, "app").await.unwrap();
+    assert_eq!(values, [value("web", 40)]);
+    let streams = lab.engine.streams(lab.fields_request("*")).await.unwrap();
+    assert_eq!(
+        streams,
+        [value("{app=\"web\"}", 40), value("{app=\"api\"}", 20), value("{}", 1)]
+    );
+    let ids = lab.engine.field_values(lab.fields_request("*"), "_stream_id").await.unwrap();
+    assert_eq!(ids.len(), 3);
+    let one = format!("_stream_id:{}", ids[0].value);
+    assert_eq!(lab.logsql(&format!("{one} | count() n")).await, ["n=40"]);
+    let absent = lab.engine.field_values(lab.fields_request("*"), "absent").await.unwrap();
+    assert_eq!(absent, []);
+}

@@ -1,0 +1,144 @@
+//! Budgets, cancellation and hostile queries.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use lodge_query::{Budget, QueryErrorKind};
+
+use crate::fixture::{DAY, Lab, Record, S, record};
+
+fn many(count: i64) -> Vec<Record> {
+    (0..count)
+        .map(|i| {
+            record(DAY + i, &format!("message number {i} with some text to make it longer"))
+                .with("id", i)
+                .with("key", format!("value-{i}").as_str())
+        })
+        .collect()
+}
+
+async fn filled(count: i64) -> Lab {
+    let lab = Lab::new().await;
+    for chunk in many(count).chunks(50_000) {
+        lab.commit(chunk).await;
+    }
+    lab
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_beyond_the_budget_is_an_error_that_says_so() {
+    let lab = filled(60_000).await;
+    for query in [
+        "* | stats by (key, _msg) count() n",
+        "* | sort by (_msg)",
+        "* | sort by (_time desc) limit 60000",
+        "* | stats count_uniq(_msg) n",
+        "* | stats uniq_values(_msg) all",
+    ] {
+        let mut request = lab.request(query);
+        request.budget.memory_bytes_max = 1 << 20;
+        let error = lab.ask(request).await.expect_err(query);
+        assert_eq!(error.kind(), QueryErrorKind::BudgetMemory, "{query}: {error}");
+        assert!(error.message().contains("memory"), "{error}");
+    }
+    // The same engine answers the next query.
+    assert_eq!(lab.logsql("* | count() n").await, ["n=60000"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_beyond_the_budget_is_an_error_or_a_marked_answer() {
+    let lab = filled(60_000).await;
+    let mut request = lab.request("* | stats by (key) count() n");
+    request.budget.time_max = Duration::ZERO;
+    let error = lab.ask(request.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}");
+    let mut request = lab.request("*");
+    request.budget = Budget { time_max: Duration::from_millis(1), allow_partial: true, ..request.budget };
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    match lab.engine.logsql(request).await {
+        Ok(mut rows) => {
+            while let Some(batch) = rows.next().await {
+                batch.unwrap();
+            }
+            // One millisecond is over before the first block is read.
+            assert!(rows.partial().is_some_and(|why| why.contains("time budget")));
+        }
+        // The query could not even be planned in time.
+        Err(error) => assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}"),
+    }
+    let endless = "SELECT count(*) FROM logs a CROSS JOIN logs b CROSS JOIN logs c";
+    let budget = Budget { time_max: Duration::from_millis(300), ..Budget::default() };
+    let error = lab.sql_within(endless, budget).await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_stream_stops_the_query() {
+    let lab = filled(60_000).await;
+    let mut rows = lab.engine.logsql(lab.request("*")).await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    drop(rows);
+    let budget = Budget { time_max: Duration::from_secs(600), ..Budget::default() };
+    let endless = lodge_query::SqlRequest {
+        tenant: lodge_record::TenantId::default(),
+        query: "SELECT count(*) FROM logs a CROSS JOIN logs b CROSS JOIN logs c".to_owned(),
+        start_ns: None,
+        end_ns: None,
+        budget,
+    };
+    // Far more abandoned queries than may run at once: each gives its place back.
+    for _ in 0..40 {
+        drop(lab.engine.sql(endless.clone()).await.unwrap());
+    }
+    assert_eq!(lab.logsql("* | count() n").await, ["n=60000"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huge_and_deep_queries_are_refused_at_once() {
+    let lab = Lab::new().await;
+    lab.commit(&[record(DAY, "x")]).await;
+    let mut hostile = vec![
+        "a".repeat(1 << 20),
+        "a ".repeat(1 << 19),
+        format!("{}a{}", "(".repeat(10_000), ")".repeat(10_000)),
+        "!".repeat(10_000) + "a",
+        "not ".repeat(10_000) + "a",
+        format!("a:{}b", "x:(".repeat(10_000)),
+        "(".repeat(200_000),
+        r#"~"((((a{100}){100}){100}){100})""#.to_owned(),
+        format!("* | stats count() if ({}a{}) n", "(".repeat(5_000), ")".repeat(5_000)),
+    ];
+    hostile.push(format!("\"{}", "\\".repeat(100_001)));
+    for query in hostile {
+        let error = lab.ask(lab.request(&query)).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), QueryErrorKind::Parse { .. }),
+            "{}…: {error}",
+            &query[..20]
+        );
+        assert!(error.message().len() < 1000, "{error}");
+    }
+    for query in [
+        format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)),
+        "SELECT 1 -- ".to_owned() + &"x".repeat(1 << 20),
+        format!("SELECT {}1", "NOT ".repeat(10_000)),
+        format!("SELECT {}1", "- ".repeat(10_000)),
+        format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(5_000), " END".repeat(5_000)),
+    ] {
+        let error = lab.try_sql(&query).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), QueryErrorKind::Parse { .. } | QueryErrorKind::Invalid),
+            "{}…: {error:?}",
+            &query[..30]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catastrophic_regex_is_no_catastrophe() {
+    let lab = Lab::new().await;
+    let evil = "a".repeat(50_000) + "!";
+    lab.commit(&[record(DAY, &evil), record(DAY + S, "b")]).await;
+    assert_eq!(lab.logsql("~\"(a+)+$\" | count() n").await, ["n=0"]);
+    assert_eq!(lab.logsql("~\"^(a|aa)+!$\" | count() n").await, ["n=1"]);
+}

@@ -1,0 +1,12 @@
+//! All tests of the query engine, in one binary: linking DataFusion takes long.
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod endpoints;
+mod fixture;
+mod limits;
+mod model;
+mod naive;
+mod sql;
+mod syntax;
+mod tail;

@@ -1,0 +1,39 @@
+//! Live tail: filters and row-wise pipes on committed batches.
+
+use lodge_query::QueryErrorKind;
+
+use crate::fixture::{DAY, Lab, batch, record, rows};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_shows_matching_records_with_the_fields_asked_for() {
+    let lab = Lab::new().await;
+    let records = batch(&[
+        record(DAY, "an error happened").with("level", "error").with("n", 5),
+        record(DAY + 1, "fine").with("level", "info").with("n", 7),
+        record(DAY + 2, "another error").with("level", "warn"),
+    ]);
+    let tail = lab.engine.tail("error | fields _time, _msg, n | rename n as number", DAY).unwrap();
+    assert_eq!(
+        rows(&[tail.apply(&records).unwrap()]),
+        [
+            "_time=2026-01-02T00:00:00Z _msg=an error happened number=5",
+            "_time=2026-01-02T00:00:00.000000002Z _msg=another error",
+        ]
+    );
+    let tail = lab.engine.tail("* | filter n:>6 | delete _stream, _time", DAY).unwrap();
+    assert_eq!(rows(&[tail.apply(&records).unwrap()]), ["_msg=fine level=info n=7"]);
+    let nothing = lab.engine.tail("absent_word", DAY).unwrap();
+    assert_eq!(nothing.apply(&records).unwrap().num_rows(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_refuses_what_needs_more_than_one_record() {
+    let lab = Lab::new().await;
+    for (query, pipe) in
+        [("* | stats count()", "stats"), ("* | sort by (x)", "sort"), ("* | limit 5", "limit")]
+    {
+        let error = lab.engine.tail(query, DAY).unwrap_err();
+        assert_eq!(error.kind(), QueryErrorKind::Invalid);
+        assert!(error.message().contains(&format!("`| {pipe}`")), "{error}");
+    }
+}
