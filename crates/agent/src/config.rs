@@ -78,6 +78,8 @@ pub struct JournalSource {
     pub start: Start,
     /// Labels of its streams, beside `host` and `unit`.
     pub labels: BTreeMap<String, String>,
+    /// Program that is run instead of `journalctl`; not a setting.
+    pub program: Option<PathBuf>,
 }
 
 /// Internal deadlines and periods, shortened by tests.
@@ -334,6 +336,7 @@ impl RawConfig {
                 },
                 start: self.journal.start,
                 labels: self.journal.labels,
+                program: None,
             },
             timing: Timing::default(),
         };

@@ -78,6 +78,8 @@ counters! {
     files_found,
     /// Files not tailed because they are compressed, binary or unreadable.
     files_skipped,
+    /// Files recognised as copies of files that were read already.
+    copied_files,
     /// Times a file's content was cut off or replaced in place.
     truncated_files,
     /// Bytes that were cut off before they were read, as far as is known.

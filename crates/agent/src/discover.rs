@@ -38,12 +38,13 @@ impl Globs {
     pub fn new(source: &FileSource) -> Result<Self, ConfigError> {
         let mut exclude = Vec::new();
         for pattern in &source.exclude {
-            exclude.push(Pattern::new(pattern).map_err(|error| ConfigError::Value {
+            exclude.push(Pattern::new(&absolute(pattern)).map_err(|error| ConfigError::Value {
                 key: "files.exclude".into(),
                 problem: format!("glob {pattern:?}: {error}"),
             })?);
         }
-        Ok(Globs { paths: source.paths.clone(), exclude })
+        let paths = source.paths.iter().map(|pattern| absolute(pattern)).collect();
+        Ok(Globs { paths, exclude })
     }
 
     /// Folders in which files may appear, known before any file is.
@@ -81,6 +82,13 @@ impl Globs {
             }
         }
     }
+}
+
+/// A pattern from the root on, so that labels do not depend on where the agent was started.
+fn absolute(pattern: &str) -> String {
+    let path = std::path::absolute(pattern).ok();
+    path.and_then(|path| path.into_os_string().into_string().ok())
+        .unwrap_or_else(|| pattern.to_owned())
 }
 
 /// The folder part of a glob before its first wildcard.

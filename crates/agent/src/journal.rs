@@ -5,6 +5,7 @@
 //! position journalctl is started again behind it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +128,8 @@ impl Journal {
     }
 
     fn start(&self) -> std::io::Result<Child> {
-        let mut command = Command::new("journalctl");
+        let program = self.config.journal.program.as_deref();
+        let mut command = Command::new(program.unwrap_or(Path::new("journalctl")));
         command.args(["--output=export", "--all", "--quiet", "--follow"]);
         match (&self.cursor, self.config.journal.start) {
             (Some(cursor), _) => {

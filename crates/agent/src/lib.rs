@@ -14,6 +14,7 @@
 //! - every line that is read is acknowledged, or counted in [`counters`] with the reason why not.
 
 pub mod config;
+mod copies;
 pub mod counters;
 mod dead_letter;
 mod discover;
@@ -142,7 +143,7 @@ fn start_journal(
     if config.journal.mode == Mode::Off {
         return None;
     }
-    if !journal::is_here() {
+    if config.journal.program.is_none() && !journal::is_here() {
         tracing::info!("no systemd journal here; left out");
         return None;
     }

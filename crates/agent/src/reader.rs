@@ -57,6 +57,8 @@ pub enum Event {
     Answered { file: usize, batch: Batch, reply: Option<Reply> },
     /// The server's state of a producer; `None` if the agent stops.
     Recalled { file: usize, state: Option<Option<ServerState>> },
+    /// As `Recalled`, of the producer that the original of a copied file had.
+    RecalledOriginal { file: usize, state: Option<Option<ServerState>> },
     /// Stop reading, wait for answers, write the checkpoint, end.
     Stop,
 }
@@ -66,10 +68,10 @@ pub struct Reader {
     pub(crate) config: Arc<AgentConfig>,
     pub(crate) state: Arc<StateDir>,
     pub(crate) counters: Arc<Counters>,
-    shipper: Arc<Shipper>,
-    runtime: tokio::runtime::Handle,
+    pub(crate) shipper: Arc<Shipper>,
+    pub(crate) runtime: tokio::runtime::Handle,
     events: Receiver<Event>,
-    sender: Sender<Event>,
+    pub(crate) sender: Sender<Event>,
     pub(crate) globs: Vec<Globs>,
     pub(crate) watch: Watch,
     pub(crate) files: Vec<Option<TailedFile>>,
@@ -197,6 +199,7 @@ impl Reader {
                 Event::Stop => return true,
                 Event::Answered { file, batch, reply } => self.answered(file, batch, reply),
                 Event::Recalled { file, state } => self.recalled(file, state),
+                Event::RecalledOriginal { file, state } => self.recalled_original(file, state),
             }
             next = self.events.try_recv().ok();
         }
@@ -210,7 +213,7 @@ impl Reader {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok(Event::Answered { file, batch, reply }) => self.answered(file, batch, reply),
-                Ok(Event::Recalled { .. } | Event::Stop) => {}
+                Ok(_) => {}
                 Err(_) => {
                     let bytes = self.memory;
                     tracing::warn!(bytes, "stopping with unanswered batches; they are read again");
@@ -455,12 +458,13 @@ impl Reader {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else {
             return Ok(false);
         };
-        let multiline = self.config.files.get(tailed.source).is_none_or(|s| s.multiline);
+        let (config, counters) = (Arc::clone(&self.config), Arc::clone(&self.counters));
+        let multiline = config.files.get(tailed.source).is_none_or(|s| s.multiline);
         let context = TurnContext {
             now: Instant::now(),
             time: self.time.clone(),
-            counters: &self.counters,
-            timing: &self.config.timing,
+            counters: &counters,
+            timing: &config.timing,
             multiline,
             agent: self.state.agent(),
         };
@@ -478,6 +482,12 @@ impl Reader {
                 }
             }
         }
+        if tailed.read.offset == 0 && !tailed.is_no_copy && !self.may_begin(file) {
+            return Ok(false);
+        }
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else {
+            return Ok(false);
+        };
         let bytes_max = if tailed.unread() >= CATCH_UP_BYTES_MIN {
             CATCH_UP_TURN_BYTES_MAX
         } else {

@@ -122,6 +122,8 @@ pub struct TailedFile {
     pub deleted: bool,
     /// The content was replaced; a new generation begins when nothing is under way.
     pub replaced: bool,
+    /// It is known not to be a copy of a file that was read already, or where it goes on from that.
+    pub is_no_copy: bool,
     /// The walk over globs that saw it last.
     pub seen: u64,
     pending_since: Option<Instant>,
@@ -163,6 +165,7 @@ impl TailedFile {
             moved: false,
             deleted: false,
             replaced: false,
+            is_no_copy: false,
             seen: 0,
             pending_since: None,
             blocked_size: None,
@@ -241,6 +244,12 @@ impl TailedFile {
     pub fn stand_at(&mut self, position: FilePosition) {
         self.acked = position;
         self.rewind_to(position);
+    }
+
+    /// Gives the file no turn before `until`, unless it grows.
+    pub fn hold_back(&mut self, until: Instant) {
+        self.blocked_size = Some(self.size);
+        self.hold_until = Some(until);
     }
 
     /// Reads on from `position`.

@@ -1,0 +1,237 @@
+//! Whatever happens to files, agent, checkpoint and answers: every line arrives once.
+#![allow(clippy::unwrap_used)]
+
+mod receiver;
+mod running;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lodge_agent::Totals;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use receiver::{Faults, Receiver};
+use running::{RunningAgent, config};
+
+struct Model {
+    rng: SmallRng,
+    folder: PathBuf,
+    receiver: Receiver,
+    agent: Option<RunningAgent>,
+    /// Lines written, with how often.
+    written: BTreeMap<String, usize>,
+    total: usize,
+    next_id: u64,
+    /// Lines per file that may not have arrived yet.
+    rotations: u64,
+    totals: Vec<Totals>,
+    old_checkpoint: Option<Vec<u8>>,
+}
+
+impl Model {
+    async fn new(seed: u64, folder: &Path) -> Self {
+        Model {
+            rng: SmallRng::seed_from_u64(seed),
+            folder: folder.to_path_buf(),
+            receiver: Receiver::start(seed).await,
+            agent: None,
+            written: BTreeMap::new(),
+            total: 0,
+            next_id: 0,
+            rotations: 0,
+            totals: Vec::new(),
+            old_checkpoint: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let mut config = config(&self.receiver.url, &self.folder, "*.log*");
+        // Sometimes it has no time to wait for answers, as if it were killed.
+        if self.rng.random_bool(0.5) {
+            config.timing.drain = Duration::ZERO;
+        }
+        self.agent = Some(RunningAgent::start(config));
+    }
+
+    async fn stop(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            self.totals.push(agent.stop().await);
+        }
+    }
+
+    fn log(&mut self) -> PathBuf {
+        let number = self.rng.random_range(0..4);
+        self.folder.join(format!("app{number}.log"))
+    }
+
+    fn line(&mut self) -> String {
+        self.next_id += 1;
+        let id = self.next_id;
+        let padding = "x".repeat(self.rng.random_range(0..200));
+        match self.rng.random_range(0..3) {
+            0 => format!("2024-01-02T03:04:05Z INFO line {id} {padding}"),
+            1 => format!("Jan  2 03:04:05 host app[7]: line {id} {padding}"),
+            _ => format!("plain line {id} {padding}"),
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        *self.written.entry(line.to_owned()).or_default() += 1;
+        self.total += 1;
+    }
+
+    async fn append(&mut self) {
+        let path = self.log();
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut bytes = Vec::new();
+        for _ in 0..self.rng.random_range(1..60) {
+            let line = self.line();
+            bytes.extend_from_slice(line.as_bytes());
+            bytes.push(b'\n');
+            self.note(&line);
+        }
+        let cut = self.rng.random_range(0..bytes.len());
+        file.write_all(&bytes[..cut]).unwrap();
+        if self.rng.random_bool(0.3) {
+            self.pause().await;
+        }
+        file.write_all(&bytes[cut..]).unwrap();
+    }
+
+    fn rotate(&mut self) {
+        let path = self.log();
+        if path.exists() {
+            self.rotations += 1;
+            fs::rename(&path, format!("{}.{}", path.display(), self.rotations)).unwrap();
+        }
+    }
+
+    /// Cuts a file that has arrived, and often begins it again with a line that it always had.
+    async fn copytruncate(&mut self) {
+        if self.agent.is_none() {
+            return;
+        }
+        self.receiver.wait_for_rows(self.total).await;
+        let path = self.log();
+        let mut file = File::create(path).unwrap();
+        if self.rng.random_bool(0.6) {
+            let header = "# the same first line as ever";
+            writeln!(file, "{header}").unwrap();
+            self.note(header);
+        }
+    }
+
+    async fn delete(&mut self) {
+        if self.agent.is_none() {
+            return;
+        }
+        self.receiver.wait_for_rows(self.total).await;
+        let rotated: Vec<PathBuf> = fs::read_dir(&self.folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file() && path.extension().is_some_and(|e| e != "log"))
+            .collect();
+        if !rotated.is_empty() {
+            let at = self.rng.random_range(0..rotated.len());
+            fs::remove_file(&rotated[at]).unwrap();
+        }
+    }
+
+    /// Stops and starts the agent, with the checkpoint as it is, from the past, or gone.
+    async fn restart(&mut self) {
+        self.stop().await;
+        let checkpoint = self.folder.join("state/files.json");
+        match self.rng.random_range(0..4) {
+            0 => {
+                let _ = fs::remove_file(&checkpoint);
+            }
+            1 => {
+                if let Some(old) = &self.old_checkpoint {
+                    fs::write(&checkpoint, old).unwrap();
+                }
+            }
+            2 => {
+                let _ = fs::write(&checkpoint, b"{\"version\":1,\"files\":[{\"lab");
+            }
+            _ => {}
+        }
+        if self.rng.random_bool(0.5) {
+            self.old_checkpoint = fs::read(&checkpoint).ok();
+        }
+        for _ in 0..self.rng.random_range(0..4) {
+            if self.rng.random_bool(0.3) { self.rotate() } else { self.append().await }
+        }
+        self.start();
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.rng.random_range(0..15);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    async fn step(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..60 => self.append().await,
+            60..72 => self.rotate(),
+            72..77 => self.copytruncate().await,
+            77..82 => self.delete().await,
+            82..90 => self.restart().await,
+            _ => self.pause().await,
+        }
+    }
+
+    fn check(&self) {
+        let mut arrived: HashMap<String, usize> = HashMap::new();
+        for message in self.receiver.messages() {
+            *arrived.entry(message).or_default() += 1;
+        }
+        let mut wrong = Vec::new();
+        for (line, count) in &self.written {
+            let got = arrived.remove(line).unwrap_or(0);
+            if got != *count {
+                wrong.push(format!("{got} of {count}: {line}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{} lines wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(9)]);
+        assert!(arrived.is_empty(), "lines that no one wrote: {arrived:?}");
+    }
+}
+
+async fn run(seed: u64) -> Vec<Totals> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = Model::new(seed, folder.path()).await;
+    model.receiver.set_faults(Faults {
+        busy: 0.1,
+        lost_before: 0.1,
+        lost_after: 0.15,
+        ..Faults::default()
+    });
+    model.start();
+    for _ in 0..120 {
+        model.step().await;
+    }
+    model.receiver.wait_for_rows(model.total).await;
+    // Long enough for a line that comes twice to come.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    model.stop().await;
+    model.check();
+    model.totals
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_line_arrives_once_model() {
+    let (mut retried, mut duplicates, mut truncated) = (0, 0, 0);
+    for seed in 0..12 {
+        println!("seed {seed}");
+        for totals in run(seed).await {
+            retried += totals.retried_requests;
+            duplicates += totals.duplicate_batches;
+            truncated += totals.truncated_files;
+        }
+    }
+    // A run in which nothing went wrong would prove nothing.
+    assert!(retried > 50 && duplicates > 50 && truncated > 5, "{retried} {duplicates} {truncated}");
+}

@@ -1,0 +1,157 @@
+//! From the bytes of a file to records: lines, traces, limits.
+#![allow(clippy::unwrap_used)]
+
+use lodge_agent::frame::Frames;
+use lodge_agent::trace::{JOINED_BYTES_MAX, JOINED_LINES_MAX};
+
+fn frames(chunk: &str, multiline: bool) -> Vec<String> {
+    Frames::new(chunk.as_bytes(), multiline, true)
+        .map(|frame| String::from_utf8(frame.text.to_vec()).unwrap())
+        .collect()
+}
+
+#[test]
+fn lines_end_in_lf_or_crlf() {
+    assert_eq!(frames("a\r\nb\nc", false), ["a", "b", "c"]);
+    assert_eq!(frames("a\n\n\r\n  \nb\n", true), ["a", "b"]);
+    assert_eq!(frames("", true), [""; 0]);
+    assert_eq!(frames("\0a\0\n", true), ["\0a\0"]);
+}
+
+#[test]
+fn an_unfinished_line_stays_in_the_file() {
+    let mut frames = Frames::new(b"one\ntwo\nthr", false, false);
+    assert_eq!(frames.next().unwrap().text, b"one");
+    assert_eq!(frames.next().unwrap().text, b"two");
+    assert_eq!(frames.next(), None);
+    assert_eq!(frames.consumed(), 8);
+}
+
+#[test]
+fn the_last_record_waits_for_its_continuation_but_json_does_not() {
+    let mut plain = Frames::new(b"one\ntwo\n", true, false);
+    assert_eq!(plain.next().unwrap().text, b"one");
+    assert_eq!(plain.next(), None);
+    assert!(plain.holds() && !plain.holds_trace());
+    assert_eq!(plain.consumed(), 4);
+    assert_eq!(plain.take_held().unwrap().text, b"two");
+    assert_eq!(plain.consumed(), 8);
+
+    let mut json = Frames::new(b"{\"a\":1}\n{\"a\":2}\n", true, false);
+    assert_eq!(json.by_ref().count(), 2);
+    assert_eq!(json.consumed(), 16);
+}
+
+#[test]
+fn a_hole_of_zeros_is_skipped_and_counted() {
+    let chunk = [&b"before\n"[..], &[0u8; 4096], b"after\n"].concat();
+    let mut frames = Frames::new(&chunk, true, true);
+    let texts: Vec<_> = frames.by_ref().map(|frame| frame.text.to_vec()).collect();
+    assert_eq!(texts, [&b"before"[..], b"after"]);
+    assert_eq!(frames.passed().hole_bytes, 4096);
+}
+
+#[test]
+fn joined_records_are_capped() {
+    let long = format!("start\n{}", "  more\n".repeat(JOINED_LINES_MAX as usize + 10));
+    let records = frames(&long, true);
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[0].lines().count(), JOINED_LINES_MAX as usize);
+    let wide = format!("start\n{}", format!("\t{}\n", "x".repeat(99_999)).repeat(9));
+    let records = frames(&wide, true);
+    assert!(records.len() > 1);
+    assert!(records.iter().all(|record| record.len() <= JOINED_BYTES_MAX));
+    assert_eq!(records.join("\n"), wide.trim_end());
+}
+
+const JAVA: &str = "\
+2024-01-02 15:04:05,123 ERROR [main] c.a.Shop - order failed
+java.lang.IllegalStateException: no stock
+\tat com.acme.Shop.order(Shop.java:42)
+\tat com.acme.Main.main(Main.java:7)
+Caused by: java.sql.SQLException: timeout
+\tat com.acme.Db.query(Db.java:9)
+\t... 12 more
+";
+const PYTHON: &str = "\
+ERROR:root:cannot load
+Traceback (most recent call last):
+  File \"/app/a.py\", line 3, in load
+    open(path)
+FileNotFoundError: [Errno 2] No such file or directory: 'x'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File \"/app/a.py\", line 5, in main
+    raise Missing(path)
+app.errors.Missing: x
+";
+const GO: &str = "\
+panic: runtime error: index out of range [5] with length 3
+
+goroutine 1 [running]:
+main.pick(0xc000012345, {0x1, 0x2})
+\t/app/main.go:12 +0x1d
+main.main()
+\t/app/main.go:7 +0x25
+created by main.start in goroutine 1
+\t/app/main.go:3 +0x11
+exit status 2
+";
+const RUST: &str = "\
+thread 'main' panicked at src/main.rs:4:10:
+index out of bounds: the len is 3 but the index is 5
+stack backtrace:
+   0: rust_begin_unwind
+             at /rustc/abc/library/std/src/panicking.rs:645:5
+   1: core::panicking::panic_fmt
+note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.
+";
+
+#[test]
+fn traces_of_four_languages_are_one_record_each() {
+    for (name, trace) in [("java", JAVA), ("python", PYTHON), ("go", GO), ("rust", RUST)] {
+        let log = format!("2024-01-02 15:04:04 INFO before\n{trace}2024-01-02 15:04:06 INFO after\n");
+        let records = frames(&log, true);
+        assert_eq!(records.len(), 3, "{name}: {records:#?}");
+        assert_eq!(records[1], trace.trim_end(), "{name}");
+    }
+}
+
+#[test]
+fn traces_are_the_same_wherever_reading_stopped() {
+    let line = "2024-01-02 15:04:06 INFO fine\n";
+    let log = [line, JAVA, line, PYTHON, line, GO, line, RUST, line].concat();
+    let whole = frames(&log, true);
+    for step in 1..80 {
+        let mut records = Vec::new();
+        let (mut start, mut end) = (0, 0);
+        while end < log.len() {
+            end = (end + step).min(log.len());
+            let mut part = Frames::new(log[start..end].as_bytes(), true, end == log.len());
+            records.extend(part.by_ref().map(|f| String::from_utf8(f.text.to_vec()).unwrap()));
+            start += part.consumed();
+        }
+        assert_eq!(records, whole, "in steps of {step}");
+    }
+}
+
+#[test]
+fn lines_that_have_nothing_to_do_with_each_other_are_not_joined() {
+    for log in [
+        "GET / 200\nGET /a 200\nPOST /b 201\n",
+        "{\"a\":1}\n\tindented\nplain\n",
+        "2024-01-02 15:04:05 INFO ok\nTraceback (most recent call last):\n",
+        "java.io exception: none\nError: x\nerror: y\n",
+        "thread 'main' panicked at 'old form', src/main.rs:2:5\nnext\n",
+        "panic: no\n2024-01-02 15:04:05 call()\nrestarted (ok)\n",
+    ] {
+        assert_eq!(frames(log, true).len(), log.lines().count(), "{log}");
+    }
+}
+
+#[test]
+fn without_multiline_every_line_is_a_record() {
+    assert_eq!(frames(JAVA, false).len(), JAVA.lines().count());
+}
