@@ -20,7 +20,10 @@ export async function startLodge() {
   const ended = new Promise((resolve) => child.once('exit', resolve));
   let output = '';
   const url = await new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no address in time:\n${output}`)), START_MS_MAX);
+    const timer = setTimeout(
+      () => reject(new Error(`no address in time:\n${output}`)),
+      START_MS_MAX,
+    );
     const read = (bytes) => {
       output += bytes;
       const found = /Lodge is listening on (http:\/\/\S+)/.exec(output);
@@ -69,8 +72,8 @@ export function startBrowser() {
 }
 
 /**
- * A page on the server. `problems` collects what must never happen: a dialog, an exception, a message
- * of the content security policy.
+ * A page on the server. `problems` collects what must never happen: a dialog, an exception, a
+ * message of the content security policy.
  */
 export async function openPage(browser, options = {}) {
   const context = await browser.newContext({

@@ -1,22 +1,33 @@
 import { describe, expect, test } from 'vitest';
 import {
-  addClause, clause, clauseExists, clauseIn, hasClause, removeClause,
+  addClause,
+  clause,
+  clauseExists,
+  clauseIn,
+  hasClause,
+  removeClause,
 } from '../src/query/edit';
 import { isPageable, isTable, matching, parts, searchedWords } from '../src/query/logsql';
 
 describe('parts', () => {
   test('the filter ends at the first pipe that is one', () => {
     expect(parts('error | stats count()')).toMatchObject({
-      filter: 'error', pipes: '| stats count()', pipe_names: ['stats'],
+      filter: 'error',
+      pipes: '| stats count()',
+      pipe_names: ['stats'],
     });
-    expect(parts('"a | b" {x="|"} `|` | limit 5 | fields a, b').pipe_names).toEqual(['limit', 'fields']);
+    expect(parts('"a | b" {x="|"} `|` | limit 5 | fields a, b').pipe_names).toEqual([
+      'limit',
+      'fields',
+    ]);
     expect(parts('user:in(error | fields user) | sort by (_time)')).toMatchObject({
-      filter: 'user:in(error | fields user)', pipe_names: ['sort'],
+      filter: 'user:in(error | fields user)',
+      pipe_names: ['sort'],
     });
   });
 
   test('half-typed queries are no trouble', () => {
-    for (const query of ['', '|', '"', '{', '(', 'a:"x', "\\", '{a="', '| |', ')))', '🐎 | x']) {
+    for (const query of ['', '|', '"', '{', '(', 'a:"x', '\\', '{a="', '| |', ')))', '🐎 | x']) {
       expect(() => parts(query)).not.toThrow();
       expect(() => searchedWords(query)).not.toThrow();
       expect(() => addClause(query, 'a:="b"')).not.toThrow();
@@ -81,7 +92,9 @@ describe('addClause', () => {
     expect(addClause('*', error)).toBe('level:="error"');
     expect(addClause('', error)).toBe('level:="error"');
     expect(addClause('timeout', error)).toBe('timeout level:="error"');
-    expect(addClause('timeout | stats count()', error)).toBe('timeout level:="error" | stats count()');
+    expect(addClause('timeout | stats count()', error)).toBe(
+      'timeout level:="error" | stats count()',
+    );
     expect(addClause('* | limit 5', error, true)).toBe('-level:="error" | limit 5');
   });
 

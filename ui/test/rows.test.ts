@@ -97,23 +97,31 @@ describe('rows', () => {
   test('a line that is no JSON is shown, not dropped', () => {
     expect(parseRow('{"_msg":').message).toBe('{"_msg":');
     expect(parseRow('[1]').message).toBe('[1]');
-    expect(parseRow('{"n":5,"o":{"a":null}}').fields).toEqual([['n', '5'], ['o', '{"a":null}']]);
+    expect(parseRow('{"n":5,"o":{"a":null}}').fields).toEqual([
+      ['n', '5'],
+      ['o', '{"a":null}'],
+    ]);
   });
 
   test('levels of all spellings', () => {
-    expect(['WARNING', 'Err', 'crit', '3', 'notice', 'verbose', 'whatever', ''].map(levelOf)).toEqual([
-      'warn', 'error', 'fatal', 'error', 'info', 'trace', 'other', 'other',
-    ]);
+    expect(
+      ['WARNING', 'Err', 'crit', '3', 'notice', 'verbose', 'whatever', ''].map(levelOf),
+    ).toEqual(['warn', 'error', 'fatal', 'error', 'info', 'trace', 'other', 'other']);
     expect(parseRow('{"severity":"ERROR"}').level).toBe('error');
   });
 
   test('streams', () => {
     const stream = '{host="a,\\"b}",service="shop"}';
-    expect(streamLabels(stream)).toEqual([['host', 'a,"b}'], ['service', 'shop']]);
+    expect(streamLabels(stream)).toEqual([
+      ['host', 'a,"b}'],
+      ['service', 'shop'],
+    ]);
     expect(streamChip(stream)).toBe('shop');
     expect(streamChip('{filename="/var/log/nginx/access.log"}')).toBe('access.log');
     expect(streamChip('{}')).toBe('');
-    const row = parseRow('{"_time":"t","_stream":"{a=\\"1\\"}","a":"1","level":"info","x":"2","_msg":"m"}');
+    const row = parseRow(
+      '{"_time":"t","_stream":"{a=\\"1\\"}","a":"1","level":"info","x":"2","_msg":"m"}',
+    );
     expect(sideFields(row)).toEqual([['x', '2']]);
   });
 
@@ -140,15 +148,26 @@ describe('histogram', () => {
     const start = Date.parse('2026-01-31T14:00:05Z');
     const { levels, starts_ms, total } = histogram(
       [
-        group('info', [['2026-01-31T14:00:00Z', 2], ['2026-01-31T14:00:30Z', 1]]),
+        group('info', [
+          ['2026-01-31T14:00:00Z', 2],
+          ['2026-01-31T14:00:30Z', 1],
+        ]),
         group('ERROR', [['2026-01-31T14:00:10Z', 1]]),
-        group('err', [['2026-01-31T14:00:10.000000000Z', 4], ['2026-01-31T15:00:00Z', 9]]),
+        group('err', [
+          ['2026-01-31T14:00:10.000000000Z', 4],
+          ['2026-01-31T15:00:00Z', 9],
+        ]),
       ],
       start,
       start + 30_000,
       10_000,
     );
-    expect(starts_ms.map((ms) => new Date(ms).toISOString().slice(17, 19))).toEqual(['00', '10', '20', '30']);
+    expect(starts_ms.map((ms) => new Date(ms).toISOString().slice(17, 19))).toEqual([
+      '00',
+      '10',
+      '20',
+      '30',
+    ]);
     expect(levels.map(({ level, counts, total }) => [level, counts, total])).toEqual([
       ['error', [0, 5, 0, 0], 5],
       ['info', [2, 0, 0, 1], 3],
@@ -162,13 +181,17 @@ describe('tables', () => {
 
   test('columns, numbers and order', () => {
     expect(table.columns.map(({ name, numeric }) => [name, numeric])).toEqual([
-      ['a', false], ['n', true], ['b', false],
+      ['a', false],
+      ['n', true],
+      ['b', false],
     ]);
     expect(sorted(table, 1, true).map((row) => row[1])).toEqual(['10', '9', '-2.5']);
     expect(sorted(table, 0, true).map((row) => row[0])).toEqual(['x', '=1+1', '']);
   });
 
   test('CSV cannot become a formula', () => {
-    expect(csv(['a', 'n', 'b'], table.rows)).toBe('a,n,b\r\nx,10,\r\n\'=1+1,9,\r\n,-2.5,"q""r"\r\n');
+    expect(csv(['a', 'n', 'b'], table.rows)).toBe(
+      'a,n,b\r\nx,10,\r\n\'=1+1,9,\r\n,-2.5,"q""r"\r\n',
+    );
   });
 });

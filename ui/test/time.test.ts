@@ -1,12 +1,20 @@
 import { describe, expect, test } from 'vitest';
 import { fullTime, momentText, rangeText, rowTime, shortCount } from '../src/time/format';
 import {
-  boundsOf, durationText, parseDuration, parseMoment, PRESETS, rangeFromParams, rangeToParams, stepFor,
+  boundsOf,
+  durationText,
+  parseDuration,
+  parseMoment,
+  PRESETS,
+  rangeFromParams,
+  rangeToParams,
+  stepFor,
   type TimeRange,
 } from '../src/time/range';
 
 const NOW = Date.UTC(2026, 0, 31, 14, 5, 9, 250);
-const at = (...parts: [number, number, number, number?, number?, number?, number?]) => Date.UTC(...parts);
+const at = (...parts: [number, number, number, number?, number?, number?, number?]) =>
+  Date.UTC(...parts);
 
 describe('parseMoment', () => {
   const cases: [string, number | null][] = [
@@ -49,7 +57,8 @@ describe('durations', () => {
     expect(parseDuration('1h30m')).toBe(5_400_000);
     expect(durationText(5_400_000)).toBe('90m');
     expect(durationText(86_400_000)).toBe('24h');
-    for (const text of ['', 'm', '5', '-5m', '0s', '5 m', '1e9d']) expect(parseDuration(text)).toBeNull();
+    for (const text of ['', 'm', '5', '-5m', '0s', '5 m', '1e9d'])
+      expect(parseDuration(text)).toBeNull();
   });
 
   test('every preset has its own text', () => {
@@ -71,13 +80,19 @@ describe('ranges in a link', () => {
 
   test('nonsense becomes the default', () => {
     for (const text of ['', 'range=x', 'from=a&to=b', 'from=2026-01-02&to=2026-01-01']) {
-      expect(rangeFromParams(new URLSearchParams(text))).toEqual({ kind: 'span', span_ms: 900_000 });
+      expect(rangeFromParams(new URLSearchParams(text))).toEqual({
+        kind: 'span',
+        span_ms: 900_000,
+      });
     }
   });
 
   test('bounds', () => {
     expect(boundsOf({ kind: 'all' }, NOW)).toBeNull();
-    expect(boundsOf({ kind: 'span', span_ms: 1000 }, NOW)).toEqual({ start_ms: NOW - 1000, end_ms: NOW });
+    expect(boundsOf({ kind: 'span', span_ms: 1000 }, NOW)).toEqual({
+      start_ms: NOW - 1000,
+      end_ms: NOW,
+    });
   });
 });
 
@@ -103,7 +118,7 @@ test('short texts', () => {
   expect(shortCount(1234)).toBe('1.2K');
   expect(shortCount(59_576)).toBe('59K');
   expect(rangeText({ kind: 'span', span_ms: 900_000 }, 'utc')).toBe('Last 15 minutes');
-  expect(rangeText({ kind: 'between', start_ms: at(2026, 0, 31, 1), end_ms: at(2026, 0, 31, 2) }, 'utc')).toBe(
-    'Jan 31 01:00:00 – 02:00:00',
-  );
+  expect(
+    rangeText({ kind: 'between', start_ms: at(2026, 0, 31, 1), end_ms: at(2026, 0, 31, 2) }, 'utc'),
+  ).toBe('Jan 31 01:00:00 – 02:00:00');
 });

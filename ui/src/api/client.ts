@@ -1,5 +1,5 @@
-// Speaks with the Lodge server. Every call takes an AbortSignal: dropping a request cancels the work
-// on the server too.
+// Speaks with the Lodge server. Every call takes an AbortSignal: dropping a request cancels the
+// work on the server too.
 
 import type { HitsGroup } from '../rows/histogram';
 import { LineSplitter } from './ndjson';

@@ -8,7 +8,9 @@ export const LINE_CHARS_MAX = 32 * 1024 * 1024;
 
 export class LineTooLong extends Error {
   constructor() {
-    super(`The server sent a line of more than ${LINE_CHARS_MAX >> 20} MiB; nothing was shown of it.`);
+    super(
+      `The server sent a line of more than ${LINE_CHARS_MAX >> 20} MiB; nothing was shown of it.`,
+    );
     this.name = 'LineTooLong';
   }
 }

@@ -65,7 +65,9 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
   const { starts_ms, step_ms } = histogram;
   // From the least to the worst: the worst stands on top, where it is seen.
   const shown = histogram.levels.filter(({ level }) => !hidden.has(level)).reverse();
-  const sums = starts_ms.map((_, bar) => shown.reduce((sum, { counts }) => sum + (counts[bar] ?? 0), 0));
+  const sums = starts_ms.map((_, bar) =>
+    shown.reduce((sum, { counts }) => sum + (counts[bar] ?? 0), 0),
+  );
   const first_ms = starts_ms[0] ?? 0;
   const last_ms = first_ms + starts_ms.length * step_ms;
   const top = Math.max(1, ...sums);
@@ -101,9 +103,7 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
           grid: { show: false },
           // A label at the very left would stand in the other axis' last one.
           values: (self, splits, _, __, increment) =>
-            splits.map((ms) =>
-              self.valToPos(ms, 'x') < 18 ? '' : tickText(ms, increment, zone),
-            ),
+            splits.map((ms) => (self.valToPos(ms, 'x') < 18 ? '' : tickText(ms, increment, zone))),
         },
         {
           ...axis,
@@ -111,9 +111,9 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
           gap: 6,
           space: 28,
           grid: { stroke: colours.line, width: 1 },
-          incrs: [1, 2, 5].flatMap((n) => Array.from({ length: 12 }, (_, e) => n * 10 ** e)).sort(
-            (a, b) => a - b,
-          ),
+          incrs: [1, 2, 5]
+            .flatMap((n) => Array.from({ length: 12 }, (_, e) => n * 10 ** e))
+            .sort((a, b) => a - b),
           values: (_, splits) => splits.map(shortCount),
         },
       ],

@@ -39,7 +39,10 @@ export const EXAMPLES: readonly { title: string; examples: readonly Example[] }[
       { query: '* | stats by (_time:1m) count() as records', means: 'how many per minute' },
       { query: 'error | top 10 by (service)', means: 'the ten commonest values' },
       { query: '* | stats count_uniq(trace_id) as traces', means: 'how many different ones' },
-      { query: '* | stats by (service) quantile(0.99, duration_ms) as p99', means: 'the 99th percentile' },
+      {
+        query: '* | stats by (service) quantile(0.99, duration_ms) as p99',
+        means: 'the 99th percentile',
+      },
       { query: '* | fields _time, service, _msg', means: 'these fields only' },
       { query: '* | sort by (duration_ms desc) | limit 20', means: 'the twenty slowest' },
     ],

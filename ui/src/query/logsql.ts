@@ -125,10 +125,26 @@ export function parts(query: string): QueryParts {
 }
 
 const TABLE_PIPES = new Set([
-  'stats', 'top', 'uniq', 'count', 'by', 'facets', 'field_names', 'field_values',
+  'stats',
+  'top',
+  'uniq',
+  'count',
+  'by',
+  'facets',
+  'field_names',
+  'field_values',
 ]);
 const REORDERING_PIPES = new Set([
-  ...TABLE_PIPES, 'sort', 'order', 'limit', 'head', 'offset', 'skip', 'first', 'last', 'sample',
+  ...TABLE_PIPES,
+  'sort',
+  'order',
+  'limit',
+  'head',
+  'offset',
+  'skip',
+  'first',
+  'last',
+  'sample',
 ]);
 
 /** True when the answer is a table of results and not a list of log records. */
@@ -164,7 +180,10 @@ export function searchedWords(query: string): string[] {
     } else if (token.kind === 'close') calls.pop();
     if (calls.includes(true) || (token.kind !== 'word' && token.kind !== 'quoted')) return;
     const glued = (a: Token | undefined, b: Token | undefined, sign: string) =>
-      a !== undefined && b !== undefined && a.end === b.start && (a.text === sign || b.text === sign);
+      a !== undefined &&
+      b !== undefined &&
+      a.end === b.start &&
+      (a.text === sign || b.text === sign);
     if (glued(token, next, ':') || (token.kind === 'word' && glued(token, next, '('))) return;
     if (previous?.text === '-' || previous?.text === '!') return;
     if (previous?.kind === 'word' && previous.text.toLowerCase() === 'not') return;

@@ -16,25 +16,75 @@ export type Row = {
 export type Level = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'other';
 
 /** From the worst to the least, as they are stacked and listed. */
-export const LEVELS: readonly Level[] = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'other'];
+export const LEVELS: readonly Level[] = [
+  'fatal',
+  'error',
+  'warn',
+  'info',
+  'debug',
+  'trace',
+  'other',
+];
 
 /** The fields that may hold a level, the first that is there wins. */
 export const LEVEL_FIELDS: readonly string[] = [
-  'level', 'severity', 'log.level', 'lvl', 'loglevel', 'severity_text', 'PRIORITY',
+  'level',
+  'severity',
+  'log.level',
+  'lvl',
+  'loglevel',
+  'severity_text',
+  'PRIORITY',
 ];
 export const TRACE_FIELDS: readonly string[] = [
-  'trace_id', 'traceId', 'traceID', 'trace.id', 'traceid', 'otelTraceID',
+  'trace_id',
+  'traceId',
+  'traceID',
+  'trace.id',
+  'traceid',
+  'otelTraceID',
 ];
 
 const LEVEL_NAMES: Record<string, Level> = {
-  fatal: 'fatal', critical: 'fatal', crit: 'fatal', emergency: 'fatal', emerg: 'fatal',
-  alert: 'fatal', panic: 'fatal', f: 'fatal', '0': 'fatal', '1': 'fatal', '2': 'fatal',
-  error: 'error', err: 'error', severe: 'error', failure: 'error', e: 'error', '3': 'error',
-  warn: 'warn', warning: 'warn', w: 'warn', '4': 'warn',
-  info: 'info', information: 'info', informational: 'info', notice: 'info', i: 'info', '5': 'info',
-  '6': 'info', log: 'info',
-  debug: 'debug', dbg: 'debug', d: 'debug', '7': 'debug', fine: 'debug',
-  trace: 'trace', verbose: 'trace', finer: 'trace', finest: 'trace', t: 'trace',
+  fatal: 'fatal',
+  critical: 'fatal',
+  crit: 'fatal',
+  emergency: 'fatal',
+  emerg: 'fatal',
+  alert: 'fatal',
+  panic: 'fatal',
+  f: 'fatal',
+  '0': 'fatal',
+  '1': 'fatal',
+  '2': 'fatal',
+  error: 'error',
+  err: 'error',
+  severe: 'error',
+  failure: 'error',
+  e: 'error',
+  '3': 'error',
+  warn: 'warn',
+  warning: 'warn',
+  w: 'warn',
+  '4': 'warn',
+  info: 'info',
+  information: 'info',
+  informational: 'info',
+  notice: 'info',
+  i: 'info',
+  '5': 'info',
+  '6': 'info',
+  log: 'info',
+  debug: 'debug',
+  dbg: 'debug',
+  d: 'debug',
+  '7': 'debug',
+  fine: 'debug',
+  trace: 'trace',
+  verbose: 'trace',
+  finer: 'trace',
+  finest: 'trace',
+  t: 'trace',
 };
 
 /** Which of the few levels a level text means, syslog's numbers included. */
@@ -85,8 +135,18 @@ export function streamLabels(stream: string): [name: string, value: string][] {
 }
 
 const CHIP_LABELS = [
-  'service', 'service.name', 'app', 'job', 'kubernetes.container.name', 'container', 'unit',
-  '_SYSTEMD_UNIT', 'SYSLOG_IDENTIFIER', 'program', 'source', 'host',
+  'service',
+  'service.name',
+  'app',
+  'job',
+  'kubernetes.container.name',
+  'container',
+  'unit',
+  '_SYSTEMD_UNIT',
+  'SYSLOG_IDENTIFIER',
+  'program',
+  'source',
+  'host',
 ];
 
 /** The one label that says best where a line comes from, for the chip in a row. */
@@ -113,7 +173,7 @@ export function hueOf(text: string): number {
 
 const HIDDEN_BESIDE_MESSAGE = new Set(['_time', '_stream', '_stream_id', '_msg', ...LEVEL_FIELDS]);
 
-/** The fields worth a glance beside the message: neither labels of the stream nor its standard ones. */
+/** The fields worth a glance beside the message: neither the stream's labels nor standard ones. */
 export function sideFields(row: Row): [string, string][] {
   const labels = new Set(streamLabels(row.stream).map(([name]) => name));
   return row.fields.filter(

@@ -75,10 +75,15 @@ export class Live {
       this.state = 'connecting';
       try {
         const start_offset = attempt === 0 ? START_OFFSET : undefined;
-        await api.tail({ query, start_offset }, signal, () => this.opened(), (lines) => {
-          if (!signal.aborted) this.arrive(lines);
-          wait_ms = 500;
-        });
+        await api.tail(
+          { query, start_offset },
+          signal,
+          () => this.opened(),
+          (lines) => {
+            if (!signal.aborted) this.arrive(lines);
+            wait_ms = 500;
+          },
+        );
       } catch (error) {
         if (signal.aborted) return;
         this.failure = failureOf(error);

@@ -79,7 +79,9 @@ export class Page {
   /** Narrows the query by a clause; a clause that is already there is taken out again. */
   toggleClause(clause: string): void {
     const query = this.draft.trim() === '' ? '*' : this.draft;
-    this.setQuery(hasClause(query, clause) ? removeClause(query, clause) : addClause(query, clause));
+    this.setQuery(
+      hasClause(query, clause) ? removeClause(query, clause) : addClause(query, clause),
+    );
   }
 
   filter(clause: string, exclude = false): void {

@@ -30,7 +30,11 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof api.ApiError) {
     return { message: error.message, column: error.column, status: error.status };
   }
-  return { message: error instanceof Error ? error.message : String(error), column: null, status: 0 };
+  return {
+    message: error instanceof Error ? error.message : String(error),
+    column: null,
+    status: 0,
+  };
 }
 
 /** Bounds as the server reads them. */
@@ -219,7 +223,13 @@ export class Search {
       }
       const step_ms = stepFor(bounds.end_ms - bounds.start_ms, BARS_WANTED);
       const groups = await api.hits(
-        { query, ...boundsParams(bounds), step: `${step_ms}ms`, field: 'level', fields_limit: LEVELS_MAX },
+        {
+          query,
+          ...boundsParams(bounds),
+          step: `${step_ms}ms`,
+          field: 'level',
+          fields_limit: LEVELS_MAX,
+        },
         signal,
       );
       if (signal.aborted) return;

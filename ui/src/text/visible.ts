@@ -13,13 +13,18 @@ export type Piece = {
   source: string;
 };
 
-// C0, DEL, C1; soft hyphen; Arabic letter mark; Mongolian vowel separator; zero-width space; LRM and
-// RLM; line and paragraph separators; bidi embeddings, overrides and isolates; word joiner and
-// invisible operators; BOM; interlinear marks; tags; lone surrogates. The zero-width joiners
-// (U+200C, U+200D) are left alone: scripts and emoji need them.
-const INVISIBLE =
-  // eslint-disable-next-line no-control-regex
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|[\ud800-\udfff]/gu;
+// The zero-width joiners (U+200C, U+200D) are left alone: scripts and emoji need them.
+const INVISIBLE_RANGES = [
+  '\\u0000-\\u001f\\u007f-\\u009f', // C0, DEL, C1
+  '\\u00ad\\u061c\\u180e', // soft hyphen, Arabic letter mark, Mongolian vowel separator
+  '\\u200b\\u200e\\u200f', // zero-width space, left-to-right and right-to-left marks
+  '\\u2028-\\u202e', // line and paragraph separators, bidi embeddings and overrides
+  '\\u2060-\\u206f', // word joiner, invisible operators, bidi isolates
+  '\\ufeff\\ufff9-\\ufffb', // byte order mark, interlinear marks
+  '\\u{e0000}-\\u{e007f}', // tags
+  '\\ud800-\\udfff', // surrogates without their other half
+];
+const INVISIBLE = new RegExp(`[${INVISIBLE_RANGES.join('')}]`, 'gu');
 
 const SHORT: Record<string, string> = {
   '\0': '\\0',
@@ -76,7 +81,9 @@ function pushMatches(pieces: Piece[], text: string, words: RegExp | undefined): 
 /** Log text as one safe string, for where there is no room to mark escapes: `a\u202eb`. */
 export function plain(text: string, chars_max: number): string {
   const shown = cut(text, chars_max);
-  const safe = shown.replace(INVISIBLE, (character) => (character === '\t' ? ' ' : escapeOf(character)));
+  const safe = shown.replace(INVISIBLE, (character) =>
+    character === '\t' ? ' ' : escapeOf(character),
+  );
   return shown.length < text.length ? `${safe}…` : safe;
 }
 
@@ -103,7 +110,11 @@ export function visible(text: string, options: VisibleOptions): Piece[] {
     pieces.push(
       character === '\t'
         ? { text: '  ', kind: 'text', source: character }
-        : { text: character === '\n' ? '↵' : escapeOf(character), kind: 'escape', source: character },
+        : {
+            text: character === '\n' ? '↵' : escapeOf(character),
+            kind: 'escape',
+            source: character,
+          },
     );
     from = hit.index + character.length;
   }

@@ -105,7 +105,10 @@ export function elapsedText(ms: number): string {
 export function agoText(at_ms: number, now_ms: number): string {
   const span = Math.abs(now_ms - at_ms);
   const units: [number, string][] = [
-    [365 * 86_400_000, 'year'], [86_400_000, 'day'], [3_600_000, 'hour'], [60_000, 'minute'],
+    [365 * 86_400_000, 'year'],
+    [86_400_000, 'day'],
+    [3_600_000, 'hour'],
+    [60_000, 'minute'],
     [1000, 'second'],
   ];
   for (const [unit_ms, name] of units) {
@@ -126,7 +129,12 @@ export function countText(count: number): string {
 
 /** `1.2 M`: for where space is dear. */
 export function shortCount(count: number): string {
-  const units: [number, string][] = [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'K']];
+  const units: [number, string][] = [
+    [1e12, 'T'],
+    [1e9, 'B'],
+    [1e6, 'M'],
+    [1e3, 'K'],
+  ];
   for (const [size, name] of units) {
     if (count >= size) {
       const scaled = count / size;

@@ -115,7 +115,15 @@ export function boundsOf(range: TimeRange, now_ms: number): Bounds {
 const DAY_MS = 86_400_000;
 
 const STEPS_MS = [
-  1, 2, 5, 10, 20, 50, 100, 200, 500,
+  1,
+  2,
+  5,
+  10,
+  20,
+  50,
+  100,
+  200,
+  500,
   ...[1, 2, 5, 10, 15, 30].map((n) => n * 1000),
   ...[1, 2, 5, 10, 15, 30].map((n) => n * 60_000),
   ...[1, 2, 3, 6, 12].map((n) => n * 3_600_000),
