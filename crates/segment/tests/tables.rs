@@ -1,0 +1,381 @@
+//! L0 sections and segments: what is written is what is read, and damage is noticed.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
+    StringArray, TimestampNanosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimestampNanosecondType};
+use bytes::Bytes;
+use lodge_record::{field, overflow, schema};
+use lodge_segment::table::read_all;
+use lodge_segment::{Footer, SegmentError, TableKind, l0, segment};
+use proptest::prelude::*;
+
+/// A record as text: every field with a value, `_overflow` spread out.
+type Row = BTreeMap<String, String>;
+
+fn rows(batches: &[RecordBatch]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let mut values = Row::new();
+            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+                let Some(text) = schema::value_text(column, row) else { continue };
+                if field.name() == field::OVERFLOW {
+                    overflow::for_each(&text, |name, value| {
+                        values.insert(name.into(), value.into());
+                    });
+                } else {
+                    values.insert(field.name().clone(), text.into_owned());
+                }
+            }
+            rows.push(values);
+        }
+    }
+    rows
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort();
+    rows
+}
+
+/// A batch of the record shape.
+fn batch(times: Vec<i64>, streams: Vec<String>, fields: Vec<(String, ArrayRef)>) -> RecordBatch {
+    let rows = times.len();
+    let streams: DictionaryArray<Int32Type> = streams.iter().map(String::as_str).collect();
+    let mut fields: BTreeMap<String, ArrayRef> = fields.into_iter().collect();
+    let message = fields
+        .remove(field::MSG)
+        .unwrap_or_else(|| Arc::new(StringArray::from(vec![Some("hello"); rows])) as ArrayRef);
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")),
+        Arc::new(streams),
+        message,
+    ];
+    let mut all = schema::leading_fields().to_vec();
+    for (name, column) in fields {
+        all.push(schema::make_field(&name, column.data_type().clone(), false));
+        columns.push(column);
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(all)), columns).unwrap();
+    schema::check(&batch).unwrap();
+    batch
+}
+
+fn small_batch(seed: i64) -> RecordBatch {
+    let streams = (0..40).map(|i| format!("{{service=\"s{}\"}}", (i + seed) % 3)).collect();
+    let text = |i: i64| (i % 5 != 0).then(|| format!("value {}", i * seed));
+    batch(
+        (0..40).map(|i| 1_700_000_000_000_000_000 + (i * 7_919 * seed) % 1_000).collect(),
+        streams,
+        vec![
+            ("level".into(), Arc::new(StringArray::from_iter((0..40).map(|_| Some("info"))))),
+            ("text".into(), Arc::new(StringArray::from_iter((0..40).map(text)))),
+            ("n".into(), Arc::new(Int64Array::from_iter((0..40).map(|i| Some(i * seed))))),
+            ("ratio".into(), Arc::new(Float64Array::from_iter((0..40).map(|i| Some(i as f64 / 8.0))))),
+            ("ok".into(), Arc::new(BooleanArray::from_iter((0..40).map(|i| Some(i % 2 == 0))))),
+        ],
+    )
+}
+
+fn l0_of(batches: &[RecordBatch]) -> (Bytes, l0::Section) {
+    let mut out = Vec::new();
+    let section = l0::append(&mut out, batches).unwrap();
+    (out.into(), section)
+}
+
+#[test]
+fn an_l0_section_gives_its_records_back_in_order() {
+    let batches = [small_batch(1), small_batch(2)];
+    let (bytes, section) = l0_of(&batches);
+    assert_eq!(section.info.rows, 80);
+    assert_eq!(rows(&section.blocks), rows(&batches));
+    assert_eq!(rows(&read_all(&bytes, TableKind::L0).unwrap()), rows(&batches));
+    let streams = ["{service=\"s0\"}", "{service=\"s1\"}", "{service=\"s2\"}"];
+    assert_eq!(section.info.streams.unwrap(), streams);
+    assert!(section.info.schema.fields().iter().all(|f| !matches!(f.data_type(), DataType::Dictionary(..))));
+}
+
+#[test]
+fn sections_of_one_object_are_read_by_themselves() {
+    let mut out = Vec::new();
+    let first = l0::append(&mut out, &[small_batch(1)]).unwrap();
+    let second = l0::append(&mut out, &[small_batch(2)]).unwrap();
+    let bytes = Bytes::from(out);
+    for (section, seed) in [(first, 1), (second, 2)] {
+        let (from, to) = (section.info.offset, section.info.offset + section.info.len);
+        let table = bytes.slice(from as usize..to as usize);
+        assert_eq!(rows(&read_all(&table, TableKind::L0).unwrap()), rows(&[small_batch(seed)]));
+    }
+}
+
+#[test]
+fn a_segment_is_sorted_by_stream_and_time() {
+    let (_, first) = l0_of(&[small_batch(3), small_batch(5)]);
+    let (_, second) = l0_of(&[small_batch(7)]);
+    let inputs = [first.blocks, second.blocks].concat();
+    let (bytes, info) = segment::build(&inputs).unwrap();
+    let out = read_all(&bytes.into(), TableKind::Segment).unwrap();
+    assert_eq!(info.rows, 120);
+    assert_eq!(sorted(rows(&out)), sorted(rows(&inputs)));
+    let keys: Vec<(String, i64)> = out
+        .iter()
+        .flat_map(|b| {
+            let times = b.column(0).as_primitive::<TimestampNanosecondType>().clone();
+            (0..b.num_rows()).map(move |i| {
+                let stream = schema::value_text(b.column(1), i).unwrap().into_owned();
+                (stream, times.value(i))
+            })
+        })
+        .collect();
+    assert!(keys.is_sorted());
+    assert_eq!(info.time_min_ns, keys.iter().map(|k| k.1).min().unwrap());
+    assert_eq!(info.time_max_ns, keys.iter().map(|k| k.1).max().unwrap());
+}
+
+#[test]
+fn text_that_repeats_is_a_dictionary_and_text_that_does_not_is_plain() {
+    let n = 5_000;
+    let records = batch(
+        (0..n).collect(),
+        (0..n).map(|_| "{}".to_owned()).collect(),
+        vec![
+            ("level".into(), Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("l{}", i % 4))))),
+            ("id".into(), Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("id-{i}"))))),
+        ],
+    );
+    let (bytes, _) = segment::build(&[records]).unwrap();
+    let out = read_all(&bytes.into(), TableKind::Segment).unwrap();
+    let kind = |name: &str| out[0].column_by_name(name).unwrap().data_type().clone();
+    assert_eq!(kind("level"), schema::dictionary_type());
+    assert_eq!(kind("id"), DataType::Utf8);
+}
+
+#[test]
+fn large_tables_are_cut_into_blocks() {
+    let n = 150_000;
+    let make = |from: i64| {
+        batch(
+            (from..from + n).collect(),
+            (0..n).map(|i| format!("{{pod=\"p{}\"}}", i % 7)).collect(),
+            vec![(
+                "n".into(),
+                Arc::new(Int64Array::from_iter_values(from..from + n)) as ArrayRef,
+            )],
+        )
+    };
+    let inputs = [make(0), make(n)];
+    let (bytes, info) = segment::build(&inputs).unwrap();
+    let bytes = Bytes::from(bytes);
+    let footer = Footer::parse(&bytes, bytes.len() as u64, TableKind::Segment).unwrap();
+    assert!(footer.blocks().iter().all(|b| b.rows as usize <= 65_536));
+    assert_eq!(footer.rows(), 2 * n as u64);
+    assert_eq!(info.len, bytes.len() as u64);
+    let out = read_all(&bytes, TableKind::Segment).unwrap();
+    let sum: i64 = out
+        .iter()
+        .flat_map(|b| {
+            let numbers: Vec<i64> = b
+                .column_by_name("n")
+                .unwrap()
+                .as_primitive::<arrow::datatypes::Int64Type>()
+                .values()
+                .to_vec();
+            numbers
+        })
+        .sum();
+    assert_eq!(sum, (0..2 * n).sum::<i64>());
+}
+
+#[test]
+fn fields_beyond_the_limit_go_to_overflow_and_come_back() {
+    let wide = |from: usize| {
+        let column = |i: usize| -> (String, ArrayRef) {
+            (format!("f{:05}", from + i), Arc::new(Int64Array::from(vec![i as i64, 7])))
+        };
+        batch(vec![1, 2], vec!["{}".into(), "{}".into()], (0..900).map(column).collect())
+    };
+    let inputs = [wide(0), wide(900), wide(1_800)];
+    let (bytes, section) = l0_of(&inputs);
+    assert!(section.info.schema.fields().len() <= 1_004);
+    let read = read_all(&bytes, TableKind::L0).unwrap();
+    assert_eq!(rows(&read), rows(&inputs));
+    let (built, _) = segment::build(&read).unwrap();
+    let built = read_all(&built.into(), TableKind::Segment).unwrap();
+    assert_eq!(sorted(rows(&built)), sorted(rows(&inputs)));
+}
+
+/// Reads a table in every way that a reader can; `Err` for damage.
+fn read_table(bytes: &Bytes, kind: TableKind) -> Result<Vec<Row>, SegmentError> {
+    read_all(bytes, kind).map(|batches| rows(&batches))
+}
+
+/// Every bit position of every byte, a few bits each: an error or the right rows, never a panic.
+#[test]
+fn a_flipped_bit_is_an_error_fuzz() {
+    let (l0, section) = l0_of(&[small_batch(1)]);
+    let (built, _) = segment::build(&section.blocks).unwrap();
+    for (bytes, kind) in [(l0, TableKind::L0), (Bytes::from(built), TableKind::Segment)] {
+        let right = read_table(&bytes, kind).unwrap();
+        let mut noticed = 0;
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[place] ^= 1 << (place % 8);
+            match read_table(&damaged.into(), kind) {
+                Err(SegmentError::Damaged { place, .. }) => {
+                    assert!(!place.is_empty());
+                    noticed += 1;
+                }
+                Err(SegmentError::NewerVersion { .. }) => noticed += 1,
+                Err(other) => panic!("byte {place}: {other}"),
+                Ok(rows) => assert_eq!(rows, right, "byte {place}"),
+            }
+        }
+        assert_eq!(noticed, bytes.len(), "every byte is under a checksum");
+    }
+}
+
+#[test]
+fn a_cut_table_is_an_error_fuzz() {
+    let (bytes, _) = l0_of(&[small_batch(1)]);
+    for len in 0..bytes.len() {
+        let cut = bytes.slice(..len);
+        assert!(read_table(&cut, TableKind::L0).is_err(), "{len} bytes of {}", bytes.len());
+    }
+}
+
+#[test]
+fn damage_names_block_and_column() {
+    let (bytes, _) = l0_of(&[small_batch(1)]);
+    let footer = Footer::parse(&bytes, bytes.len() as u64, TableKind::L0).unwrap();
+    let column = footer.column("text").unwrap();
+    let place = footer.chunk_range(0, column).unwrap().start as usize + 9;
+    let mut damaged = bytes.to_vec();
+    damaged[place] ^= 0x40;
+    let error = read_all(&damaged.into(), TableKind::L0).unwrap_err();
+    assert_eq!(error.to_string(), "damaged: block 0, column `text`: the checksum does not hold");
+}
+
+#[test]
+fn a_newer_version_is_refused_clearly() {
+    let (bytes, _) = l0_of(&[small_batch(1)]);
+    let mut newer = bytes.to_vec();
+    let at = newer.len() - 12;
+    newer[at..at + 4].copy_from_slice(&9u32.to_le_bytes());
+    let error = read_all(&newer.into(), TableKind::L0).unwrap_err();
+    assert_eq!(error, SegmentError::NewerVersion { found: 9, known: 1 });
+}
+
+#[test]
+fn one_kind_of_table_is_not_read_as_the_other() {
+    let (bytes, _) = l0_of(&[small_batch(1)]);
+    assert!(read_all(&bytes, TableKind::Segment).is_err());
+}
+
+/// The files were written by the first release of this format. Each later one must read them.
+/// `LODGE_GOLDEN=write cargo test -p lodge-segment golden` writes them anew, for a new version.
+#[test]
+fn golden_files_of_version_1_are_read() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let records = [small_batch(1), small_batch(2)];
+    if std::env::var("LODGE_GOLDEN").is_ok_and(|v| v == "write") {
+        let (bytes, section) = l0_of(&records);
+        std::fs::write(dir.join("v1.l0"), &bytes).unwrap();
+        std::fs::write(dir.join("v1.seg"), segment::build(&section.blocks).unwrap().0).unwrap();
+    }
+    let read = |name: &str, kind| {
+        let bytes = Bytes::from(std::fs::read(dir.join(name)).unwrap());
+        rows(&read_all(&bytes, kind).unwrap())
+    };
+    assert_eq!(read("v1.l0", TableKind::L0), rows(&records));
+    assert_eq!(sorted(read("v1.seg", TableKind::Segment)), sorted(rows(&records)));
+}
+
+/// A column of any type, some of its values missing.
+fn any_column(rows: usize) -> impl Strategy<Value = ArrayRef> {
+    let text = proptest::option::of("[a-c]{0,3}|\\PC{0,12}");
+    prop_oneof![
+        proptest::collection::vec(text, rows)
+            .prop_map(|v| Arc::new(StringArray::from(v)) as ArrayRef),
+        proptest::collection::vec(proptest::option::of(-9_007_199_254_740_992i64..=9_007_199_254_740_992), rows)
+            .prop_map(|v| Arc::new(Int64Array::from(v)) as ArrayRef),
+        proptest::collection::vec(proptest::option::of(-1e9..1e9f64), rows)
+            .prop_map(|v| Arc::new(Float64Array::from(v)) as ArrayRef),
+        proptest::collection::vec(proptest::option::of(any::<bool>()), rows)
+            .prop_map(|v| Arc::new(BooleanArray::from(v)) as ArrayRef),
+        Just(Arc::new(StringArray::new_null(rows)) as ArrayRef),
+    ]
+}
+
+fn any_batch() -> impl Strategy<Value = RecordBatch> {
+    (1usize..300, 0usize..6).prop_flat_map(|(rows, fields)| {
+        let times = proptest::collection::vec(prop_oneof![any::<i64>(), 0..1_000i64], rows);
+        let streams = proptest::collection::vec("\\{s=\"[a-d]\"\\}", rows);
+        let names = proptest::sample::subsequence(vec!["_msg", "a", "b", "c.d", "é", "z"], fields);
+        (times, streams, names).prop_flat_map(move |(times, streams, names)| {
+            let columns: Vec<_> = names
+                .into_iter()
+                .map(|name| {
+                    let column = any_column(rows).prop_filter("_msg is text", move |c| {
+                        name != "_msg" || c.data_type() == &DataType::Utf8
+                    });
+                    (Just(name.to_owned()), column)
+                })
+                .collect();
+            (Just(times), Just(streams), columns)
+                .prop_map(|(times, streams, columns)| batch(times, streams, columns))
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Batches whose types disagree come back with the same values through L0, build and merge.
+    #[test]
+    fn any_batches_keep_their_values_model(groups in proptest::collection::vec(
+        proptest::collection::vec(any_batch(), 1..4), 1..4)
+    ) {
+        let all: Vec<RecordBatch> = groups.iter().flatten().cloned().collect();
+        let expected = sorted(rows(&all));
+        let mut segments = Vec::new();
+        for group in &groups {
+            let (bytes, section) = l0_of(group);
+            let cold = read_all(&bytes, TableKind::L0).unwrap();
+            prop_assert_eq!(rows(&cold), rows(&section.blocks));
+            prop_assert_eq!(rows(&cold), rows(group));
+            // Half from memory, half from bytes, as the builder does.
+            let blocks = if segments.len() % 2 == 0 { cold } else { section.blocks };
+            let (built, info) = segment::build(&blocks).unwrap();
+            prop_assert_eq!(info.rows as usize, group.iter().map(RecordBatch::num_rows).sum::<usize>());
+            segments.extend(read_all(&built.into(), TableKind::Segment).unwrap());
+        }
+        let (merged, _) = segment::build(&segments).unwrap();
+        let merged = read_all(&merged.into(), TableKind::Segment).unwrap();
+        prop_assert_eq!(sorted(rows(&merged)), expected);
+    }
+
+    /// No bytes make the reader panic.
+    #[test]
+    fn any_bytes_are_an_error_fuzz(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(read_all(&Bytes::from(bytes.clone()), TableKind::L0).is_err());
+        prop_assert!(Footer::parse(&bytes, bytes.len() as u64, TableKind::Segment).is_err());
+    }
+}
+
+/// A footer may claim anything under a right checksum: a hostile writer is still only an error.
+#[test]
+fn a_column_without_its_shape_is_refused() {
+    let wrong = RecordBatch::try_new(
+        Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true)])),
+        vec![Arc::new(StringArray::from(vec!["x"]))],
+    )
+    .unwrap();
+    assert!(matches!(l0::append(&mut Vec::new(), &[wrong.clone()]), Err(SegmentError::Encode(_))));
+    assert!(matches!(segment::build(&[wrong]), Err(SegmentError::Encode(_))));
+}
