@@ -252,8 +252,10 @@ fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
 fn check_server(server: &str) -> Result<(), ConfigError> {
     let error = |problem: &str| Err(value_error("servers", format!("{server:?} {problem}")));
     if server.starts_with("https://") {
-        return error("asks for TLS, which this version does not speak; use http:// to a server \
-                      on this machine or a trusted network");
+        return error(
+            "asks for TLS, which this version does not speak; use http:// to a server \
+                      on this machine or a trusted network",
+        );
     }
     let Some(authority) = server.strip_prefix("http://") else {
         return error("is not of the form http://HOST:PORT");
@@ -363,21 +365,17 @@ fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
 }
 
 fn check_table(table: &toml::Table, place: &str, known: &[&str]) -> Result<(), ConfigError> {
-    for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
-        let nearest = known.iter().min_by_key(|name| edit_distance(key, name));
-        let suggestion = match nearest {
-            Some(name) if edit_distance(key, name) <= 1 + key.len() / 3 => {
-                format!("; did you mean `{name}`?")
-            }
-            _ => format!("; known keys are {}", known.join(", ")),
-        };
-        return Err(ConfigError::UnknownKey {
-            key: key.clone(),
-            place: place.to_owned(),
-            suggestion,
-        });
-    }
-    Ok(())
+    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
+        return Ok(());
+    };
+    let nearest = known.iter().min_by_key(|name| edit_distance(key, name));
+    let suggestion = match nearest {
+        Some(name) if edit_distance(key, name) <= 1 + key.len() / 3 => {
+            format!("; did you mean `{name}`?")
+        }
+        _ => format!("; known keys are {}", known.join(", ")),
+    };
+    Err(ConfigError::UnknownKey { key: key.clone(), place: place.to_owned(), suggestion })
 }
 
 /// Levenshtein's distance in bytes.

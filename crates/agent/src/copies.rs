@@ -1,5 +1,5 @@
-//! Copies that a log rotation made (`copytruncate`): a file that is new to the file system, but whose
-//! content was read from the original already, under the original's inode.
+//! Copies that a log rotation made (`copytruncate`): a file that is new to the file system, but
+//! whose content was read from the original already, under the original's inode.
 //!
 //! A copy is recognised without memory: the producer that the original had under this head follows
 //! from the original's inode and the copy's head, and the server knows how far that producer had
@@ -113,8 +113,8 @@ fn twin_or_none(tailed: &TailedFile, original: &TailedFile, now: Instant) -> Kin
     if growing || holds_as_much { Kinship::Twin } else { Kinship::None }
 }
 
-/// Names that the original of a rotated copy may have: `app.log` for `app.log.1`, `app.log-20240102`
-/// and `app.log.copy`.
+/// Names that the original of a rotated copy may have: `app.log` for `app.log.1`,
+/// `app.log-20240102` and `app.log.copy`.
 fn names_of_originals(path: &Path) -> impl Iterator<Item = PathBuf> + use<'_> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let ends = name.char_indices().filter(|(_, c)| matches!(c, '.' | '-' | '_')).map(|(at, _)| at);

@@ -58,7 +58,7 @@ impl Counter {
 }
 
 counters! {
-    /// Lines framed from sources; lines read again after a restart or an adopted position count again.
+    /// Lines framed from sources; what is read again (restart, adopted position) counts again.
     read_lines,
     /// Bytes of those lines.
     read_bytes,

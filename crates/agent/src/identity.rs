@@ -1,5 +1,5 @@
-//! What makes a file the same file, whatever its name: device, inode and the fingerprint of its head;
-//! and where in it a producer stands.
+//! What makes a file the same file, whatever its name: device, inode and the fingerprint of its
+//! head; and where in it a producer stands.
 //!
 //! Invariants:
 //! - The head of a file is its first line (or its first KiB, if the first line is longer). It does

@@ -1,7 +1,7 @@
 //! The systemd journal as a source, read through `journalctl -o export`.
 //!
-//! The journal's cursor is the position. Invariants: one batch is in flight and at most one is being
-//! built meanwhile, so the pipe from journalctl is what holds the rest back; after an adopted
+//! The journal's cursor is the position. Invariants: one batch is in flight and nothing is read
+//! meanwhile, so the pipe from journalctl is what holds the rest back; after an adopted
 //! position journalctl is started again behind it.
 
 use std::collections::BTreeMap;
@@ -67,9 +67,9 @@ enum End {
 
 /// Whether this machine has a journal that could be read.
 pub fn is_here() -> bool {
-    ["/var/log/journal", "/run/log/journal"].iter().any(|folder| {
-        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
-    })
+    ["/var/log/journal", "/run/log/journal"]
+        .iter()
+        .any(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
 impl Journal {
@@ -310,8 +310,13 @@ impl EntryRows {
                     }
                 }
                 // The position and the time are kept in their own places.
-                "__CURSOR" | "__REALTIME_TIMESTAMP" | "__MONOTONIC_TIMESTAMP" | "__SEQNUM"
-                | "__SEQNUM_ID" | "_SOURCE_REALTIME_TIMESTAMP" | "_HOSTNAME" => {}
+                "__CURSOR"
+                | "__REALTIME_TIMESTAMP"
+                | "__MONOTONIC_TIMESTAMP"
+                | "__SEQNUM"
+                | "__SEQNUM_ID"
+                | "_SOURCE_REALTIME_TIMESTAMP"
+                | "_HOSTNAME" => {}
                 name => {
                     let name = name.trim_start_matches('_').to_ascii_lowercase();
                     let value = String::from_utf8_lossy(&part.value);

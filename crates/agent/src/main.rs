@@ -12,10 +12,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Ships log files and the systemd journal to a Lodge server, each record exactly once.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Examples:
+#[command(
+    version,
+    after_help = "Examples:
   lodge-agent --path '/var/log/**/*.log' --journal
   lodge-agent --server http://logs:9420 --path /srv/app/*.log --state-dir /var/lib/lodge-agent
-  lodge-agent --config /etc/lodge/agent.toml")]
+  lodge-agent --config /etc/lodge/agent.toml"
+)]
 struct Arguments {
     /// Configuration file (TOML); the other options but --log override nothing in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "path", "journal"])]

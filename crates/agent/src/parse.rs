@@ -2,8 +2,8 @@
 //! how severe it is; which stream it belongs to.
 //!
 //! Sans-I/O. Invariants:
-//! - nothing is refused: text that is no valid JSON or logfmt is kept as the message, bytes that are
-//!   no UTF-8 are kept beside it in base64;
+//! - nothing is refused: text that is no valid JSON or logfmt is kept as the message, bytes that
+//!   are no UTF-8 are kept beside it in base64;
 //! - labels are ordinary fields too; where the record has a field of the same name and another
 //!   value, the builder keeps both.
 
@@ -101,8 +101,8 @@ impl RecordParser {
             builder.field_str(name, value);
         }
         for (name, own) in &self.slots.like_labels {
-            let label = if name == "service" { Some(stream.service) } else { self.labels.get(name) };
-            if label != Some(own.text.as_str()) {
+            let label = self.labels.get(name).filter(|_| name != "service");
+            if label.unwrap_or(stream.service) != own.text {
                 set_field(builder, name, &own.value());
             }
         }

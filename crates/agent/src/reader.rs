@@ -3,8 +3,8 @@
 //!
 //! One thread owns all files, so nothing here is shared or locked. Invariants:
 //! - a producer has one batch in flight, and at most one more built;
-//! - batches that are built and not yet answered take at most [`MEMORY_BYTES_MAX`] (and the one turn
-//!   that reaches it); when it is reached the files simply wait, as they are the buffer;
+//! - batches that are built and not yet answered take at most [`MEMORY_BYTES_MAX`] (and the one
+//!   turn that reaches it); when it is reached the files simply wait, as they are the buffer;
 //! - in one round a file reads at most one turn, so a busy file cannot starve the others.
 
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +23,7 @@ use crate::identity::{FilePosition, Inode};
 use crate::sequence::{Reply, Sequence, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{FileEntry, StateDir};
-use crate::tail::{Built, Sent, TailedFile, Turn, TurnContext};
+use crate::tail::{Built, Sent, TailedFile, Turn, TurnContext, inode_of};
 use crate::timestamp::TimeContext;
 use crate::watch::Watch;
 
@@ -265,7 +265,8 @@ impl Reader {
             }
             let stays = self.look_at(file);
             let now = Instant::now();
-            let due = self.file(file).is_some_and(|f| f.is_due(now, &timing, TURN_BYTES_MAX as u64));
+            let full = TURN_BYTES_MAX as u64;
+            let due = self.file(file).is_some_and(|file| file.is_due(now, &timing, full));
             if due && self.turn(file) {
                 busy = true;
             }
@@ -307,7 +308,7 @@ impl Reader {
             None => std::fs::metadata(&tailed.path),
         };
         match metadata {
-            Ok(metadata) if crate::tail::inode_of(&metadata) == tailed.inode => {
+            Ok(metadata) if inode_of(&metadata) == tailed.inode => {
                 tailed.observe(&metadata, now);
             }
             _ => return self.went_away(file),
@@ -362,7 +363,7 @@ impl Reader {
     fn went_away(&mut self, file: usize) -> bool {
         let Some(tailed) = self.file(file) else { return false };
         let inode = tailed.inode;
-        let found = crate::discover::locate(&tailed.path, |m| crate::tail::inode_of(m) == inode);
+        let found = crate::discover::locate(&tailed.path, |m| inode_of(m) == inode);
         match found {
             Some(path) => {
                 self.renamed(file, path);
@@ -403,7 +404,7 @@ impl Reader {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return false };
         match std::fs::File::open(&tailed.path) {
             Ok(handle) => {
-                let same = handle.metadata().is_ok_and(|m| crate::tail::inode_of(&m) == tailed.inode);
+                let same = handle.metadata().is_ok_and(|m| inode_of(&m) == tailed.inode);
                 if same {
                     tailed.handle = Some(handle);
                     self.open_files += 1;
@@ -602,8 +603,13 @@ impl Reader {
         let step = sequence.answered(&position, &reply);
         if matches!(reply, Reply::Gap(_)) {
             let (path, epoch) = (tailed.path.display().to_string(), sequence.epoch());
-            tracing::warn!(path, epoch, ?reply, "the server knows less of this file than was \
-                acknowledged before; going on in a new epoch");
+            tracing::warn!(
+                path,
+                epoch,
+                ?reply,
+                "the server knows less of this file than was \
+                acknowledged before; going on in a new epoch"
+            );
             self.counters.gaps.increment();
         }
         match step {

@@ -151,12 +151,10 @@ impl Shipper {
             let url = format!("{}/api/v1/producers/{producer}", self.server());
             let problem = match self.client.get(url).send().await {
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => return None,
-                Ok(response) if response.status().is_success() => {
-                    match read_json(response).await {
-                        Ok(answer) => return Some(answer.state),
-                        Err(problem) => problem,
-                    }
-                }
+                Ok(response) if response.status().is_success() => match read_json(response).await {
+                    Ok(answer) => return Some(answer.state),
+                    Err(problem) => problem,
+                },
                 Ok(response) => format!("status {}", response.status()),
                 Err(error) => self.fail_over(&error),
             };
@@ -229,8 +227,12 @@ impl Shipper {
     /// Writes a refused batch to the dead-letter file.
     async fn bury(&self, batch: &Batch, status: StatusCode, reason: String) -> Result<(), String> {
         let rows = batch.rows() as u64;
-        tracing::error!(status = status.as_u16(), reason, records = rows,
-            "the server refuses a batch for good; it goes to the dead-letter file");
+        tracing::error!(
+            status = status.as_u16(),
+            reason,
+            records = rows,
+            "the server refuses a batch for good; it goes to the dead-letter file"
+        );
         let refusal = Refusal::new(batch, status.as_u16(), reason);
         let kept = self.dead_letters.append(refusal).await.map_err(|e| e.to_string())?;
         if kept {

@@ -1,7 +1,7 @@
 //! One tailed file: who it is, how far it was read and acknowledged, and the next turn of reading.
 //!
 //! No bytes are kept between turns: the file is the buffer. Invariants:
-//! - `acked ≤ read`, both at record boundaries, and `read` moves only with a batch that was built;
+//! - `acked ≤ read`, both at record boundaries; `read` moves only with a batch that was built;
 //! - before a turn reads on, the bytes before `read` are compared with their check: content that
 //!   was replaced begins a new generation and is never mistaken for the old one's continuation;
 //! - a record is built only from complete lines, but for the last line of a finished file.
@@ -292,7 +292,8 @@ impl TailedFile {
             let start = end.saturating_sub(step.len() as u64);
             let Some(window) = step.get_mut(..(end - start) as usize) else { break };
             let length = read_full(file, window, start)?;
-            if let Some(newline) = memchr::memrchr(b'\n', window.get(..length).unwrap_or_default()) {
+            let read = window.get(..length).unwrap_or_default();
+            if let Some(newline) = memchr::memrchr(b'\n', read) {
                 return Ok(start + newline as u64 + 1);
             }
             end = start;
@@ -311,7 +312,7 @@ impl TailedFile {
         Ok(head)
     }
 
-    /// One turn: reads at most `bytes_max` bytes and builds a batch of the complete records in them.
+    /// One turn: reads at most `bytes_max` bytes and builds a batch of the complete records.
     pub fn turn(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -506,7 +507,10 @@ impl TailedFile {
 
     /// Finds out who this is, if the head is complete: true once it is known. The error is why it
     /// is no text file.
-    pub fn identify(&mut self, context: &TurnContext<'_>) -> io::Result<Result<bool, &'static str>> {
+    pub fn identify(
+        &mut self,
+        context: &TurnContext<'_>,
+    ) -> io::Result<Result<bool, &'static str>> {
         let bytes = self.read_head()?;
         if let Some(kind) = binary_kind(&bytes) {
             return Ok(Err(kind));

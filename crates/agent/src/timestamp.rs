@@ -10,8 +10,8 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// How far into a line the start of its timestamp is looked for (`[02/Jan/…` of access logs stands
-/// behind addresses and user names).
+/// How far into a line the start of its timestamp is looked for: `[02/Jan/…` of access logs
+/// stands behind addresses and user names.
 const CLF_SEARCH_BYTES_MAX: usize = 200;
 /// A time without a year that would be later than now by more than this was last year.
 const FUTURE_SLACK_NS: i64 = 2 * 86_400 * 1_000_000_000;

@@ -226,9 +226,8 @@ fn is_go_part(line: &[u8]) -> bool {
     {
         return true;
     }
-    let name_byte = |b: &u8| {
-        b.is_ascii_alphanumeric() || b".-_/*()[]{}".contains(b) || !b.is_ascii()
-    };
+    let name_byte =
+        |b: &u8| b.is_ascii_alphanumeric() || b".-_/*()[]{}".contains(b) || !b.is_ascii();
     let end = line.iter().position(|b| !name_byte(b)).unwrap_or(line.len());
     let called = line.get(..end).is_some_and(|name| memchr::memchr(b'(', name).is_some());
     called && line.ends_with(b")") && !is_headed(line)

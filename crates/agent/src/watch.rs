@@ -1,4 +1,5 @@
-//! Hints from the kernel about which files changed, so that quiet files need not be looked at often.
+//! Hints from the kernel about which files changed, so that quiet files need not be looked at
+//! often.
 //!
 //! Only hints: files are looked at without them too, a little later. Therefore an event that is
 //! lost (queue overflow, too many folders, a file system without events) loses nothing.

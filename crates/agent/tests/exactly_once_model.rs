@@ -17,6 +17,7 @@ use receiver::{Faults, Receiver};
 use running::{RunningAgent, config};
 
 struct Model {
+    seed: u64,
     rng: SmallRng,
     folder: PathBuf,
     receiver: Receiver,
@@ -25,7 +26,6 @@ struct Model {
     written: BTreeMap<String, usize>,
     total: usize,
     next_id: u64,
-    /// Lines per file that may not have arrived yet.
     rotations: u64,
     totals: Vec<Totals>,
     old_checkpoint: Option<Vec<u8>>,
@@ -34,6 +34,7 @@ struct Model {
 impl Model {
     async fn new(seed: u64, folder: &Path) -> Self {
         Model {
+            seed,
             rng: SmallRng::seed_from_u64(seed),
             folder: folder.to_path_buf(),
             receiver: Receiver::start(seed).await,
@@ -195,8 +196,9 @@ impl Model {
                 wrong.push(format!("{got} of {count}: {line}"));
             }
         }
-        assert!(wrong.is_empty(), "{} lines wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(9)]);
-        assert!(arrived.is_empty(), "lines that no one wrote: {arrived:?}");
+        let (seed, some) = (self.seed, &wrong[..wrong.len().min(9)]);
+        assert!(wrong.is_empty(), "seed {seed}: {} lines wrong: {some:#?}", wrong.len());
+        assert!(arrived.is_empty(), "seed {seed}: lines that no one wrote: {arrived:?}");
     }
 }
 
@@ -225,7 +227,6 @@ async fn run(seed: u64) -> Vec<Totals> {
 async fn every_line_arrives_once_model() {
     let (mut retried, mut duplicates, mut truncated) = (0, 0, 0);
     for seed in 0..12 {
-        println!("seed {seed}");
         for totals in run(seed).await {
             retried += totals.retried_requests;
             duplicates += totals.duplicate_batches;

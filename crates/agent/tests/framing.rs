@@ -112,7 +112,8 @@ note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose bac
 #[test]
 fn traces_of_four_languages_are_one_record_each() {
     for (name, trace) in [("java", JAVA), ("python", PYTHON), ("go", GO), ("rust", RUST)] {
-        let log = format!("2024-01-02 15:04:04 INFO before\n{trace}2024-01-02 15:04:06 INFO after\n");
+        let line = "2024-01-02 15:04:06 INFO around\n";
+        let log = format!("{line}{trace}{line}");
         let records = frames(&log, true);
         assert_eq!(records.len(), 3, "{name}: {records:#?}");
         assert_eq!(records[1], trace.trim_end(), "{name}");
@@ -129,7 +130,7 @@ fn traces_are_the_same_wherever_reading_stopped() {
         let (mut start, mut end) = (0, 0);
         while end < log.len() {
             end = (end + step).min(log.len());
-            let mut part = Frames::new(log[start..end].as_bytes(), true, end == log.len());
+            let mut part = Frames::new(&log.as_bytes()[start..end], true, end == log.len());
             records.extend(part.by_ref().map(|f| String::from_utf8(f.text.to_vec()).unwrap()));
             start += part.consumed();
         }

@@ -47,8 +47,7 @@ fn entries_are_the_same_in_any_pieces() {
 #[test]
 fn long_fields_keep_their_head_and_length() {
     let long = vec![b'x'; FIELD_BYTES_MAX + 12_345];
-    let stream =
-        [b"MESSAGE=", &long[..], b"\nA=1\n", &binary("B", &long), b"C=2\n\n"].concat();
+    let stream = [b"MESSAGE=", &long[..], b"\nA=1\n", &binary("B", &long), b"C=2\n\n"].concat();
     let entry = entries(&stream, 60_000).unwrap().remove(0);
     for name in ["MESSAGE", "B"] {
         let field = entry.fields.iter().find(|field| field.name == name).unwrap();

@@ -78,8 +78,17 @@ fn timestamps_at_the_start_of_lines() {
         assert_eq!(found.as_deref(), Some(expected), "{line}");
     }
     for line in [
-        "", "x", "2024", "2024-13-02 15:04:05", "2024-02-30 15:04:05", "2024-01-02 25:04:05",
-        "Jam  2 15:04:05", "[x] y", "12 apples", "[99/Jan/2024:15:04:05 +0000]", "I know",
+        "",
+        "x",
+        "2024",
+        "2024-13-02 15:04:05",
+        "2024-02-30 15:04:05",
+        "2024-01-02 25:04:05",
+        "Jam  2 15:04:05",
+        "[x] y",
+        "12 apples",
+        "[99/Jan/2024:15:04:05 +0000]",
+        "I know",
     ] {
         assert_eq!(timestamp::find(line.as_bytes(), &TimeContext::utc(NOW_NS)), None, "{line}");
     }
@@ -148,8 +157,10 @@ fn json_becomes_fields() {
         "_msg=from docker|_time=2024-01-02T15:04:05.5Z|stream=stdout"
     );
     // A time that is none stays a field, and the record gets the time of reading.
-    assert_eq!(own(&row(r#"{"time":"soon","msg":"x"}"#)),
-        "_msg=x|_time=2024-03-01T00:00:00Z|time=soon");
+    assert_eq!(
+        own(&row(r#"{"time":"soon","msg":"x"}"#)),
+        "_msg=x|_time=2024-03-01T00:00:00Z|time=soon"
+    );
 }
 
 #[test]
@@ -168,7 +179,8 @@ fn logfmt_and_plain_lines() {
         "_msg=slow query|_time=2024-01-02T15:04:05Z|f=1.0|level=warn|lvl=warning|ms=12"
     );
     let trace = "2024-01-02 15:04:05,123 ERROR x\njava.lang.Error\n\tat a.b(C.java:1)";
-    assert_eq!(own(&row(trace)), format!("_msg={trace}|_time=2024-01-02T15:04:05.123Z|level=error"));
+    let expected = format!("_msg={trace}|_time=2024-01-02T15:04:05.123Z|level=error");
+    assert_eq!(own(&row(trace)), expected);
 }
 
 #[test]
