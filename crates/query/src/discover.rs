@@ -174,7 +174,7 @@ fn non_empty(column: &ArrayRef) -> u64 {
 fn within_limits(hits: &Hits) -> Result<(), QueryError> {
     // Bytes are only added up when there are many values: it costs a walk over all of them.
     let many = hits.len() > VALUES_MAX;
-    let wide = hits.len() % 4096 == 0
+    let wide = hits.len().is_multiple_of(4096)
         && hits.keys().map(String::len).sum::<usize>() > VALUES_BYTES_MAX;
     if !many && !wide {
         return Ok(());

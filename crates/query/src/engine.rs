@@ -79,6 +79,8 @@ impl Engine {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(limits.threads.max(1))
             .thread_name("lodge-query")
+            // Blocks are read and decoded there, about one per partition of a query at a time.
+            .max_blocking_threads(64)
             .enable_all()
             .build()
             .expect("the operating system gives no threads to the query engine");

@@ -14,6 +14,9 @@ use crate::request::{StatsSample, StatsSeries};
 /// The label that names a metric.
 const NAME_LABEL: &str = "__name__";
 
+/// A metric's labels.
+type Metric = Vec<(String, String)>;
+
 /// Which columns of the result are labels and which are values.
 #[derive(Debug, Clone)]
 pub(crate) struct Labels {
@@ -92,7 +95,7 @@ pub(crate) fn series(
     labels: &Labels,
     rows: &[RecordBatch],
 ) -> Result<Vec<StatsSeries>, QueryError> {
-    let mut series: BTreeMap<Vec<(String, String)>, Vec<(i64, String)>> = BTreeMap::new();
+    let mut series: BTreeMap<Metric, Vec<(i64, String)>> = BTreeMap::new();
     for batch in rows {
         let times = batch
             .column_by_name(field::TIME)
@@ -118,7 +121,7 @@ pub(crate) fn series(
         .collect())
 }
 
-fn metric(labels: &Labels, name: &str, batch: &RecordBatch, row: usize) -> Vec<(String, String)> {
+fn metric(labels: &Labels, name: &str, batch: &RecordBatch, row: usize) -> Metric {
     let by = labels.by.iter().filter(|label| *label != field::TIME || batch_is_instant(batch));
     std::iter::once((NAME_LABEL.to_owned(), name.to_owned()))
         .chain(by.map(|label| (label.clone(), text(batch, label, row))))

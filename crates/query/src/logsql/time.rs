@@ -298,7 +298,7 @@ fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
     let day = |text: &str| {
         let text = text.to_ascii_lowercase();
         let known = |name: &&str| text.len() >= 3 && name.starts_with(text.as_str());
-        names.iter().position(|name| known(&name))
+        names.iter().position(known)
     };
     let (Some(min), Some(max)) = (day(&min), day(&max)) else {
         return Err(cursor.error("expected days of the week, as in week_range[Mon, Fri]"));

@@ -32,6 +32,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lodge_record::field;
 use lodge_segment::predicate::{Predicate, Verdict, evaluate};
 use lodge_store::{OpenSegment, SegmentRef};
+use tokio::task::JoinError;
 
 use super::exec::properties;
 use super::reader::{Block, arrow_error};
@@ -137,6 +138,9 @@ struct Search {
     reservation: MemoryReservation,
 }
 
+/// A searched block's segment and hits.
+type Searched = Result<(Arc<Opened>, Vec<Hit>), QueryError>;
+
 /// A segment that is or was searched.
 struct Opened {
     segment: Arc<SegmentRef>,
@@ -215,12 +219,7 @@ impl Search {
         opened: Arc<Opened>,
         segment: u32,
         block: usize,
-    ) -> impl Future<
-        Output = std::result::Result<
-            Result<(Arc<Opened>, Vec<Hit>), QueryError>,
-            tokio::task::JoinError,
-        >,
-    > + use<> {
+    ) -> impl Future<Output = std::result::Result<Searched, JoinError>> + use<> {
         let predicate = self.source.predicate.clone();
         let (top, bar) = (self.top, self.bar.clone());
         let task = SpawnedTask::spawn(async move {
@@ -259,7 +258,7 @@ impl Search {
             *place = Some(segment);
         }
         let bytes = best.len() * size_of::<Hit>();
-        Ok(self.reservation.try_resize(bytes).map_err(QueryError::from)?)
+        self.reservation.try_resize(bytes).map_err(QueryError::from)
     }
 
     /// Reads the rows that were found, best first.

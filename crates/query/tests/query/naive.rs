@@ -217,8 +217,9 @@ fn phrase_ends(value: &str, phrase: &str, from: usize, end_too: bool) -> Option<
         }
         let end = start + phrase.len();
         let before = word(value[..start].chars().next_back()) && word(phrase.chars().next());
-        let after = word(value[end..].chars().next()) && word(phrase.chars().next_back());
-        if !before && !(after && end_too) {
+        let after =
+            end_too && word(value[end..].chars().next()) && word(phrase.chars().next_back());
+        if !before && !after {
             return Some(end);
         }
     }

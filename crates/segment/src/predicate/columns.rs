@@ -4,8 +4,8 @@
 //! `within`); what it gives for other rows does not matter. A null is the empty text.
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, DictionaryArray, Float64Array,
-    Int64Array, PrimitiveArray, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, BooleanBufferBuilder,
+    DictionaryArray, Float64Array, Int64Array, PrimitiveArray, StringArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Int32Type, TimeUnit, TimestampNanosecondType};
@@ -128,7 +128,7 @@ fn occurrences(
     accept: impl Fn(usize, usize, usize) -> bool,
 ) -> BooleanBuffer {
     let length = array.len();
-    let mut hits = arrow::array::BooleanBufferBuilder::new(length);
+    let mut hits = BooleanBufferBuilder::new(length);
     let offsets = array.value_offsets();
     let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
         return BooleanBuffer::new_unset(length);
@@ -174,12 +174,25 @@ fn dictionary(
     within: Option<&BooleanBuffer>,
 ) -> BooleanBuffer {
     let values: ArrayRef = array.values().clone();
-    let decided = passing(&values, test, None);
     let keys = array.keys().values();
+    let key = |row: usize| keys.get(row).and_then(|key| usize::try_from(*key).ok());
+    // A segment's dictionary is shared by all its blocks: of a large one, only the values that
+    // occur in these rows are looked at.
+    let wanted = within.map_or(array.len(), BooleanBuffer::count_set_bits);
+    let used = (values.len() > wanted).then(|| {
+        let mut used = BooleanBufferBuilder::new(values.len());
+        used.append_n(values.len(), false);
+        let of_interest = |row: &usize| within.is_none_or(|within| within.value(*row));
+        for key in (0..array.len()).filter(of_interest).filter_map(key) {
+            if key < values.len() {
+                used.set_bit(key, true);
+            }
+        }
+        used.finish()
+    });
+    let decided = passing(&values, test, used.as_ref());
     let bits = rows(array.len(), within, |row| {
-        keys.get(row).is_some_and(|key| {
-            usize::try_from(*key).is_ok_and(|key| key < decided.len() && decided.value(key))
-        })
+        key(row).is_some_and(|key| key < decided.len() && decided.value(key))
     });
     with_nulls(array.nulls(), test, bits)
 }

@@ -14,6 +14,8 @@ mod number;
 mod print;
 mod streams;
 mod test;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod words;
 

@@ -4,6 +4,8 @@
 //! bytes occur and neither of its ends cuts a word: an end that is a word character must not touch
 //! another word character of the text.
 
+use std::sync::Arc;
+
 use memchr::memmem::Finder;
 
 /// Whether `c` belongs to a word.
@@ -14,7 +16,7 @@ pub fn is_word_char(c: char) -> bool {
 /// A text to be found at word borders; compiled once, searched often.
 #[derive(Clone, Debug)]
 pub struct Phrase {
-    finder: Finder<'static>,
+    finder: Arc<Finder<'static>>,
     text: Box<str>,
     /// The phrase begins with a word character.
     word_first: bool,
@@ -41,7 +43,7 @@ impl Phrase {
 
     fn new(text: &str, word_last: bool) -> Self {
         Self {
-            finder: Finder::new(text).into_owned(),
+            finder: Arc::new(Finder::new(text).into_owned()),
             text: text.into(),
             word_first: text.chars().next().is_some_and(is_word_char),
             word_last,
@@ -81,8 +83,10 @@ impl Phrase {
     pub(super) fn borders_hold(&self, value: &str, start: usize, end: usize) -> bool {
         let before = || value.get(..start).and_then(|head| head.chars().next_back());
         let after = || value.get(end..).and_then(|tail| tail.chars().next());
-        !(self.word_first && before().is_some_and(is_word_char))
-            && !(self.word_last && after().is_some_and(is_word_char))
+        if self.word_first && before().is_some_and(is_word_char) {
+            return false;
+        }
+        !self.word_last || !after().is_some_and(is_word_char)
     }
 }
 
