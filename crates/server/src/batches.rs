@@ -32,9 +32,11 @@ pub(crate) async fn insert(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let encoding = encoding_of(request.headers())?;
+    let (head, body) = request.into_parts();
+    let arriving = Arriving::new(&app, body);
+    let encoding = encoding_of(&head.headers)?;
     let mut memory = Reserved::new(&app);
-    let body = receive(&app, request, &mut memory)
+    let body = receive(arriving, &mut memory)
         .await
         .map_err(|e| e.into_answer(&app.metrics))?;
     let batch = decode(&app, encoding, body, app.tenant(), &mut memory).await?;
@@ -78,11 +80,9 @@ pub(crate) async fn producer(
 }
 
 async fn receive(
-    app: &App,
-    request: Request,
+    mut arriving: Arriving,
     memory: &mut Reserved,
 ) -> Result<Vec<Bytes>, BodyError> {
-    let mut arriving = Arriving::new(app, request.into_body());
     // One byte more than allowed tells a body that is too large from one that just fits.
     let (parts, ended) = arriving.head(BODY_BYTES_MAX + 1, memory).await?;
     let bytes: usize = parts.iter().map(Bytes::len).sum();

@@ -152,13 +152,41 @@ pub(crate) struct Arriving {
     received: u64,
     started: Instant,
     stall_time_max: Duration,
+    ended: bool,
+}
+
+/// A client that is refused in the middle of its body often looks for the answer only after it sent
+/// the rest: so much of it is taken and thrown away, for so long.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let body = std::mem::take(&mut self.body);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DISCARD_TIME_MAX, discard(body)));
+        }
+    }
+}
+
+async fn discard(mut body: Body) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > DISCARDED_BYTES_MAX {
+            return;
+        }
+    }
 }
 
 impl Arriving {
     /// The body of a request.
     pub(crate) fn new(app: &App, body: Body) -> Self {
         let stall_time_max = app.config.stall_time_max;
-        Self { body, received: 0, started: Instant::now(), stall_time_max }
+        Self { body, received: 0, started: Instant::now(), stall_time_max, ended: false }
     }
 
     /// The next bytes, or `None` at the end.
@@ -173,8 +201,14 @@ impl Arriving {
             let frame = tokio::time::timeout(self.stall_time_max, self.body.frame());
             match frame.await {
                 Err(_) => return Err(BodyError::Slow(self.received, self.started.elapsed())),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(BodyError::Broken(error.to_string())),
+                Ok(None) => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Ok(Some(Err(error))) => {
+                    self.ended = true;
+                    return Err(BodyError::Broken(error.to_string()));
+                }
                 Ok(Some(Ok(frame))) => {
                     // Trailers carry nothing for us.
                     if let Ok(data) = frame.into_data() {

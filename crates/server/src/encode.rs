@@ -4,13 +4,17 @@
 //! memory; text in a CSV cell can never begin a spreadsheet formula; JSON is typed and a time in it
 //! is RFC 3339 with what it has of nanoseconds.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::json::{StructMode, Writer};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use lodge_record::field;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -141,7 +145,7 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         match self {
-            Self::LogLines => lodge_wire::json_rows::write_rows(batch, out),
+            Self::LogLines => lodge_wire::json_rows::write_rows(&with_stream_codes(batch)?, out),
             Self::JsonLines(writer) => {
                 writer.write(batch)?;
                 out.append(writer.get_mut());
@@ -190,6 +194,25 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// The same rows with `_stream` as a dictionary, so that `_stream_id` is made once per stream and not
+/// per row.
+fn with_stream_codes(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema_ref();
+    let Ok(at) = schema.index_of(field::STREAM) else { return Ok(batch.clone()) };
+    if batch.column(at).data_type() != &DataType::Utf8 || schema.index_of(field::STREAM_ID).is_ok()
+    {
+        return Ok(batch.clone());
+    }
+    let codes = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let mut columns = batch.columns().to_vec();
+    let mut fields: Vec<FieldRef> = schema.fields().to_vec();
+    if let (Some(column), Some(kept)) = (columns.get_mut(at), fields.get_mut(at)) {
+        *column = cast(column, &codes)?;
+        *kept = Arc::new(kept.as_ref().clone().with_data_type(codes));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 fn json_writer(mode: StructMode) -> Writer<Vec<u8>, LineDelimited> {
@@ -349,7 +372,6 @@ mod tests {
         TimestampNanosecondArray,
     };
     use arrow::datatypes::Int32Type;
-    use std::sync::Arc;
 
     fn rows() -> RecordBatch {
         let stream: DictionaryArray<Int32Type> = ["{}", "{a=\"b\"}"].into_iter().collect();
@@ -432,9 +454,7 @@ mod tests {
         .unwrap();
         let read: Vec<RecordBatch> = reader.build().unwrap().map(|b| b.unwrap()).collect();
         assert_eq!(read[0].num_rows(), 4);
-        assert_eq!(read[0].column(3).as_ref(), {
-            let twice: ArrayRef = Arc::new(Int64Array::from(vec![Some(-5), None, Some(-5), None]));
-            &*twice.clone()
-        });
+        let twice: ArrayRef = Arc::new(Int64Array::from(vec![Some(-5), None, Some(-5), None]));
+        assert_eq!(read[0].column(3), &twice);
     }
 }

@@ -70,7 +70,21 @@ fn check(request: &Request, metrics: &Metrics) -> Result<(), ApiError> {
     })?;
     check_origin(request.method(), request.headers(), &site).inspect_err(|_| {
         metrics.hit(Limit::ForeignSite);
-    })
+    })?;
+    check_tenant(request.headers())
+}
+
+/// VictoriaLogs takes the tenant from headers. Here it comes from the sign-in only, so a header that
+/// asks for another one than the first is refused: it must not read or write the wrong logs.
+fn check_tenant(headers: &HeaderMap) -> Result<(), ApiError> {
+    for name in ["accountid", "projectid"] {
+        if headers.get(name).is_some_and(|v| v.as_bytes() != b"0") {
+            return Err(ApiError::bad_request(format!(
+                "the header `{name}` asks for another tenant; there is only one, leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The host and port the request is for, if the host is a name of this machine for itself.
@@ -139,7 +153,7 @@ fn foreign_site(who: &str) -> ApiError {
 
 /// The route that a path belongs to, as a label with a bounded number of values.
 pub(crate) fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 18] = [
+    const KNOWN: [&str; 17] = [
         "/insert/jsonline",
         "/api/v1/batches",
         "/api/v1/sql",
@@ -153,7 +167,6 @@ pub(crate) fn endpoint(path: &str) -> &'static str {
         "/select/logsql/field_names",
         "/select/logsql/field_values",
         "/select/logsql/streams",
-        "/select/logsql/stream_ids",
         "/health",
         "/ready",
         "/metrics",

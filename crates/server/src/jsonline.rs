@@ -78,13 +78,14 @@ pub(crate) async fn insert(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let args = Args::of_uri(request.uri())?;
-    let options = options(&args, request.headers())?;
-    let debug = args.flag("debug") || header(request.headers(), "vl-debug") == Some("1");
-    let encoding = encoding_of(request.headers())?;
+    let (head, body) = request.into_parts();
+    let mut arriving = Arriving::new(&app, body);
+    let args = Args::of_uri(&head.uri)?;
+    let options = options(&args, &head.headers)?;
+    let debug = args.flag("debug") || header(&head.headers, "vl-debug") == Some("1");
+    let encoding = encoding_of(&head.headers)?;
     let answer = |e: BodyError| e.into_answer(&app.metrics);
     let mut memory = Reserved::new(&app);
-    let mut arriving = Arriving::new(&app, request.into_body());
     let (head, ended) = arriving.head(BODY_HEAD_BYTES, &mut memory).await.map_err(answer)?;
     let head = Received::whole(head.concat().into());
     let (sender, pieces) = mpsc::channel(1);

@@ -2,7 +2,7 @@
 //!
 //! Invariants: no chunk splits a line, except one line that is longer than the whole buffer may be:
 //! of it the head is kept and the rest is skipped (decoders mark such a line as cut); what is held
-//! never exceeds [`Chunks::HELD_BYTES_MAX`] by more than one read.
+//! never exceeds [`ATOMIC_BYTES_MAX`] by more than one read.
 
 use std::io::{self, Read};
 
@@ -21,9 +21,6 @@ pub(crate) struct Chunks<R> {
 }
 
 impl<R: Read> Chunks<R> {
-    /// Most bytes that are held.
-    pub(crate) const HELD_BYTES_MAX: usize = ATOMIC_BYTES_MAX + READ_BYTES;
-
     /// Nothing is read yet.
     pub(crate) fn new(reader: R) -> Self {
         Self { reader, held: Vec::new(), ended: false, total: 0 }
@@ -158,7 +155,7 @@ mod tests {
         assert_eq!(chunks.len(), 3);
         assert_eq!(chunks[0], b"before\n");
         assert!(chunks[1].len() > ATOMIC_BYTES_MAX && chunks[1].ends_with(b"x\n"));
-        assert!(chunks[1].len() <= Chunks::<&[u8]>::HELD_BYTES_MAX);
+        assert!(chunks[1].len() <= ATOMIC_BYTES_MAX + READ_BYTES);
         assert_eq!(chunks[2], b"after\n");
         let endless = vec![b'y'; 40 << 20];
         assert_eq!(cut(&endless, 1 << 20, 10).len(), 1);

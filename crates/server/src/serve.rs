@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::config::{self, ServerConfig};
 use crate::limits::{
     CONNECTION_BUFFER_BYTES, EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN, HEADER_BYTES_MAX, HEADERS_MAX,
+    HEADERS_TIME_MAX,
     STREAMS_PER_CONNECTION_MAX,
 };
 use crate::metrics::{Limit, Metrics};
@@ -64,7 +65,8 @@ fn listen_hint(source: &std::io::Error) -> &'static str {
 pub struct RunningServer {
     app: Arc<App>,
     address: SocketAddr,
-    accepting: JoinHandle<()>,
+    /// Gone once it was waited for.
+    accepting: Option<JoinHandle<()>>,
     background: Background,
 }
 
@@ -97,7 +99,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     let metrics = Arc::new(Metrics::new());
     let app = Arc::new(App::new(config, store, ingest, engine, metrics));
     tokio::spawn(sample_rate(app.clone()));
-    let accepting = tokio::spawn(accept(app.clone(), listener));
+    let accepting = Some(tokio::spawn(accept(app.clone(), listener)));
     tracing::info!(%address, data_dir = %app.config.data_dir.display(), "serving");
     Ok(RunningServer { app, address, accepting, background })
 }
@@ -116,7 +118,12 @@ impl RunningServer {
     /// Returns when the server no longer accepts connections, which is only after a stop or if its
     /// listener died.
     pub async fn wait(&mut self) {
-        let _ = (&mut self.accepting).await;
+        if let Some(accepting) = &mut self.accepting {
+            if let Err(error) = accepting.await {
+                tracing::error!(%error, "the listener died");
+            }
+            self.accepting = None;
+        }
     }
 
     /// Stops gracefully; see the order at the head of this file.
@@ -124,9 +131,10 @@ impl RunningServer {
         let Self { app, accepting, background, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
-        if let Err(error) = accepting.await {
-            // Awaited before by `wait` or died: nothing is left to wait for.
-            tracing::debug!(%error, "the listener had ended already");
+        if let Some(accepting) = accepting
+            && let Err(error) = accepting.await
+        {
+            tracing::error!(%error, "the listener died");
         }
         app.ingest.drain().await;
         background.shutdown().await;
@@ -253,7 +261,7 @@ fn http_builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.stall_time_max)
+        .header_read_timeout(HEADERS_TIME_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(CONNECTION_BUFFER_BYTES);
     builder

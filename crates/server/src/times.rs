@@ -146,7 +146,7 @@ fn split_zone(text: &str) -> Option<(&str, i64)> {
     if let Some(civil) = text.strip_suffix(['Z', 'z']) {
         return Some((civil, 0));
     }
-    let split = text.len().checked_sub(6)?;
+    let split = text.len().saturating_sub("+02:30".len());
     let Some((civil, zone)) = text.split_at_checked(split) else { return Some((text, 0)) };
     let zone_bytes = zone.as_bytes();
     let (Some(sign @ (b'+' | b'-')), Some(b':')) = (zone_bytes.first(), zone_bytes.get(3)) else {

@@ -1,6 +1,6 @@
 //! What keeps other machines and other web pages out.
 
-use crate::rig::{Rig, answer};
+use super::rig::{Rig, answer};
 use lodge_server::ServerConfig;
 use reqwest::StatusCode;
 
@@ -19,7 +19,7 @@ async fn an_address_that_others_can_reach_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_the_same_folder_is_refused() {
     let rig = Rig::start().await;
-    let error = lodge_server::start(crate::rig::config(rig.dir.path())).await.err().unwrap();
+    let error = lodge_server::start(super::rig::config(rig.dir.path())).await.err().unwrap();
     assert!(error.to_string().contains("in use by another"), "{error}");
     rig.server.stop().await;
 }
@@ -35,6 +35,8 @@ async fn foreign_hosts_and_pages_get_nothing() {
         assert_eq!(answer(insert.header(name, value)).await.0, StatusCode::FORBIDDEN);
         assert_eq!(answer(query().header(name, value)).await.0, StatusCode::FORBIDDEN);
     }
+    let (status, body) = answer(query().header("AccountID", "12")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
     let own = format!("http://{}", rig.server.addr());
     assert_eq!(query().header("Origin", own).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(rig.count().await, 0);

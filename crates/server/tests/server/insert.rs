@@ -1,6 +1,6 @@
 //! What goes in through `/insert/jsonline`, well formed and not.
 
-use crate::rig::{Rig, THREE, answer};
+use super::rig::{Rig, THREE, answer};
 use reqwest::StatusCode;
 use serde_json::json;
 use std::io::Write as _;
@@ -209,7 +209,7 @@ async fn a_full_disk_refuses_and_says_when_to_come_back() {
     rig.inserted(THREE).await;
     let Rig { server, http, dir } = rig;
     server.stop().await;
-    let mut config = crate::rig::config(dir.path());
+    let mut config = super::rig::config(dir.path());
     config.disk_free_bytes_min = Some(1 << 60);
     let server = lodge_server::start(config).await.unwrap();
     let rig = Rig { server, http, dir };

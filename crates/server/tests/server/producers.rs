@@ -1,6 +1,6 @@
 //! The agent's protocol: new, again, missing, outdated.
 
-use crate::rig::{Rig, answer};
+use super::rig::{Rig, answer};
 use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
 use lodge_wire::{agent_batch, jsonline};
 use reqwest::StatusCode;

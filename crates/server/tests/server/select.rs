@@ -1,6 +1,6 @@
 //! `/select/logsql/*` in VictoriaLogs' shapes.
 
-use crate::rig::{Rig, THREE, answer};
+use super::rig::{Rig, THREE, answer};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -35,9 +35,9 @@ async fn query_gives_lines_newest_first_with_limit_and_offset() {
     assert_eq!(none.send().await.unwrap().text().await.unwrap(), "", "the end is exclusive");
     let one = rig.get("/select/logsql/query?query=*&start=1772366400&end=1772366401");
     assert_eq!(one.send().await.unwrap().text().await.unwrap().lines().count(), 1);
-    let csv = rig.get("/select/logsql/query?query=code:500|fields+code,_msg&format=csv");
+    let csv = rig.get("/select/logsql/query?query=code:500|fields+_msg,code&format=csv");
     let text = csv.send().await.unwrap().text().await.unwrap();
-    assert_eq!(text, "code,_msg\n500,it broke\n");
+    assert_eq!(text, "_msg,code\nit broke,500\n");
     rig.server.stop().await;
 }
 

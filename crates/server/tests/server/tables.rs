@@ -1,6 +1,6 @@
 //! SQL and exports, read back by what reads such files.
 
-use crate::rig::{Rig, THREE, answer};
+use super::rig::{Rig, THREE, answer};
 use arrow::array::{Array, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;

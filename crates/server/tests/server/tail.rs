@@ -1,6 +1,6 @@
 //! The live tail.
 
-use crate::rig::{Rig, THREE, answer};
+use super::rig::{Rig, THREE, answer};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
