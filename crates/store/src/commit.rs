@@ -334,8 +334,12 @@ impl Store {
         match self.catalog.segments_in(key).await {
             Ok(added) if !added.is_empty() => Ok(Applied { version: 0, added }),
             Ok(_) => {
-                // Nothing names it. If this fails too, the sweep gets it later.
-                self.objects.delete(key).await.ok();
+                // Nothing names it, and room is wanted. After another error than a full disk the
+                // transaction might still be found in the journal by the next start: then the object
+                // stays until the sweep asks again.
+                if error.is_disk_full() {
+                    self.objects.delete(key).await.ok();
+                }
                 Err(CommitError::Store(error))
             }
             Err(_) => Err(CommitError::Unknown(error)),

@@ -9,6 +9,7 @@
 mod migrations;
 mod rows;
 mod sqlite;
+mod transaction;
 
 use std::sync::Arc;
 

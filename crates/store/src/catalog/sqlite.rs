@@ -17,9 +17,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::rows::{self, SEGMENT_COLUMNS};
+use super::transaction::WriteTx;
 use super::{Applied, Candidates, Catalog, NewSegment, ProducerAdvance, Totals, migrations};
 use crate::{ProducerState, SegmentId, SegmentRef, StoreError};
 
@@ -83,10 +84,8 @@ impl SqliteCatalog {
         self.writer.close().await;
     }
 
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        // Takes the write lock at once: a transaction that first reads and then writes could
-        // otherwise find that it may not.
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin a transaction"))
+    async fn begin(&self) -> Result<WriteTx, StoreError> {
+        WriteTx::begin(&self.writer).await
     }
 
     fn with_known<T>(&self, run: impl FnOnce(&mut Known) -> T) -> T {
@@ -265,7 +264,7 @@ impl SqliteCatalog {
     /// Adds segments, raises the version, commits; what is kept in memory is kept only then.
     async fn finish(
         &self,
-        mut tx: Transaction<'static, Sqlite>,
+        mut tx: WriteTx,
         segments: &[NewSegment],
     ) -> Result<Applied, StoreError> {
         let mut added = Vec::with_capacity(segments.len());
@@ -278,7 +277,7 @@ impl SqliteCatalog {
         .fetch_one(&mut *tx)
         .await
         .map_err(failed("raise the version"))?;
-        tx.commit().await.map_err(failed("commit a transaction"))?;
+        tx.commit().await?;
         let keep = |(schema_id, segment): (i64, SegmentRef)| {
             self.keep_schema(schema_id, Arc::clone(&segment.schema));
             self.keep_segment(segment)
@@ -360,7 +359,7 @@ impl Catalog for SqliteCatalog {
         let mut tx = self.begin().await?;
         for step in producers {
             if !advance(&mut tx, step).await? {
-                tx.rollback().await.map_err(failed("roll a transaction back"))?;
+                tx.rollback().await?;
                 return Ok(None);
             }
         }
@@ -385,7 +384,7 @@ impl Catalog for SqliteCatalog {
             match key {
                 Some(key) => keys.push(key),
                 None => {
-                    tx.rollback().await.map_err(failed("roll a transaction back"))?;
+                    tx.rollback().await?;
                     return Ok(None);
                 }
             }
@@ -461,8 +460,9 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn segments_in(&self, object_key: &str) -> Result<Vec<Arc<SegmentRef>>, StoreError> {
-        // On the writing connection: whatever transaction was begun before has ended.
-        let mut tx = self.begin().await?;
+        // On the one connection that writes: whatever transaction was begun before has ended. It only
+        // reads, so that a full disk does not keep it from telling.
+        let mut tx = self.writer.begin().await.map_err(failed("begin to read"))?;
         let ids: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM segments WHERE object_key = $1 ORDER BY id")
                 .bind(object_key)
@@ -538,7 +538,7 @@ impl Catalog for SqliteCatalog {
                 .await
                 .map_err(failed("take out of the garbage"))?;
         }
-        tx.commit().await.map_err(failed("commit a transaction"))
+        tx.commit().await
     }
 
     async fn drop_unused_schemas(&self) -> Result<(), StoreError> {

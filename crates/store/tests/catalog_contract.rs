@@ -1,0 +1,285 @@
+//! What every catalog must do. Each catalog runs the same suite through [`contract!`].
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use lodge_record::{Position, ProducerId, TenantId, schema};
+use lodge_store::catalog::{Candidates, Catalog, NewSegment, ProducerAdvance, SqliteCatalog};
+use lodge_store::{ProducerState, SegmentId, StoreError};
+
+fn columns(extra: &[&str]) -> SchemaRef {
+    let mut fields = schema::leading_fields().to_vec();
+    fields[1] = fields[1].clone().with_data_type(DataType::Utf8);
+    fields.extend(extra.iter().map(|name| schema::make_field(name, DataType::Int64, true)));
+    Arc::new(Schema::new(fields))
+}
+
+fn segment(tenant: &str, key: &str, time: (i64, i64)) -> NewSegment {
+    NewSegment {
+        tenant: tenant.parse().unwrap(),
+        level: 0,
+        object_key: key.into(),
+        object_offset: 5,
+        bytes: 100,
+        rows: 10,
+        arrow_bytes: 400,
+        time_min_ns: time.0,
+        time_max_ns: time.1,
+        schema: columns(&["n"]),
+        streams: Some(vec!["{a=\"b\"}".to_owned()].into()),
+        created_ms: 1,
+    }
+}
+
+fn state(epoch: u32, seq: u64, position: &str) -> ProducerState {
+    ProducerState { epoch, seq, position: Some(Position::new(position).unwrap()) }
+}
+
+fn step(name: &str, from: Option<(u32, u64)>, to: ProducerState) -> ProducerAdvance {
+    let producer = ProducerId::derive(&[name.as_bytes()]);
+    ProducerAdvance { tenant: TenantId::default(), producer, from, to }
+}
+
+async fn known(catalog: &dyn Catalog, name: &str) -> Option<ProducerState> {
+    let wanted = [(TenantId::default(), ProducerId::derive(&[name.as_bytes()]))];
+    catalog.producers(&wanted).await.unwrap().remove(0)
+}
+
+async fn ids(catalog: &dyn Catalog, tenant: &str, time: Option<(i64, i64)>) -> Vec<SegmentId> {
+    let (_, segments) = catalog.snapshot(&tenant.parse().unwrap(), time).await.unwrap();
+    segments.iter().map(|s| s.id).collect()
+}
+
+async fn a_commit_is_seen_whole(catalog: Arc<dyn Catalog>) {
+    let before = catalog.snapshot(&TenantId::default(), None).await.unwrap().0;
+    let new = segment("default", "l0/a", (10, 20));
+    let done = catalog
+        .commit(&[new.clone()], &[step("p", None, state(1, 1, "one"))])
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(done.version > before);
+    let (version, seen) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
+    assert_eq!(version, done.version);
+    let seen = &seen[0];
+    assert_eq!(seen.id, done.added[0].id);
+    assert_eq!(seen.schema, new.schema, "with the marks of its fields");
+    assert_eq!(seen.streams, new.streams);
+    assert_eq!((seen.rows, seen.bytes, seen.arrow_bytes, seen.level), (10, 100, 400, 0));
+    assert_eq!((seen.time_min_ns, seen.time_max_ns, seen.created_ms), (10, 20, 1));
+    assert_eq!(known(&*catalog, "p").await, Some(state(1, 1, "one")));
+}
+
+async fn a_producer_is_advanced_only_from_where_it_stands(catalog: Arc<dyn Catalog>) {
+    let new = [segment("default", "l0/a", (0, 0))];
+    let first = step("p", None, state(1, 1, "a"));
+    assert!(catalog.commit(&new, &[first.clone()]).await.unwrap().is_some());
+    assert!(catalog.commit(&new, &[first]).await.unwrap().is_none(), "it is known by now");
+    let wrong = step("p", Some((1, 7)), state(1, 8, "b"));
+    assert!(catalog.commit(&new, &[wrong]).await.unwrap().is_none());
+    let right = step("p", Some((1, 1)), state(1, 2, "b"));
+    // One that does not hold undoes all.
+    let other = step("q", Some((3, 3)), state(3, 4, "x"));
+    assert!(catalog.commit(&new, &[right.clone(), other]).await.unwrap().is_none());
+    assert_eq!(known(&*catalog, "p").await, Some(state(1, 1, "a")));
+    assert_eq!(known(&*catalog, "q").await, None);
+    assert_eq!(ids(&*catalog, "default", None).await.len(), 1, "nothing was added");
+    assert!(catalog.commit(&new, &[right]).await.unwrap().is_some());
+    let last = step("p", Some((1, 2)), state(u32::MAX, u64::MAX, "end"));
+    assert!(catalog.commit(&[], &[last]).await.unwrap().is_some());
+    assert_eq!(known(&*catalog, "p").await, Some(state(u32::MAX, u64::MAX, "end")));
+}
+
+async fn producers_are_apart_by_tenant(catalog: Arc<dyn Catalog>) {
+    let mine = step("p", None, state(1, 1, "mine"));
+    let theirs = ProducerAdvance { tenant: "other".parse().unwrap(), ..mine.clone() };
+    assert!(catalog.commit(&[], &[mine.clone()]).await.unwrap().is_some());
+    assert!(catalog.commit(&[], &[theirs.clone()]).await.unwrap().is_some());
+    let wanted = [(mine.tenant, mine.producer), (theirs.tenant, theirs.producer)];
+    assert!(catalog.producers(&wanted).await.unwrap().iter().all(Option::is_some));
+}
+
+async fn a_snapshot_has_what_overlaps(catalog: Arc<dyn Catalog>) {
+    let times = [(0, 10), (10, 20), (21, 30), (i64::MIN, i64::MAX)];
+    let new: Vec<_> = times.iter().map(|t| segment("default", "l0/a", *t)).collect();
+    let added = catalog.commit(&new, &[]).await.unwrap().unwrap().added;
+    catalog.commit(&[segment("other", "l0/b", (0, 100))], &[]).await.unwrap().unwrap();
+    let id = |i: usize| added[i].id;
+    assert_eq!(ids(&*catalog, "default", None).await, [id(0), id(1), id(2), id(3)]);
+    assert_eq!(ids(&*catalog, "default", Some((10, 10))).await, [id(0), id(1), id(3)]);
+    assert_eq!(ids(&*catalog, "default", Some((11, 21))).await, [id(1), id(2), id(3)]);
+    assert_eq!(ids(&*catalog, "default", Some((31, i64::MAX))).await, [id(3)]);
+    assert_eq!(ids(&*catalog, "nobody", None).await, []);
+}
+
+async fn a_swap_is_all_or_nothing(catalog: Arc<dyn Catalog>) {
+    // Two tenants share an object; a third segment has its own.
+    let new = [
+        segment("default", "l0/shared", (0, 1)),
+        segment("other", "l0/shared", (0, 1)),
+        segment("default", "l0/own", (2, 3)),
+    ];
+    let added = catalog.commit(&new, &[]).await.unwrap().unwrap().added;
+    let built = NewSegment { level: 1, ..segment("default", "seg/1", (0, 3)) };
+    let both = [added[0].id, added[2].id];
+    let done = catalog.swap(&both, std::slice::from_ref(&built), 1_000).await.unwrap().unwrap();
+    assert_eq!(ids(&*catalog, "default", None).await, [done.added[0].id]);
+    assert_eq!(catalog.garbage(1_000, 10).await.unwrap(), ["l0/own"], "the other is in use");
+    assert!(catalog.garbage(999, 10).await.unwrap().is_empty());
+    // Once more: they are gone, and nothing happens.
+    assert!(catalog.swap(&both, &[built.clone()], 2_000).await.unwrap().is_none());
+    let half = [added[1].id, added[0].id];
+    assert!(catalog.swap(&half, &[built], 2_000).await.unwrap().is_none());
+    assert_eq!(ids(&*catalog, "other", None).await, [added[1].id], "it was put back");
+    let last = NewSegment { level: 1, ..segment("other", "seg/2", (0, 1)) };
+    catalog.swap(&[added[1].id], &[last], 3_000).await.unwrap().unwrap();
+    let garbage = catalog.garbage(i64::MAX, 10).await.unwrap();
+    assert_eq!(garbage, ["l0/own", "l0/shared"]);
+    catalog.forget_garbage(&garbage).await.unwrap();
+    assert!(catalog.garbage(i64::MAX, 10).await.unwrap().is_empty());
+}
+
+async fn objects_are_known_by_name(catalog: Arc<dyn Catalog>) {
+    let keys = ["l0/a", "l0/b", "seg/1"].map(str::to_owned);
+    let added = catalog.commit(&[segment("default", "l0/a", (0, 0))], &[]).await.unwrap().unwrap();
+    assert_eq!(catalog.names_objects(&keys).await.unwrap(), [true, false, false]);
+    assert_eq!(catalog.segments_in("l0/a").await.unwrap().len(), 1);
+    assert!(catalog.segments_in("l0/b").await.unwrap().is_empty());
+    let built = NewSegment { level: 1, ..segment("default", "seg/1", (0, 0)) };
+    catalog.swap(&[added.added[0].id], &[built], 1).await.unwrap().unwrap();
+    // Garbage is still named: it is not an orphan.
+    assert_eq!(catalog.names_objects(&keys).await.unwrap(), [true, false, true]);
+}
+
+async fn numbers_are_never_used_again(catalog: Arc<dyn Catalog>) {
+    let new = [segment("default", "l0/a", (0, 0))];
+    let first = catalog.commit(&new, &[]).await.unwrap().unwrap().added[0].id;
+    catalog.swap(&[first], &[], 1).await.unwrap().unwrap();
+    let second = catalog.commit(&new, &[]).await.unwrap().unwrap().added[0].id;
+    assert!(second > first);
+}
+
+async fn candidates_and_totals_are_by_level(catalog: Arc<dyn Catalog>) {
+    let l0 = segment("default", "l0/a", (0, 0));
+    let small = NewSegment { level: 1, ..segment("default", "seg/1", (0, 0)) };
+    let large = NewSegment { level: 2, arrow_bytes: 1 << 40, ..segment("a", "seg/2", (0, 0)) };
+    let added = catalog.commit(&[l0, small, large], &[]).await.unwrap().unwrap().added;
+    let found = catalog.candidates(Candidates::L0, 10).await.unwrap();
+    assert_eq!(found.iter().map(|s| s.id).collect::<Vec<_>>(), [added[0].id]);
+    let found = catalog.candidates(Candidates::BuiltBelow(1_000), 10).await.unwrap();
+    assert_eq!(found.iter().map(|s| s.id).collect::<Vec<_>>(), [added[1].id]);
+    let (l0, built) = catalog.totals().await.unwrap();
+    assert_eq!((l0.segments, l0.rows, l0.bytes), (1, 10, 100));
+    assert_eq!((built.segments, built.rows, built.bytes), (2, 20, 200));
+}
+
+async fn column_lists_are_kept_while_used(catalog: Arc<dyn Catalog>) {
+    let one = segment("default", "l0/a", (0, 0));
+    let two = NewSegment { schema: columns(&["x", "y"]), ..segment("default", "l0/b", (0, 0)) };
+    let added = catalog.commit(&[one, two.clone()], &[]).await.unwrap().unwrap().added;
+    catalog.swap(&[added[0].id], &[], 1).await.unwrap().unwrap();
+    catalog.drop_unused_schemas().await.unwrap();
+    let (_, left) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
+    assert_eq!(left[0].schema, two.schema);
+    let again = segment("default", "l0/c", (0, 0));
+    catalog.commit(&[again.clone()], &[]).await.unwrap().unwrap();
+    let (_, left) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
+    assert_eq!(left[1].schema, again.schema);
+}
+
+async fn many_segments_are_read_at_once(catalog: Arc<dyn Catalog>) {
+    for i in 0..40 {
+        let new: Vec<_> = (0..5).map(|j| segment("default", &format!("l0/{i}"), (j, j))).collect();
+        catalog.commit(&new, &[]).await.unwrap().unwrap();
+    }
+    assert_eq!(ids(&*catalog, "default", None).await.len(), 200);
+}
+
+async fn concurrent_writers_are_one_after_another(catalog: Arc<dyn Catalog>) {
+    let mut tasks = Vec::new();
+    for writer in 0..4 {
+        let catalog = Arc::clone(&catalog);
+        tasks.push(tokio::spawn(async move {
+            let mut done = 0;
+            for seq in 1..=10u64 {
+                let from = (seq > 1).then(|| (1, seq - 1));
+                let advance = step("shared", from, state(1, seq, "s"));
+                let new = segment("default", &format!("l0/{writer}-{seq}"), (0, 0));
+                done += u64::from(catalog.commit(&[new], &[advance]).await.unwrap().is_some());
+            }
+            done
+        }));
+    }
+    let mut done = 0;
+    for task in tasks {
+        done += task.await.unwrap();
+    }
+    let at = known(&*catalog, "shared").await.unwrap();
+    assert_eq!(done, at.seq, "each step was made by exactly one");
+    assert_eq!(ids(&*catalog, "default", None).await.len() as u64, done);
+}
+
+macro_rules! contract {
+    ($make:expr; $($name:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let dir = tempfile::tempdir().unwrap();
+            super::$name(Arc::new($make(dir.path().to_owned()).await)).await;
+        }
+    )*};
+}
+
+mod sqlite {
+    use super::*;
+
+    async fn make(dir: std::path::PathBuf) -> SqliteCatalog {
+        SqliteCatalog::open(&dir.join("catalog.db")).await.unwrap()
+    }
+
+    contract!(make;
+        a_commit_is_seen_whole,
+        a_producer_is_advanced_only_from_where_it_stands,
+        producers_are_apart_by_tenant,
+        a_snapshot_has_what_overlaps,
+        a_swap_is_all_or_nothing,
+        objects_are_known_by_name,
+        numbers_are_never_used_again,
+        candidates_and_totals_are_by_level,
+        column_lists_are_kept_while_used,
+        many_segments_are_read_at_once,
+        concurrent_writers_are_one_after_another,
+    );
+}
+
+#[tokio::test]
+async fn what_is_parsed_after_reopening_is_what_was_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.db");
+    let catalog = SqliteCatalog::open(&path).await.unwrap();
+    let new = segment("default", "l0/a", (-5, 7));
+    let added = catalog.commit(&[new], &[step("p", None, state(3, 9, "x"))]).await.unwrap().unwrap();
+    catalog.close().await;
+    let catalog = SqliteCatalog::open(&path).await.unwrap();
+    let (version, seen) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
+    assert_eq!(version, added.version);
+    assert_eq!(format!("{:?}", seen[0]), format!("{:?}", added.added[0]));
+    assert_eq!(known(&catalog, "p").await, Some(state(3, 9, "x")));
+}
+
+#[tokio::test]
+async fn a_newer_catalog_is_refused_clearly() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.db");
+    SqliteCatalog::open(&path).await.unwrap().close().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query("UPDATE meta SET value = 99 WHERE name = 'catalog_version'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let error = SqliteCatalog::open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::NewerCatalog { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("newer Lodge"), "{error}");
+}
