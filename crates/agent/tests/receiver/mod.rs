@@ -93,16 +93,25 @@ impl Receiver {
         inner.rows.iter().map(|row| text(row, "_msg")).collect()
     }
 
-    /// Waits until there are `count` rows; gives up after half a minute without a new one.
+    /// Waits until there are `count` rows.
     pub async fn wait_for_rows(&self, count: usize) {
+        let came = self.came(count).await;
+        assert!(came, "{} of {count} rows", self.row_count());
+    }
+
+    /// Whether there come to be `count` rows; gives up after half a minute without a new one.
+    pub async fn came(&self, count: usize) -> bool {
         let mut last = (self.row_count(), Instant::now());
         while self.row_count() < count {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if self.row_count() != last.0 {
                 last = (self.row_count(), Instant::now());
             }
-            assert!(last.1.elapsed() < Duration::from_secs(30), "{} of {count} rows", last.0);
+            if last.1.elapsed() > Duration::from_secs(30) {
+                return false;
+            }
         }
+        true
     }
 
     fn chance(&self, probability: f64) -> bool {
