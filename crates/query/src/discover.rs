@@ -55,7 +55,8 @@ pub(crate) async fn field_names(
         let rows = found.batch.num_rows() as u64;
         sum.rows += rows;
         if exact {
-            for (stored, column) in found.batch.schema_ref().fields().iter().zip(found.batch.columns())
+            for (stored, column) in
+                found.batch.schema_ref().fields().iter().zip(found.batch.columns())
             {
                 add(&mut sum.hits, stored.name(), non_empty(column));
             }

@@ -145,10 +145,7 @@ impl Engine {
     }
 
     /// The results of a query that ends in a `stats` pipe, as Prometheus-like samples.
-    pub async fn stats_query(
-        &self,
-        request: StatsRequest,
-    ) -> Result<Vec<StatsSample>, QueryError> {
+    pub async fn stats_query(&self, request: StatsRequest) -> Result<Vec<StatsSample>, QueryError> {
         let query = logsql::parse(&request.query, request.time_ns)?;
         let labels = stats_query::shape(&query)?;
         let admitted = self.admit(&request.budget).await?;
@@ -179,10 +176,7 @@ impl Engine {
 
     /// The names of fields in matching records; `hits` are exact while few records match, and
     /// beyond that an upper bound (see `discover`).
-    pub async fn field_names(
-        &self,
-        request: FieldsRequest,
-    ) -> Result<Vec<ValueHits>, QueryError> {
+    pub async fn field_names(&self, request: FieldsRequest) -> Result<Vec<ValueHits>, QueryError> {
         let (admitted, source) = self.fields_source(&request).await?;
         discover::field_names(self.runtime(), &admitted, source, request.limit).await
     }
@@ -304,7 +298,10 @@ impl Engine {
         let Ok(joined) = planned else {
             abort.abort();
             return Err(control.overdue().unwrap_or_else(|| {
-                QueryError::new(QueryErrorKind::BudgetTime, "the query could not be planned in time")
+                QueryError::new(
+                    QueryErrorKind::BudgetTime,
+                    "the query could not be planned in time",
+                )
             }));
         };
         let (plan, context) = joined.map_err(died)??;

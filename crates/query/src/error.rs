@@ -69,11 +69,8 @@ impl QueryError {
 
 impl From<lodge_store::StoreError> for QueryError {
     fn from(error: lodge_store::StoreError) -> Self {
-        let kind = if error.is_damage() {
-            QueryErrorKind::Damaged
-        } else {
-            QueryErrorKind::Internal
-        };
+        let kind =
+            if error.is_damage() { QueryErrorKind::Damaged } else { QueryErrorKind::Internal };
         Self::new(kind, error.to_string())
     }
 }

@@ -128,9 +128,7 @@ impl FieldValues {
     fn of(batch: &arrow::record_batch::RecordBatch, name: &str) -> Self {
         let column = match batch.column_by_name(name) {
             Some(column) => Some(column.clone()),
-            None if name == field::STREAM_ID => {
-                batch.column_by_name(field::STREAM).map(stream_ids)
-            }
+            None if name == field::STREAM_ID => batch.column_by_name(field::STREAM).map(stream_ids),
             None => None,
         };
         let spilled = batch.column_by_name(field::OVERFLOW).cloned();
@@ -138,8 +136,7 @@ impl FieldValues {
     }
 
     fn text(&self, row: usize) -> String {
-        if let Some(text) =
-            self.column.as_ref().and_then(|column| schema::value_text(column, row))
+        if let Some(text) = self.column.as_ref().and_then(|column| schema::value_text(column, row))
         {
             return text.into_owned();
         }

@@ -110,9 +110,8 @@ impl<'t> Cursor<'t> {
     /// The bare word that is next, without moving.
     pub(super) fn peek_bare(&self) -> &'t str {
         let rest = self.rest();
-        let end = rest
-            .find(|c: char| c.is_whitespace() || WORD_ENDS.contains(c))
-            .unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| c.is_whitespace() || WORD_ENDS.contains(c)).unwrap_or(rest.len());
         rest.get(..end).unwrap_or_default()
     }
 

@@ -17,24 +17,33 @@ use crate::error::QueryError;
 
 type Parsed<T> = Result<T, QueryError>;
 
-/// Parses a filter, up to a `|`, a `)` or the end.
-pub(super) fn parse_filter(cursor: &mut Cursor<'_>) -> Parsed<Predicate> {
-    any_of(cursor, None)
+/// What a filter without a field's name applies to.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'n> {
+    /// The field; `None` is the message.
+    field: Option<&'n str>,
+    /// The filter is the value right after `field:`, where no other field can be named.
+    value: bool,
 }
 
-fn any_of(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
-    let mut parts = vec![all_of(cursor, field)?];
+/// Parses a filter, up to a `|`, a `)` or the end.
+pub(super) fn parse_filter(cursor: &mut Cursor<'_>) -> Parsed<Predicate> {
+    any_of(cursor, Scope { field: None, value: false })
+}
+
+fn any_of(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
+    let mut parts = vec![all_of(cursor, scope)?];
     loop {
         cursor.skip_space();
         if !cursor.eat_keyword("or") {
             return Ok(Predicate::or(parts));
         }
-        parts.push(all_of(cursor, field)?);
+        parts.push(all_of(cursor, scope)?);
     }
 }
 
-fn all_of(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
-    let mut parts = vec![not_of(cursor, field)?];
+fn all_of(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
+    let mut parts = vec![not_of(cursor, scope)?];
     loop {
         cursor.skip_space();
         let ends = matches!(cursor.peek(), None | Some('|' | ')' | ']' | ',' | '}'));
@@ -42,11 +51,11 @@ fn all_of(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
             return Ok(Predicate::and(parts));
         }
         cursor.eat_keyword("and");
-        parts.push(not_of(cursor, field)?);
+        parts.push(not_of(cursor, scope)?);
     }
 }
 
-fn not_of(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
+fn not_of(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
     cursor.skip_space();
     let start = cursor.at();
     let negated = if cursor.eat("!") || cursor.eat("-") {
@@ -61,18 +70,19 @@ fn not_of(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
         false
     };
     if negated {
-        return Ok(cursor.nested(|cursor| not_of(cursor, field))?.not());
+        return Ok(cursor.nested(|cursor| not_of(cursor, scope))?.not());
     }
     if cursor.eat("(") {
-        let inner = cursor.nested(|cursor| any_of(cursor, field))?;
+        let inner = cursor.nested(|cursor| any_of(cursor, Scope { value: false, ..scope }))?;
         cursor.expect(")", "the filters in parentheses")?;
         return Ok(inner);
     }
-    single(cursor, field)
+    single(cursor, scope)
 }
 
-/// One filter; `field` is the field it applies to if it names none itself.
-fn single(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
+/// One filter; `scope` is what it applies to if it names no field itself.
+fn single(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
+    let Scope { field, value } = scope;
     let on_field = |test| Predicate::field(field.unwrap_or(field::MSG), test);
     match cursor.peek() {
         Some('{') => return Ok(Predicate::Stream(selector(cursor)?)),
@@ -101,11 +111,11 @@ fn single(cursor: &mut Cursor<'_>, field: Option<&str>) -> Parsed<Predicate> {
             format!("expected a filter, not `{0}`; put it in quotes to search the word", word.text),
         ));
     }
-    if cursor.rest().starts_with(':') {
+    if cursor.rest().starts_with(':') && !value {
         return named(cursor, word, start);
     }
     if field.is_none() && starts_operator(cursor.rest()) {
-        return not_of(cursor, Some(&word.text));
+        return not_of(cursor, Scope { field: Some(&word.text), value: true });
     }
     if !word.quoted
         && cursor.rest().starts_with(['(', '['])
@@ -144,7 +154,7 @@ fn named(cursor: &mut Cursor<'_>, name: Word, start: usize) -> Parsed<Predicate>
             shorten(&name.text)
         )));
     }
-    let predicate = not_of(cursor, Some(&name.text))?;
+    let predicate = not_of(cursor, Scope { field: Some(&name.text), value: true })?;
     if cursor.rest().starts_with(':') {
         let value = cursor.since(start).to_owned();
         return Err(cursor.error(format!(
@@ -308,9 +318,7 @@ fn arguments(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Vec<String>> {
 fn two_arguments(cursor: &mut Cursor<'_>, name: &str) -> Parsed<[String; 2]> {
     let words = arguments(cursor, name)?;
     let count = words.len();
-    words.try_into().map_err(|_| {
-        cursor.error(format!("{name}(…) takes 2 values, not {count}"))
-    })
+    words.try_into().map_err(|_| cursor.error(format!("{name}(…) takes 2 values, not {count}")))
 }
 
 fn phrases(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Vec<Phrase>> {
@@ -381,12 +389,12 @@ fn ipv4_range(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
     let words = arguments(cursor, "ipv4_range")?;
     let range = match words.as_slice() {
         [network] => match network.split_once('/') {
-            Some((address, bits)) => parse_ipv4(address).zip(bits.parse::<u32>().ok()).and_then(
-                |(address, bits)| {
+            Some((address, bits)) => {
+                parse_ipv4(address).zip(bits.parse::<u32>().ok()).and_then(|(address, bits)| {
                     let host = u32::MAX.checked_shr(bits).unwrap_or(0);
                     (bits <= 32).then_some((address & !host, address | host))
-                },
-            ),
+                })
+            }
             None => parse_ipv4(network).map(|address| (address, address)),
         },
         [min, max] => parse_ipv4(min).zip(parse_ipv4(max)),

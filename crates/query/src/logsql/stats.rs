@@ -10,8 +10,18 @@ use super::pipe::{Bucket, FieldPattern, GroupKey, StatsCall, StatsFunction, Stat
 use crate::error::QueryError;
 
 const FUNCTIONS: &[&str] = &[
-    "count", "count_empty", "count_uniq", "count_uniq_hash", "sum", "avg", "min", "max", "median",
-    "quantile", "sum_len", "uniq_values",
+    "count",
+    "count_empty",
+    "count_uniq",
+    "count_uniq_hash",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "median",
+    "quantile",
+    "sum_len",
+    "uniq_values",
 ];
 
 /// Whether `name` is a stats function, which may stand in a pipe without `stats`.
@@ -22,8 +32,7 @@ pub(super) fn is_function(name: &str) -> bool {
 /// Parses what follows `stats`.
 pub(super) fn parse_stats(cursor: &mut Cursor<'_>) -> Result<StatsPipe, QueryError> {
     cursor.skip_space();
-    let has_by =
-        cursor.rest().starts_with('(') || cursor.peek_bare().eq_ignore_ascii_case("by");
+    let has_by = cursor.rest().starts_with('(') || cursor.peek_bare().eq_ignore_ascii_case("by");
     let by = if has_by { by_list(cursor, "stats", group_key)? } else { Vec::new() };
     let mut calls: Vec<StatsCall> = Vec::new();
     loop {
@@ -200,10 +209,8 @@ fn check_fields(
     if fields.is_empty() && !matches!(function, StatsFunction::Count) {
         return Err(cursor.error_at(arguments, format!("{name}(…) needs a field's name")));
     }
-    let single = matches!(
-        function,
-        StatsFunction::Quantile { .. } | StatsFunction::UniqValues { .. }
-    );
+    let single =
+        matches!(function, StatsFunction::Quantile { .. } | StatsFunction::UniqValues { .. });
     if single && !matches!(fields, [FieldPattern::Name(_)]) {
         return Err(cursor.error_at(
             arguments,

@@ -150,7 +150,8 @@ fn comparison(cursor: &mut Cursor<'_>) -> Result<(i64, i64), QueryError> {
 
 fn moment(cursor: &Cursor<'_>, start: usize, text: &str) -> Result<Moment, QueryError> {
     parse_moment(text, cursor.now_ns).ok_or_else(|| {
-        let found = if text.is_empty() { cursor.describe() } else { format!("`{}`", shorten(text)) };
+        let found =
+            if text.is_empty() { cursor.describe() } else { format!("`{}`", shorten(text)) };
         cursor.error_at(start, format!("expected a time like {FORMS}, not {found}"))
     })
 }
@@ -185,8 +186,10 @@ fn calendar_moment(text: &str) -> Option<Moment> {
     };
     let mut parts = date.splitn(3, '-');
     let year: i16 = digits(parts.next()?, 4)?;
-    let month: Option<i8> = parts.next().map(|part| digits(part, 2)).map_or(Some(None), |m| m.map(Some))?;
-    let day: Option<i8> = parts.next().map(|part| digits(part, 2)).map_or(Some(None), |d| d.map(Some))?;
+    let month: Option<i8> =
+        parts.next().map(|part| digits(part, 2)).map_or(Some(None), |m| m.map(Some))?;
+    let day: Option<i8> =
+        parts.next().map(|part| digits(part, 2)).map_or(Some(None), |d| d.map(Some))?;
     let first = Date::new(year, month.unwrap_or(1), day.unwrap_or(1)).ok()?;
     let midnight = first.to_datetime(Time::midnight());
     let (first, length) = match (month, day, clock) {

@@ -154,11 +154,8 @@ impl ScalarUDFImpl for Implementation {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = arguments.number_rows;
-        let columns: Vec<ArrayRef> = arguments
-            .args
-            .iter()
-            .map(|argument| argument.to_array(rows))
-            .collect::<Result<_>>()?;
+        let columns: Vec<ArrayRef> =
+            arguments.args.iter().map(|argument| argument.to_array(rows)).collect::<Result<_>>()?;
         let result = apply(&self.function, &columns, rows, arguments.return_type())?;
         Ok(ColumnarValue::Array(result))
     }
@@ -182,9 +179,10 @@ fn apply(
         ValueFunction::NumberCount => Arc::new(number_count(columns, rows)?),
         ValueFunction::SortKey => {
             let column = first()?;
-            Arc::new(BinaryArray::from_iter_values((0..rows).map(|row| {
-                natural::key(&schema::value_text(column, row).unwrap_or_default())
-            })))
+            Arc::new(BinaryArray::from_iter_values(
+                (0..rows)
+                    .map(|row| natural::key(&schema::value_text(column, row).unwrap_or_default())),
+            ))
         }
         ValueFunction::LeastKey => extreme_key(columns, rows, false),
         ValueFunction::GreatestKey => extreme_key(columns, rows, true),
@@ -197,9 +195,9 @@ fn apply(
             (0..rows).map(|row| Some(values(columns, row).any(|value| !value.is_empty()))),
         )),
         ValueFunction::Tuple => tuples(columns, rows),
-        ValueFunction::Length => Arc::new(Int64Array::from_iter_values((0..rows).map(|row| {
-            values(columns, row).map(|value| value.len() as i64).sum::<i64>()
-        }))),
+        ValueFunction::Length => Arc::new(Int64Array::from_iter_values(
+            (0..rows).map(|row| values(columns, row).map(|value| value.len() as i64).sum::<i64>()),
+        )),
         ValueFunction::JsonArray(limit) => json_arrays(first()?, *limit)?,
         ValueFunction::Matches(predicate, names) => {
             Arc::new(matches(predicate, names, columns, rows)?)

@@ -21,7 +21,9 @@ pub(super) fn apply(frame: DataFrame, pipe: &Pipe) -> Result<DataFrame, QueryErr
     match pipe {
         Pipe::Fields(patterns) => keep(frame, patterns),
         Pipe::Delete(patterns) => delete(frame, patterns),
-        Pipe::Copy(pairs) => pairs.iter().try_fold(frame, |frame, (from, to)| copy(frame, from, to)),
+        Pipe::Copy(pairs) => {
+            pairs.iter().try_fold(frame, |frame, (from, to)| copy(frame, from, to))
+        }
         Pipe::Rename(pairs) => pairs.iter().try_fold(frame, |frame, (from, to)| {
             if from == to {
                 return Ok(frame);
@@ -84,15 +86,11 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
 }
 
 /// Whether a row of `frame` matches.
-pub(super) fn matches(
-    frame: &DataFrame,
-    predicate: &lodge_segment::predicate::Predicate,
-) -> Expr {
+pub(super) fn matches(frame: &DataFrame, predicate: &lodge_segment::predicate::Predicate) -> Expr {
     let mut wanted = predicate.fields();
     wanted.insert(field::OVERFLOW.to_owned());
     wanted.insert(field::STREAM_ID.to_owned());
-    let names: Vec<String> =
-        wanted.into_iter().filter(|name| has_column(frame, name)).collect();
+    let names: Vec<String> = wanted.into_iter().filter(|name| has_column(frame, name)).collect();
     let columns = names.iter().map(|name| column(name)).collect();
     ValueFunction::Matches(predicate.clone(), names).call(columns)
 }
@@ -201,11 +199,8 @@ fn with_place(
     by: &[SortExpr],
     name: &str,
 ) -> Result<DataFrame, QueryError> {
-    let place = row_number()
-        .partition_by(partitions.to_vec())
-        .order_by(by.to_vec())
-        .build()?
-        .alias(name);
+    let place =
+        row_number().partition_by(partitions.to_vec()).order_by(by.to_vec()).build()?.alias(name);
     let mut kept: Vec<Expr> =
         names(&frame).iter().filter(|field| *field != name).map(|field| column(field)).collect();
     kept.push(datafusion::logical_expr::cast(place, DataType::Int64).alias(name));

@@ -64,9 +64,8 @@ fn operands(frame: &DataFrame, call: &StatsCall) -> Vec<String> {
 
 fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed, QueryError> {
     let fields = operands(frame, call);
-    let columns = || -> Vec<Expr> {
-        fields.iter().map(|name| column_or_missing(frame, name)).collect()
-    };
+    let columns =
+        || -> Vec<Expr> { fields.iter().map(|name| column_or_missing(frame, name)).collect() };
     let condition = call.filter.as_ref().map(|filter| matches(frame, filter));
     let named = |part: usize| format!("__lodge_{index}_{part}");
     let only = |aggregate: Expr, more: Option<Expr>| -> Result<Expr, QueryError> {
@@ -111,9 +110,7 @@ fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed
                 result: or_nan(mean),
             }
         }
-        StatsFunction::Min | StatsFunction::Max => {
-            extreme(frame, call, &fields, simple, only)?
-        }
+        StatsFunction::Min | StatsFunction::Max => extreme(frame, call, &fields, simple, only)?,
         StatsFunction::Quantile { phi } => {
             let number = ValueFunction::Number.call(columns());
             let quantile = approx_percentile_cont(number.sort(true, false), lit(phi), None);

@@ -342,10 +342,8 @@ async fn search_block(
     if verdict == Verdict::None {
         return Ok(Vec::new());
     }
-    let with_time = Predicate::and([
-        Predicate::Time { min_ns: i64::MIN, max_ns: i64::MAX },
-        predicate.clone(),
-    ]);
+    let with_time =
+        Predicate::and([Predicate::Time { min_ns: i64::MIN, max_ns: i64::MAX }, predicate.clone()]);
     let batch = place.tested(&with_time).await?;
     let times = batch
         .column_by_name(field::TIME)

@@ -194,11 +194,8 @@ impl Block<'_> {
         if wanted.is_empty() {
             return rows_only(matches).map(Some);
         }
-        let missing: Vec<&str> = wanted
-            .iter()
-            .copied()
-            .filter(|name| tested.column_by_name(name).is_none())
-            .collect();
+        let missing: Vec<&str> =
+            wanted.iter().copied().filter(|name| tested.column_by_name(name).is_none()).collect();
         let rest = if missing.is_empty() {
             None
         } else {

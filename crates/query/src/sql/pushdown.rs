@@ -43,9 +43,7 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
         Expr::InList(InList { expr, list, negated: false }) => {
             let Expr::Column(column) = &**expr else { return None };
             let parts = list.iter().map(|item| match item {
-                Expr::Literal(value, _) => {
-                    comparison(column.name(), Operator::Eq, value, schema)
-                }
+                Expr::Literal(value, _) => comparison(column.name(), Operator::Eq, value, schema),
                 _ => None,
             });
             Some(Predicate::or(parts.collect::<Option<Vec<_>>>()?))
@@ -74,8 +72,11 @@ fn comparison(
                 .then(|| Predicate::field(name, FieldTest::exact(text)))
         }
         (DataType::Int64, ScalarValue::Int64(Some(number))) => integer(name, operator, *number),
-        (DataType::Boolean, ScalarValue::Boolean(Some(flag))) => (operator == Operator::Eq)
-            .then(|| Predicate::field(name, FieldTest::exact(if *flag { "true" } else { "false" }))),
+        (DataType::Boolean, ScalarValue::Boolean(Some(flag))) => {
+            (operator == Operator::Eq).then(|| {
+                Predicate::field(name, FieldTest::exact(if *flag { "true" } else { "false" }))
+            })
+        }
         _ => None,
     }
 }

@@ -74,7 +74,8 @@ async fn fields_copy_rename_delete() {
         ["size=700 level=700"]
     );
     assert_eq!(
-        lab.logsql("\"/item/7\" | delete _time, _stream, _msg, h*, took | rename size as app").await,
+        lab.logsql("\"/item/7\" | delete _time, _stream, _msg, h*, took | rename size as app")
+            .await,
         ["level=debug app=700"]
     );
     assert_eq!(
@@ -94,7 +95,8 @@ async fn sorting_is_natural() {
         ["took=117ms", "took=114ms"]
     );
     assert_eq!(
-        lab.logsql("* | sort by (size desc) offset 1 limit 2 rank as place | fields size, place").await,
+        lab.logsql("* | sort by (size desc) offset 1 limit 2 rank as place | fields size, place")
+            .await,
         ["size=3800 place=2", "size=3700 place=3"]
     );
     assert_eq!(
@@ -145,7 +147,8 @@ async fn stats_functions() {
     );
     // Durations and texts compare by value.
     assert_eq!(
-        lab.logsql("* | stats max(took) slowest, min(took) fastest, max(host) last, sum(took) s").await,
+        lab.logsql("* | stats max(took) slowest, min(took) fastest, max(host) last, sum(took) s")
+            .await,
         ["slowest=117ms fastest=0ms last=host-11 s=2340000000"]
     );
     assert_eq!(
@@ -153,7 +156,10 @@ async fn stats_functions() {
         ["m=1950 q0=0 q1=3900"]
     );
     assert_eq!(
-        lab.logsql("* | count() if (level:error) errors, count() if (level:none) none, count() all").await,
+        lab.logsql(
+            "* | count() if (level:error) errors, count() if (level:none) none, count() all"
+        )
+        .await,
         ["errors=10 none=0 all=40"]
     );
     assert_eq!(
@@ -207,10 +213,7 @@ async fn stats_by_groups_and_buckets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn top_and_uniq() {
     let lab = lab().await;
-    assert_eq!(
-        lab.logsql("* | top 2 by (app)").await,
-        ["app=api hits=14", "app=db hits=13"]
-    );
+    assert_eq!(lab.logsql("* | top 2 by (app)").await, ["app=api hits=14", "app=db hits=13"]);
     assert_eq!(
         lab.logsql("* | top 2 by (app, level) hits as n rank as r").await,
         ["app=api level=info n=4 r=1", "app=api level=warn n=4 r=2"]
@@ -229,7 +232,8 @@ async fn a_field_may_be_a_number_here_and_text_there() {
     let lab = Lab::new().await;
     lab.commit(&[record(DAY, "a").with("v", 10), record(DAY + 1, "b").with("v", 200)]).await;
     lab.build().await;
-    lab.commit(&[record(DAY + 2, "c").with("v", "10"), record(DAY + 3, "d").with("v", "ten")]).await;
+    lab.commit(&[record(DAY + 2, "c").with("v", "10"), record(DAY + 3, "d").with("v", "ten")])
+        .await;
     lab.commit(&[record(DAY + 4, "e").with("v", 10.5), record(DAY + 5, "f").with("v", true)]).await;
     lab.commit(&[record(DAY + 6, "g").with("v", i64::MAX), record(DAY + 7, "h")]).await;
     assert_eq!(lab.sorted("v:=10 | fields _msg").await, ["_msg=a", "_msg=c"]);
@@ -244,9 +248,10 @@ async fn a_field_may_be_a_number_here_and_text_there() {
         lab.logsql("* | stats by (v) count() n | sort by (n desc, v) | limit 1").await,
         ["v=10 n=2"]
     );
-    assert_eq!(lab.logsql("v:<1000 | stats sum(v) s, max(v) m, count_uniq(v) u").await, [
-        "s=230.5 m=200 u=3"
-    ]);
+    assert_eq!(
+        lab.logsql("v:<1000 | stats sum(v) s, max(v) m, count_uniq(v) u").await,
+        ["s=230.5 m=200 u=3"]
+    );
     assert_eq!(lab.sql("SELECT count(*) AS n FROM logs WHERE v = '10'").await, ["n=2"]);
 }
 
@@ -267,10 +272,10 @@ async fn fields_in_overflow_are_fields() {
     lab.commit(&wide()).await;
     for round in 0..2 {
         assert_eq!(lab.logsql("f1190:=1190 | fields f1190, f0001").await, ["f0001=1 f1190=1190"]);
-        assert_eq!(lab.sorted("f1190:* | fields _msg").await, [
-            "_msg=a narrow record",
-            "_msg=a wide record"
-        ]);
+        assert_eq!(
+            lab.sorted("f1190:* | fields _msg").await,
+            ["_msg=a narrow record", "_msg=a wide record"]
+        );
         assert_eq!(lab.logsql("f1195:>1000 | stats sum(f1195) s, count() n").await, ["s=1195 n=1"]);
         assert_eq!(
             lab.logsql("record | sort by (f1190) | fields f1190").await,
@@ -296,7 +301,9 @@ async fn more_fields_than_a_table_has_columns() {
         let records: Vec<Record> = (0..400)
             .map(|i| {
                 let field = chunk * 400 + i;
-                record(DAY + field * S, "sparse").with(&format!("only{field}"), field).with("id", field)
+                record(DAY + field * S, "sparse")
+                    .with(&format!("only{field}"), field)
+                    .with("id", field)
             })
             .collect();
         lab.commit(&records).await;
@@ -308,7 +315,10 @@ async fn more_fields_than_a_table_has_columns() {
     }
     assert_eq!(lab.logsql("only1599:* | fields id").await, ["id=1599"]);
     assert_eq!(lab.logsql("* | sort by (only3 desc) | limit 1 | fields id").await, ["id=3"]);
-    assert_eq!(lab.sql("SELECT id FROM logs WHERE only1500 = '1500' OR only1500 = 1500").await.len(), 1);
+    assert_eq!(
+        lab.sql("SELECT id FROM logs WHERE only1500 = '1500' OR only1500 = 1500").await.len(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,10 +101,7 @@ async fn stats_become_metrics() {
         .iter()
         .map(|sample| format!("{} {} {}", sample.metric[0].1, sample.metric[1].1, sample.value))
         .collect();
-    assert_eq!(
-        shown,
-        ["hits error 6", "max(size) error 50", "hits info 54", "max(size) info 59"]
-    );
+    assert_eq!(shown, ["hits error 6", "max(size) error 50", "hits info 54", "max(size) info 59"]);
     assert_eq!(samples[0].metric[0].0, "__name__");
     assert_eq!(samples[0].metric[1].0, "level");
     let error = lab.engine.stats_query(request("error")).await.unwrap_err();
@@ -123,10 +120,8 @@ async fn stats_become_metrics() {
         budget: Budget::default(),
     };
     let series = lab.engine.stats_query_range(range).await.unwrap();
-    let shown: Vec<_> = series
-        .iter()
-        .map(|series| (series.metric[1].1.as_str(), series.values.clone()))
-        .collect();
+    let shown: Vec<_> =
+        series.iter().map(|series| (series.metric[1].1.as_str(), series.values.clone())).collect();
     let at = |index: i64, value: &str| (DAY + index * 1800 * S, value.to_owned());
     assert_eq!(
         shown,
@@ -166,10 +161,7 @@ async fn fields_values_and_streams() {
     let values = lab.engine.field_values(limited, "app").await.unwrap();
     assert_eq!(values, [value("web", 40)]);
     let streams = lab.engine.streams(lab.fields_request("*")).await.unwrap();
-    assert_eq!(
-        streams,
-        [value("{app=\"web\"}", 40), value("{app=\"api\"}", 20), value("{}", 1)]
-    );
+    assert_eq!(streams, [value("{app=\"web\"}", 40), value("{app=\"api\"}", 20), value("{}", 1)]);
     let ids = lab.engine.field_values(lab.fields_request("*"), "_stream_id").await.unwrap();
     assert_eq!(ids.len(), 3);
     let one = format!("_stream_id:{}", ids[0].value);

@@ -205,11 +205,7 @@ impl Lab {
             .await
     }
 
-    pub async fn sql_within(
-        &self,
-        query: &str,
-        budget: Budget,
-    ) -> Result<Vec<String>, QueryError> {
+    pub async fn sql_within(&self, query: &str, budget: Budget) -> Result<Vec<String>, QueryError> {
         let request = SqlRequest {
             tenant: TenantId::default(),
             query: query.to_owned(),

@@ -53,7 +53,8 @@ async fn time_beyond_the_budget_is_an_error_or_a_marked_answer() {
     let error = lab.ask(request.clone()).await.unwrap_err();
     assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}");
     let mut request = lab.request("*");
-    request.budget = Budget { time_max: Duration::from_millis(1), allow_partial: true, ..request.budget };
+    request.budget =
+        Budget { time_max: Duration::from_millis(1), allow_partial: true, ..request.budget };
     tokio::time::sleep(Duration::from_millis(2)).await;
     match lab.engine.logsql(request).await {
         Ok(mut rows) => {
@@ -111,11 +112,7 @@ async fn huge_and_deep_queries_are_refused_at_once() {
     hostile.push(format!("\"{}", "\\".repeat(100_001)));
     for query in hostile {
         let error = lab.ask(lab.request(&query)).await.unwrap_err();
-        assert!(
-            matches!(error.kind(), QueryErrorKind::Parse { .. }),
-            "{}…: {error}",
-            &query[..20]
-        );
+        assert!(matches!(error.kind(), QueryErrorKind::Parse { .. }), "{}…: {error}", &query[..20]);
         assert!(error.message().len() < 1000, "{error}");
     }
     for query in [

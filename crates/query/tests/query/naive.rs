@@ -66,7 +66,10 @@ impl Ask {
                 format!("{{{label}{}{value:?}}}", if *negated { "!=" } else { "=" })
             }
             Self::StreamRegex { label, regex } => format!("{{{label}=~{regex:?}}}"),
-            Self::Field { field, test } if field == "_msg" => test.text(),
+            // A star alone is every record, not only those with a message.
+            Self::Field { field, test } if field == "_msg" && !matches!(test, Test::Any) => {
+                test.text()
+            }
             Self::Field { field, test } => format!("{field}:{}", test.text()),
             Self::Group { field, tests, any } => {
                 let tests: Vec<String> = tests.iter().map(Test::text).collect();
@@ -82,7 +85,8 @@ impl Ask {
         match self {
             Self::All => true,
             Self::Time { from, to, to_open } => {
-                *from <= record.time && if *to_open { record.time < *to } else { record.time <= *to }
+                *from <= record.time
+                    && if *to_open { record.time < *to } else { record.time <= *to }
             }
             Self::Stream { label, value, negated } => {
                 let found = record.labels.iter().find(|(name, _)| name == label);
@@ -111,7 +115,11 @@ impl Ask {
 }
 
 fn precise(time: &str) -> String {
-    if time.contains('.') { pad(time) } else { format!("{}.000000000Z", time.trim_end_matches('Z')) }
+    if time.contains('.') {
+        pad(time)
+    } else {
+        format!("{}.000000000Z", time.trim_end_matches('Z'))
+    }
 }
 
 fn pad(time: &str) -> String {

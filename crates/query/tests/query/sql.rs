@@ -56,8 +56,10 @@ async fn sql_groups_joins_and_orders() {
     let lab = Lab::new().await;
     lab.fill(&logs()).await;
     assert_eq!(
-        lab.sql("SELECT app, count(*) AS n, max(status) AS worst FROM logs GROUP BY app ORDER BY app")
-            .await,
+        lab.sql(
+            "SELECT app, count(*) AS n, max(status) AS worst FROM logs GROUP BY app ORDER BY app"
+        )
+        .await,
         ["app=api n=25 worst=500", "app=web n=75 worst=500"]
     );
     assert_eq!(
@@ -73,8 +75,10 @@ async fn sql_groups_joins_and_orders() {
         ["n=20"]
     );
     assert_eq!(
-        lab.sql("SELECT date_trunc('minute', _time) AS m, count(*) AS n FROM logs GROUP BY 1 ORDER BY 1")
-            .await,
+        lab.sql(
+            "SELECT date_trunc('minute', _time) AS m, count(*) AS n FROM logs GROUP BY 1 ORDER BY 1"
+        )
+        .await,
         ["m=2026-01-02T00:00:00Z n=60", "m=2026-01-02T00:01:00Z n=40"]
     );
 }
@@ -84,7 +88,9 @@ async fn sql_conditions_reach_the_leaf() {
     let lab = Lab::new().await;
     lab.fill(&logs()).await;
     let plan = lab
-        .sql("EXPLAIN SELECT status FROM logs WHERE _time >= '2026-01-02T00:01:30Z' AND app = 'api'")
+        .sql(
+            "EXPLAIN SELECT status FROM logs WHERE _time >= '2026-01-02T00:01:30Z' AND app = 'api'",
+        )
         .await
         .join("\n");
     assert!(plan.contains("SegmentScan"), "{plan}");

@@ -95,27 +95,21 @@ fn times() {
         "_time:2026-01-02T03+05:30",
         "_time:[2026-01-01T21:30:00Z,2026-01-01T22:29:59.999999999Z]",
     );
+    filter("_time:2026-02-07:00", "_time:[2026-02-01T07:00:00Z,2026-03-01T06:59:59.999999999Z]");
     filter(
-        "_time:2026-02-07:00",
-        "_time:[2026-02-01T07:00:00Z,2026-03-01T06:59:59.999999999Z]",
+        "_time:2026-01-02T03:04:05.5Z",
+        "_time:[2026-01-02T03:04:05.5Z,2026-01-02T03:04:05.599999999Z]",
     );
-    filter("_time:2026-01-02T03:04:05.5Z", "_time:[2026-01-02T03:04:05.5Z,2026-01-02T03:04:05.599999999Z]");
     filter(
         "_time:[2026-01-01, 2026-01-02)",
         "_time:[2026-01-01T00:00:00Z,2026-01-01T23:59:59.999999999Z]",
     );
-    filter(
-        "_time:[now-2h, now]",
-        "_time:[2026-01-01T23:00:00Z,2026-01-02T01:00:00Z]",
-    );
+    filter("_time:[now-2h, now]", "_time:[2026-01-01T23:00:00Z,2026-01-02T01:00:00Z]");
     filter("_time:>=1767312000", "_time:>=2026-01-02T00:00:00Z");
     filter("_time:<2026-01-02", "_time:<=2026-01-01T23:59:59.999999999Z");
     filter("_time:offset 1h", "_time:<=2026-01-02T00:00:00Z");
     filter("_time:30m offset 1h", "_time:[2026-01-01T23:30:00.000000001Z,2026-01-02T00:00:00Z]");
-    filter(
-        "(_time:5m) x",
-        "(_time:[2026-01-02T00:55:00.000000001Z,2026-01-02T01:00:00Z] \"x\")",
-    );
+    filter("(_time:5m) x", "(_time:[2026-01-02T00:55:00.000000001Z,2026-01-02T01:00:00Z] \"x\")");
     filter(
         "_time:day_range[08:00, 18:00)",
         "_time:day_range[28800000000000ns,64799999999999ns] offset 0ns",
@@ -167,27 +161,96 @@ fn phrases_hidden(text: &str) -> String {
 
 #[test]
 fn errors_point_at_the_column() {
-    wrong("", expect!["1: the query is empty; write a filter, for example `error`, `_time:5m`, or `*` for everything"]);
-    wrong("error |", expect!["8: expected a pipe after `|`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq"]);
-    wrong("(error", expect!["7: expected `)` after the filters in parentheses, not the end of the query"]);
+    wrong(
+        "",
+        expect![
+            "1: the query is empty; write a filter, for example `error`, `_time:5m`, or `*` for everything"
+        ],
+    );
+    wrong(
+        "error |",
+        expect![
+            "8: expected a pipe after `|`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq"
+        ],
+    );
+    wrong(
+        "(error",
+        expect!["7: expected `)` after the filters in parentheses, not the end of the query"],
+    );
     wrong("error)", expect!["6: expected `|` and a pipe, or the end, not `)`"]);
     wrong("\"open", expect!["1: the text that begins here has no closing \""]);
     wrong("ж:\"open", expect!["3: the text that begins here has no closing \""]);
-    wrong("a or", expect!["5: expected a filter (a word, \"a phrase\", field:value, {stream=\"labels\"}, _time:5m or `*`), not the end of the query"]);
+    wrong(
+        "a or",
+        expect![
+            "5: expected a filter (a word, \"a phrase\", field:value, {stream=\"labels\"}, _time:5m or `*`), not the end of the query"
+        ],
+    );
     wrong("or a", expect!["1: expected a filter, not `or`; put it in quotes to search the word"]);
-    wrong("level:", expect!["7: expected a value after `level:`, not the end of the query; write `level:\"\"` for records without it"]);
-    wrong("url:http://x", expect!["9: expected the end of the value of `url:http`, not `:`; put a value with colons in quotes, as in `url:\"…\"`"]);
+    wrong(
+        "level:",
+        expect![
+            "7: expected a value after `level:`, not the end of the query; write `level:\"\"` for records without it"
+        ],
+    );
+    wrong(
+        "url:http://x",
+        expect![
+            "9: expected the end of the value of `url:http`, not `:`; put a value with colons in quotes, as in `url:\"…\"`"
+        ],
+    );
     wrong("~\"(a\"", expect!["2: this regular expression cannot be used: unclosed group"]);
-    wrong("_time:yesterday", expect!["7: expected a time like 5m, >1h, 2026-03-01, 2026-03-01T12:30:00Z, >=2026-03-01, [2026-03-01, 2026-03-02) or now-1h, not `yesterday`"]);
+    wrong(
+        "_time:yesterday",
+        expect![
+            "7: expected a time like 5m, >1h, 2026-03-01, 2026-03-01T12:30:00Z, >=2026-03-01, [2026-03-01, 2026-03-02) or now-1h, not `yesterday`"
+        ],
+    );
     wrong("{app}", expect!["5: expected =, !=, =~, !~ or in (…) after the label `app`, not `}`"]);
-    wrong("a:in(x:y)", expect!["7: expected `,` or `)` in in(…), not `:`; put values with spaces or signs in quotes (a query inside in(…) is not supported yet)"]);
-    wrong("d:range(a, 5)", expect!["9: `a` is not a number; write one as in 12, -0.5, 10KiB, 1.5s or inf"]);
-    wrong("* | stats by (a)", expect!["17: expected a stats function, not the end of the query; there are: count, count_empty, count_uniq, count_uniq_hash, sum, avg, min, max, median, quantile, sum_len, uniq_values"]);
-    wrong("* | stats count() x, sum(a) x", expect!["22: the name `x` is used twice; add `as` and another name"]);
-    wrong("* | stats quantile(2, a) x", expect!["19: quantile(phi, field) needs a number from 0 to 1 first, for example quantile(0.99, size)"]);
-    wrong("* | stats by (_time:5) count()", expect!["21: `5` is no width for buckets of `_time`; write a duration (5m, 1h, day, month) or, for other fields than _time, a number (10, 10KB)"]);
-    wrong("* | frobnicate", expect!["5: there is no pipe `frobnicate`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq; to filter by a word write `| filter frobnicate`"]);
-    wrong("* | unpack_json", expect!["5: the pipe `unpack_json` is not supported yet; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq"]);
+    wrong(
+        "a:in(x:y)",
+        expect![
+            "7: expected `,` or `)` in in(…), not `:`; put values with spaces or signs in quotes (a query inside in(…) is not supported yet)"
+        ],
+    );
+    wrong(
+        "d:range(a, 5)",
+        expect!["9: `a` is not a number; write one as in 12, -0.5, 10KiB, 1.5s or inf"],
+    );
+    wrong(
+        "* | stats by (a)",
+        expect![
+            "17: expected a stats function, not the end of the query; there are: count, count_empty, count_uniq, count_uniq_hash, sum, avg, min, max, median, quantile, sum_len, uniq_values"
+        ],
+    );
+    wrong(
+        "* | stats count() x, sum(a) x",
+        expect!["22: the name `x` is used twice; add `as` and another name"],
+    );
+    wrong(
+        "* | stats quantile(2, a) x",
+        expect![
+            "19: quantile(phi, field) needs a number from 0 to 1 first, for example quantile(0.99, size)"
+        ],
+    );
+    wrong(
+        "* | stats by (_time:5) count()",
+        expect![
+            "21: `5` is no width for buckets of `_time`; write a duration (5m, 1h, day, month) or, for other fields than _time, a number (10, 10KB)"
+        ],
+    );
+    wrong(
+        "* | frobnicate",
+        expect![
+            "5: there is no pipe `frobnicate`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq; to filter by a word write `| filter frobnicate`"
+        ],
+    );
+    wrong(
+        "* | unpack_json",
+        expect![
+            "5: the pipe `unpack_json` is not supported yet; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq"
+        ],
+    );
     wrong("* | limit x", expect!["11: expected `|` and a pipe, or the end, not `x`"]);
 }
 
@@ -196,10 +259,52 @@ fn no_text_makes_the_parser_panic() {
     use proptest::prelude::*;
     let piece = proptest::sample::select(
         &[
-            "error", "*", "(", ")", "[", "]", "{", "}", "|", ":", "=", "!", "~", "<", ">", "\"",
-            "'", "`", "\\", ",", "-", " ", "\n", "#", "or", "and", "not", "_time", "5m", "offset",
-            "stats", "by", "count()", "sort", "in(", "range[", "жы", "\u{0}", "limit", "1e999",
-            "_stream", "9223372036854775807d", "2026-13-45", "day_range", "\\x", "\\777",
+            "error",
+            "*",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            "|",
+            ":",
+            "=",
+            "!",
+            "~",
+            "<",
+            ">",
+            "\"",
+            "'",
+            "`",
+            "\\",
+            ",",
+            "-",
+            " ",
+            "\n",
+            "#",
+            "or",
+            "and",
+            "not",
+            "_time",
+            "5m",
+            "offset",
+            "stats",
+            "by",
+            "count()",
+            "sort",
+            "in(",
+            "range[",
+            "жы",
+            "\u{0}",
+            "limit",
+            "1e999",
+            "_stream",
+            "9223372036854775807d",
+            "2026-13-45",
+            "day_range",
+            "\\x",
+            "\\777",
         ][..],
     );
     proptest!(|(pieces in proptest::collection::vec(piece, 0..40))| {
