@@ -11,7 +11,7 @@
 //! - every batch that was admitted gets an answer, whatever becomes of its group.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use lodge_record::{Batch, ProducerId, TenantId, limits};
@@ -123,6 +123,8 @@ struct Shared {
     units: usize,
     tail: Tail,
     counters: Counters,
+    /// Whether the last group failed.
+    troubled: AtomicBool,
 }
 
 impl Ingest {
@@ -136,6 +138,7 @@ impl Ingest {
             tail: Tail::new(limits.tail_bytes_max),
             limits,
             counters: Counters::default(),
+            troubled: AtomicBool::new(false),
         });
         let (queue, queued) = mpsc::unbounded_channel();
         let (stop, stopping) = watch::channel(false);
@@ -168,7 +171,9 @@ impl Ingest {
         if bytes > limit_bytes {
             // Buffers may be larger than what is in them: what is in them decides.
             let columns = batch.records().columns().iter();
-            bytes = columns.map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
+            bytes = columns
+                .map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX))
+                .fold(0, usize::saturating_add);
         }
         if bytes > limit_bytes {
             self.shared.counters.refused.fetch_add(1, Relaxed);
@@ -338,6 +343,9 @@ impl Committer {
     }
 
     fn answer(&self, group: Vec<Queued>, outcomes: Vec<Outcome>) {
+        if self.shared.troubled.swap(false, Relaxed) {
+            tracing::info!("commits succeed again");
+        }
         let counters = &self.shared.counters;
         let wanted = self.shared.tail.is_wanted();
         let mut stored = Vec::new();
@@ -371,7 +379,10 @@ impl Committer {
 
     fn fail(&self, group: Vec<Queued>, error: IngestError) {
         self.shared.counters.failed.fetch_add(group.len() as u64, Relaxed);
-        tracing::warn!(batches = group.len(), %error, "a group was not committed");
+        // Senders come again and again while the trouble lasts: it is told once.
+        if !self.shared.troubled.swap(true, Relaxed) {
+            tracing::warn!(batches = group.len(), %error, "commits fail; senders are told to retry");
+        }
         for queued in group {
             queued.answer.send(Err(error.clone())).ok();
         }

@@ -1,7 +1,7 @@
 //! Committed records for live tails.
 //!
-//! Invariant: what waits for slow receivers is bounded in messages and in bytes; what does not fit is
-//! not sent, and the next message says how many records that were.
+//! Invariant: what waits for slow receivers is bounded in messages and in bytes; what does not fit
+//! is not sent, and the next message says how many records that were.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -45,8 +45,9 @@ impl ChunkWriter {
     pub(crate) fn new(codec: Codec) -> Result<Self, SegmentError> {
         let plain = || IpcWriteOptions::try_new(8, false, MetadataVersion::V5);
         let compressed = match codec {
-            Codec::Lz4 => plain()
-                .and_then(|o| o.try_with_compression(Some(CompressionType::LZ4_FRAME))),
+            Codec::Lz4 => {
+                plain().and_then(|o| o.try_with_compression(Some(CompressionType::LZ4_FRAME)))
+            }
             Codec::Zstd => plain()
                 .and_then(|o| o.try_with_compression(Some(CompressionType::ZSTD)))
                 .and_then(|o| o.try_with_compression_level(Some(1))),
@@ -60,7 +61,11 @@ impl ChunkWriter {
     }
 
     /// Appends `array` to `out` as a chunk. Dictionaries are not chunks: their codes are.
-    pub(crate) fn append(&mut self, array: &ArrayRef, out: &mut Vec<u8>) -> Result<(), SegmentError> {
+    pub(crate) fn append(
+        &mut self,
+        array: &ArrayRef,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SegmentError> {
         let field = Field::new("", array.data_type().clone(), true);
         let options = RecordBatchOptions::new().with_row_count(Some(array.len()));
         let batch = RecordBatch::try_new_with_options(
@@ -100,9 +105,8 @@ pub(crate) fn decode(bytes: &Bytes, data_type: &DataType, rows: usize) -> Result
     let header = message.header_as_record_batch().ok_or("its message is not a record batch")?;
     let body = Buffer::from(bytes.slice(message_len..));
     let schema = Arc::new(Schema::new(vec![Field::new("", data_type.clone(), true)]));
-    let batch =
-        read_record_batch(&body, header, schema, &HashMap::new(), None, &message.version())
-            .map_err(|e| format!("Arrow refuses it: {e}"))?;
+    let batch = read_record_batch(&body, header, schema, &HashMap::new(), None, &message.version())
+        .map_err(|e| format!("Arrow refuses it: {e}"))?;
     let array = batch.columns().first().ok_or("has no column")?;
     if array.len() != rows {
         return Err(format!("has {} rows instead of {rows}", array.len()));

@@ -20,7 +20,8 @@ const VALUES_MIN: usize = 64;
 const ENTRIES_MAX: usize = 1 << 18;
 /// Most bytes of text in a dictionary.
 const TEXT_BYTES_MAX: usize = 16 << 20;
-/// After so many values, and again after each further such number, it is looked whether they repeat.
+/// After so many values, and again after each further such number, it is looked whether they
+/// repeat.
 const PROBE_VALUES: usize = 2_048;
 
 /// A text column of a table: its dictionary, and the codes of each source.
@@ -40,8 +41,8 @@ pub(crate) enum Want {
     IfRepeated,
 }
 
-/// The dictionary over all `sources` of a column, each `Utf8` or `Dictionary(Int32, Utf8)`; `None` if
-/// the column is better stored plain.
+/// The dictionary over all `sources` of a column, each `Utf8` or `Dictionary(Int32, Utf8)`; `None`
+/// if the column is better stored plain.
 pub(crate) fn unite(
     sources: &[Option<ArrayRef>],
     want: Want,
@@ -110,7 +111,8 @@ impl Dictionary {
 
 fn remap(codes: &Int32Array, map: &[i32]) -> Int32Array {
     // Codes of null rows may be anything.
-    let of = |code: &i32| usize::try_from(*code).ok().and_then(|c| map.get(c)).copied().unwrap_or(0);
+    let of =
+        |code: &i32| usize::try_from(*code).ok().and_then(|c| map.get(c)).copied().unwrap_or(0);
     let mapped: Vec<i32> = codes.values().iter().map(of).collect();
     Int32Array::new(ScalarBuffer::from(mapped), codes.nulls().cloned())
 }

@@ -2,8 +2,8 @@
 //! `FORMAT.md` has the byte diagram.
 //!
 //! Invariants:
-//! - a [`Footer`] that was parsed had the right checksum, and every range in it lies within the table
-//!   before the footer;
+//! - a [`Footer`] that was parsed had the right checksum, and every range in it lies within the
+//!   table before the footer;
 //! - numbers of types and encodings are persisted: never renumbered.
 
 use std::collections::HashMap;
@@ -318,7 +318,8 @@ impl<'b> Cursor<'b> {
         let (columns, blocks) = (self.u32()? as usize, self.u32()? as usize);
         // Every column takes at least four bytes and every block twenty, so that a count beyond the
         // footer's own length is refused before memory is reserved for it.
-        if columns.checked_mul(4)? > self.bytes.len() || blocks.checked_mul(20)? > self.bytes.len() {
+        if columns.checked_mul(4)? > self.bytes.len() || blocks.checked_mul(20)? > self.bytes.len()
+        {
             return None;
         }
         let columns = (0..columns).map(|_| self.column(end)).collect::<Option<Vec<_>>>()?;

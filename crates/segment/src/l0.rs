@@ -63,14 +63,12 @@ pub fn append(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<Section, Seg
     let stream_field =
         stream_field.ok_or_else(|| SegmentError::Encode("records without _stream".into()))?;
     let stream = dictionary::unite(&sources.column(stream_field)?, Want::Always)?;
-    let streams = stream
-        .as_ref()
-        .and_then(|s| table::stream_list(&s.values, STREAMS_MAX, STREAMS_BYTES_MAX));
+    let streams =
+        stream.as_ref().and_then(|s| table::stream_list(&s.values, STREAMS_MAX, STREAMS_BYTES_MAX));
     let offset = out.len();
     let written = table::write(out, TableKind::L0, &sources, &blocks, stream, true)?;
     let info = info(offset, out.len(), &written, streams);
-    let times =
-        written.footer.blocks().iter().map(|b| (b.time_min_ns, b.time_max_ns)).collect();
+    let times = written.footer.blocks().iter().map(|b| (b.time_min_ns, b.time_max_ns)).collect();
     Ok(Section { info, blocks: written.kept, times })
 }
 
@@ -93,7 +91,8 @@ pub(crate) fn info(
     }
 }
 
-/// Large batches are blocks as they are, so that nothing is copied; runs of small ones share blocks.
+/// Large batches are blocks as they are, so that nothing is copied; runs of small ones share
+/// blocks.
 fn plan(sources: &Sources) -> Vec<BlockRows> {
     let rows_max = table::block_rows_max(sources.fields.len());
     let mut blocks = Vec::new();

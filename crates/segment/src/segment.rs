@@ -1,8 +1,8 @@
 //! Segments: many records of one tenant, sorted, compressed, for good.
 //!
 //! Invariants:
-//! - rows are sorted by the text of `_stream`, then by `_time`; among equal ones in the order in which
-//!   they were given;
+//! - rows are sorted by the text of `_stream`, then by `_time`; among equal ones in the order in
+//!   which they were given;
 //! - the rows out are the rows in.
 
 use arrow::array::{Array, RecordBatch};
@@ -21,7 +21,8 @@ const STREAMS_MAX: usize = 2_048;
 const STREAMS_BYTES_MAX: usize = 256 << 10;
 
 /// Builds one segment of all records of `batches`, which have the record shape, their text columns
-/// plain or dictionaries: blocks of L0 sections or of other segments. Gives the bytes of the object.
+/// plain or dictionaries: blocks of L0 sections or of other segments. Gives the bytes of the
+/// object.
 pub fn build(batches: &[RecordBatch]) -> Result<(Vec<u8>, TableInfo), SegmentError> {
     let batches: Vec<RecordBatch> = batches.iter().filter(|b| b.num_rows() > 0).cloned().collect();
     let sources = Sources::new(&batches)?;
@@ -37,15 +38,17 @@ pub fn build(batches: &[RecordBatch]) -> Result<(Vec<u8>, TableInfo), SegmentErr
     let blocks: Vec<BlockRows> =
         sorted.chunks(rows_max).map(|rows| BlockRows::Picked(rows.to_vec())).collect();
     drop(sorted);
-    let mut out = Vec::with_capacity(batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 4);
+    let mut out = Vec::with_capacity(
+        batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 4,
+    );
     let written =
         table::write(&mut out, TableKind::Segment, &sources, &blocks, Some(stream), false)?;
     let info = info(0, out.len(), &written, streams);
     Ok((out, info))
 }
 
-/// All `(source, row)` by (stream, time): a counting sort by stream, then each stream by time, which is
-/// nearly in order already.
+/// All `(source, row)` by (stream, time): a counting sort by stream, then each stream by time,
+/// which is nearly in order already.
 fn sorted_rows(
     sources: &Sources,
     stream: &Dictionary,

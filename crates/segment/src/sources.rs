@@ -89,9 +89,8 @@ fn keep_columns(batch: &RecordBatch, target: &SchemaRef) -> Result<RecordBatch, 
             || f.name() == field::OVERFLOW
             || !kept(f.name())
     };
-    let places: Vec<usize> = (0..fields.len())
-        .filter(|&i| fields.get(i).is_some_and(leaving))
-        .collect();
+    let places: Vec<usize> =
+        (0..fields.len()).filter(|&i| fields.get(i).is_some_and(leaving)).collect();
     let narrow = Arc::new(Schema::new(
         schema::leading_fields()
             .into_iter()

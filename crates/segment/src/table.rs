@@ -64,8 +64,8 @@ pub(crate) struct Written {
     pub(crate) arrow_bytes: usize,
 }
 
-/// Appends the table of `blocks` to `out`. `stream` is the dictionary of `_stream` if the caller has
-/// made it already.
+/// Appends the table of `blocks` to `out`. `stream` is the dictionary of `_stream` if the caller
+/// has made it already.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     kind: TableKind,
@@ -136,7 +136,8 @@ fn readable(
 
 fn block_metas(sources: &Sources, blocks: &[BlockRows]) -> Result<Vec<BlockMeta>, SegmentError> {
     let times = sources.times()?;
-    let time = |&(source, row): &(usize, usize)| times.get(source).and_then(|t| t.get(row)).copied();
+    let time =
+        |&(source, row): &(usize, usize)| times.get(source).and_then(|t| t.get(row)).copied();
     let meta = |rows: &BlockRows| {
         let range = match rows {
             BlockRows::Whole(source) => {
@@ -349,7 +350,11 @@ impl Footer {
     }
 
     /// The values of a dictionary, from the bytes of [`Footer::dictionary_range`].
-    pub fn decode_dictionary(&self, column: usize, bytes: &Bytes) -> Result<ArrayRef, SegmentError> {
+    pub fn decode_dictionary(
+        &self,
+        column: usize,
+        bytes: &Bytes,
+    ) -> Result<ArrayRef, SegmentError> {
         let place = || format!("dictionary of column `{}`", self.column_name(column));
         let dictionary = self
             .columns
@@ -426,7 +431,8 @@ impl Footer {
             let field = self.schema().field(*column).clone();
             field.with_data_type(array.data_type().clone())
         };
-        let schema: SchemaRef = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        let schema: SchemaRef =
+            Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let arrays = columns.into_iter().map(|(_, array)| array).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(schema, arrays, &options)
@@ -434,8 +440,8 @@ impl Footer {
     }
 }
 
-/// All blocks of a table from all its bytes. Columns that are null throughout a block are left out of
-/// it: for rebuilding, where they would only cost memory.
+/// All blocks of a table from all its bytes. Columns that are null throughout a block are left out
+/// of it: for rebuilding, where they would only cost memory.
 pub fn read_all(table: &Bytes, kind: TableKind) -> Result<Vec<RecordBatch>, SegmentError> {
     let footer = Footer::parse(table, table.len() as u64, kind)?;
     // Ranges lie within the table: the footer was checked for it.
@@ -473,8 +479,8 @@ fn check(span: Span, bytes: &Bytes) -> Result<(), String> {
     Ok(())
 }
 
-/// Canonical texts of all streams, sorted, if there are at most `streams_max` of at most `bytes_max`
-/// bytes together.
+/// Canonical texts of all streams, sorted, if there are at most `streams_max` of at most
+/// `bytes_max` bytes together.
 pub(crate) fn stream_list(
     values: &StringArray,
     streams_max: usize,

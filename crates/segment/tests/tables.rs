@@ -77,7 +77,10 @@ fn small_batch(seed: i64) -> RecordBatch {
             ("level".into(), Arc::new(StringArray::from_iter((0..40).map(|_| Some("info"))))),
             ("text".into(), Arc::new(StringArray::from_iter((0..40).map(text)))),
             ("n".into(), Arc::new(Int64Array::from_iter((0..40).map(|i| Some(i * seed))))),
-            ("ratio".into(), Arc::new(Float64Array::from_iter((0..40).map(|i| Some(i as f64 / 8.0))))),
+            (
+                "ratio".into(),
+                Arc::new(Float64Array::from_iter((0..40).map(|i| Some(i as f64 / 8.0)))),
+            ),
             ("ok".into(), Arc::new(BooleanArray::from_iter((0..40).map(|i| Some(i % 2 == 0))))),
         ],
     )
@@ -98,7 +101,14 @@ fn an_l0_section_gives_its_records_back_in_order() {
     assert_eq!(rows(&read_all(&bytes, TableKind::L0).unwrap()), rows(&batches));
     let streams = ["{service=\"s0\"}", "{service=\"s1\"}", "{service=\"s2\"}"];
     assert_eq!(section.info.streams.unwrap(), streams);
-    assert!(section.info.schema.fields().iter().all(|f| !matches!(f.data_type(), DataType::Dictionary(..))));
+    assert!(
+        section
+            .info
+            .schema
+            .fields()
+            .iter()
+            .all(|f| !matches!(f.data_type(), DataType::Dictionary(..)))
+    );
 }
 
 #[test]
@@ -145,8 +155,14 @@ fn text_that_repeats_is_a_dictionary_and_text_that_does_not_is_plain() {
         (0..n).collect(),
         (0..n).map(|_| "{}".to_owned()).collect(),
         vec![
-            ("level".into(), Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("l{}", i % 4))))),
-            ("id".into(), Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("id-{i}"))))),
+            (
+                "level".into(),
+                Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("l{}", i % 4)))),
+            ),
+            (
+                "id".into(),
+                Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("id-{i}")))),
+            ),
         ],
     );
     let (bytes, _) = segment::build(&[records]).unwrap();
@@ -163,10 +179,7 @@ fn large_tables_are_cut_into_blocks() {
         batch(
             (from..from + n).collect(),
             (0..n).map(|i| format!("{{pod=\"p{}\"}}", i % 7)).collect(),
-            vec![(
-                "n".into(),
-                Arc::new(Int64Array::from_iter_values(from..from + n)) as ArrayRef,
-            )],
+            vec![("n".into(), Arc::new(Int64Array::from_iter_values(from..from + n)) as ArrayRef)],
         )
     };
     let inputs = [make(0), make(n)];
@@ -302,8 +315,11 @@ fn any_column(rows: usize) -> impl Strategy<Value = ArrayRef> {
     prop_oneof![
         proptest::collection::vec(text, rows)
             .prop_map(|v| Arc::new(StringArray::from(v)) as ArrayRef),
-        proptest::collection::vec(proptest::option::of(-9_007_199_254_740_992i64..=9_007_199_254_740_992), rows)
-            .prop_map(|v| Arc::new(Int64Array::from(v)) as ArrayRef),
+        proptest::collection::vec(
+            proptest::option::of(-9_007_199_254_740_992i64..=9_007_199_254_740_992),
+            rows
+        )
+        .prop_map(|v| Arc::new(Int64Array::from(v)) as ArrayRef),
         proptest::collection::vec(proptest::option::of(-1e9..1e9f64), rows)
             .prop_map(|v| Arc::new(Float64Array::from(v)) as ArrayRef),
         proptest::collection::vec(proptest::option::of(any::<bool>()), rows)

@@ -36,10 +36,22 @@ fn batch(random: &mut Random, from: u64) -> (Batch, usize) {
         }
         let message = format!(
             "request {} to /api/v{}/items/{} from 10.{}.{}.{} took {} ms and gave status {}",
-            random.next() % 100_000, r % 3, random.next() % 10_000_000, r % 256,
-            (r >> 16) % 256, (r >> 24) % 256, r % 4_000, 200 + r % 5
+            random.next() % 100_000,
+            r % 3,
+            random.next() % 10_000_000,
+            r % 256,
+            (r >> 16) % 256,
+            (r >> 24) % 256,
+            r % 4_000,
+            200 + r % 5
         );
-        bytes += 210 + service.len() + host.len() + pod.len() + level.len() + trace.len() + message.len();
+        bytes += 210
+            + service.len()
+            + host.len()
+            + pod.len()
+            + level.len()
+            + trace.len()
+            + message.len();
         builder.message(&message);
         builder.field_str("kubernetes.host", &host);
         builder.field_str("kubernetes.pod.name", &pod);
@@ -104,7 +116,11 @@ async fn main() {
     println!("commit {:.2} CPU-s/GB, build {:.2} CPU-s/GB", commit_s / gb, build_s / gb);
     println!(
         "L0 {} MB, segments {} MB in {}, {} builds, {} merges, peak {} MB",
-        stats.committed_bytes / 1_000_000, stats.bytes / 1_000_000, stats.built_segments,
-        stats.builds, stats.merges, resident_mb()
+        stats.committed_bytes / 1_000_000,
+        stats.bytes / 1_000_000,
+        stats.built_segments,
+        stats.builds,
+        stats.merges,
+        resident_mb()
     );
 }

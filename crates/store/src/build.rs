@@ -5,8 +5,8 @@
 //! - a step reads at most one segment's worth of records and writes one segment;
 //! - rows in = rows out: checked before the swap;
 //! - steps run one at a time ([`Store::build_step`] holds a lock);
-//! - a segment is rewritten at most once per size class, so writing stays in proportion to what comes
-//!   in.
+//! - a segment is rewritten at most once per size class, so writing stays in proportion to what
+//!   comes in.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use arrow::record_batch::RecordBatch;
 use lodge_record::TenantId;
-use lodge_segment::segment;
+use lodge_segment::{SegmentError, segment};
 
 use crate::catalog::{Candidates, Catalog, NewSegment};
 use crate::objects::blocking;
@@ -152,7 +152,10 @@ fn size_class(arrow_bytes: u64, fan_in: usize) -> u32 {
 
 /// The segments that the next step merges: of one tenant and size class, once there are
 /// [`StoreOptions::merge_fan_in`] of them. `built` is by tenant and number.
-pub(crate) fn plan_merge(built: &[Arc<SegmentRef>], options: &StoreOptions) -> Vec<Arc<SegmentRef>> {
+pub(crate) fn plan_merge(
+    built: &[Arc<SegmentRef>],
+    options: &StoreOptions,
+) -> Vec<Arc<SegmentRef>> {
     let fan_in = options.merge_fan_in.max(2);
     let mut classes: HashMap<(&TenantId, u32), Vec<&Arc<SegmentRef>>> = HashMap::new();
     for segment in built.iter().filter(|s| is_mergeable(s, options)) {
@@ -169,16 +172,17 @@ pub(crate) fn plan_merge(built: &[Arc<SegmentRef>], options: &StoreOptions) -> V
 }
 
 fn is_mergeable(segment: &SegmentRef, options: &StoreOptions) -> bool {
-    segment.arrow_bytes < options.segment_bytes_max / 2 && segment.rows < options.segment_rows_max / 2
+    segment.arrow_bytes < options.segment_bytes_max / 2
+        && segment.rows < options.segment_rows_max / 2
 }
 
 impl Store {
-    /// Builds or merges once if there is something to do; tells whether there was. With `force`, L0s
-    /// are built whatever their age.
+    /// Builds or merges once if there is something to do; tells whether there was. With `force`,
+    /// L0s are built whatever their age.
     pub(crate) async fn build_step(&self, force: bool) -> Result<bool, StoreError> {
         let _one_at_a_time = self.building.lock().await;
         if force || self.pending.is_due(&self.options, now_ms()) {
-            let l0 = self.catalog.candidates(Candidates::L0, CANDIDATES_MAX).await?;
+            let l0 = self.healthy(Candidates::L0).await?;
             let plan = plan_build(&l0, &self.options, now_ms(), force);
             if !plan.is_empty() {
                 self.rewrite(&plan).await?;
@@ -190,7 +194,7 @@ impl Store {
         }
         if self.merge_due.load(std::sync::atomic::Ordering::Relaxed) || force {
             let below = Candidates::BuiltBelow(self.options.segment_bytes_max / 2);
-            let built = self.catalog.candidates(below, CANDIDATES_MAX).await?;
+            let built = self.healthy(below).await?;
             let plan = plan_merge(&built, &self.options);
             if !plan.is_empty() {
                 self.rewrite(&plan).await?;
@@ -206,27 +210,63 @@ impl Store {
         self.pending.is_empty()
     }
 
+    /// Candidates without those that could not be read or built before: one damaged object must not
+    /// keep all others from being built. They stay as they are, and queries tell what is wrong.
+    async fn healthy(&self, which: Candidates) -> Result<Vec<Arc<SegmentRef>>, StoreError> {
+        let mut found = self.catalog.candidates(which, CANDIDATES_MAX).await?;
+        let set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|s| !set_aside.contains(&s.id));
+        Ok(found)
+    }
+
+    fn set_aside(&self, segments: &[Arc<SegmentRef>]) {
+        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        set_aside.extend(segments.iter().map(|s| s.id));
+    }
+
+    /// The records of segments that are to be rewritten.
+    async fn read_for_rewrite(
+        &self,
+        from: &[Arc<SegmentRef>],
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        let mut batches: Vec<RecordBatch> = Vec::new();
+        for segment in from {
+            if let Some(hot) = self.hot.get(segment.id) {
+                batches.extend(hot.batches.iter().cloned());
+                continue;
+            }
+            let read = read::read_all(&self.objects, segment).await;
+            if read.as_ref().is_err_and(StoreError::is_damage) {
+                self.set_aside(std::slice::from_ref(segment));
+            }
+            batches.extend(read?);
+        }
+        Ok(batches)
+    }
+
     /// Reads segments, writes one of all their records, swaps.
     async fn rewrite(&self, from: &[Arc<SegmentRef>]) -> Result<(), StoreError> {
         let started = Instant::now();
         self.space.check(from.iter().map(|s| s.bytes).sum(), true)?;
         let Some(first) = from.first() else { return Ok(()) };
-        let mut batches: Vec<RecordBatch> = Vec::new();
-        for segment in from {
-            match self.hot.get(segment.id) {
-                Some(hot) => batches.extend(hot.batches.iter().cloned()),
-                None => batches.extend(read::read_all(&self.objects, segment).await?),
-            }
-        }
-        let built = move || segment::build(&batches).map_err(StoreError::Encode);
-        let (bytes, info) = blocking(built).await?;
+        let batches = self.read_for_rewrite(from).await?;
+        let built = blocking(move || segment::build(&batches).map_err(StoreError::Encode)).await;
         let rows: u64 = from.iter().map(|s| s.rows).sum();
-        assert_eq!(info.rows, rows, "a segment must have the rows of what it is built from");
+        let (bytes, info) = match built {
+            Ok((bytes, info)) if info.rows == rows => (bytes, info),
+            wrong => {
+                self.set_aside(from);
+                let found = wrong?.1.rows;
+                let detail = format!("{found} records were built from {rows}");
+                return Err(StoreError::Encode(SegmentError::Encode(detail)));
+            }
+        };
 
         let key = object_key(&format!("seg/{}", first.tenant), "seg");
         let in_flight = self.objects.begin(&key);
         self.objects.put(&key, bytes.into()).await?;
-        let level = from.iter().map(|s| s.level).max().unwrap_or(0).saturating_add(1).min(LEVEL_MAX);
+        let level =
+            from.iter().map(|s| s.level).max().unwrap_or(0).saturating_add(1).min(LEVEL_MAX);
         let new = NewSegment {
             tenant: first.tenant.clone(),
             level,

@@ -157,7 +157,12 @@ impl Judged {
                     seq: state.seq,
                 });
                 let (records, duplicate) = (0, true);
-                Outcome::Committed(Committed { origin, position: state.position, records, duplicate })
+                Outcome::Committed(Committed {
+                    origin,
+                    position: state.position,
+                    records,
+                    duplicate,
+                })
             }
             Verdict::Gap => Outcome::Gap(state(batch)),
             Verdict::StaleEpoch => Outcome::StaleEpoch(state(batch)),
@@ -227,8 +232,9 @@ fn refused(error: StoreError) -> CommitError {
 }
 
 impl Store {
-    /// Makes a group of batches durable: one L0 object and one transaction for all of them. Gives one
-    /// [`Outcome`] for each batch, in their order. On an error none of them is known to be stored.
+    /// Makes a group of batches durable: one L0 object and one transaction for all of them. Gives
+    /// one [`Outcome`] for each batch, in their order. On an error none of them is known to be
+    /// stored.
     pub async fn commit(&self, group: Vec<Batch>) -> Result<Vec<Outcome>, CommitError> {
         let done = self.try_commit(&group).await;
         match &done {
@@ -276,7 +282,8 @@ impl Store {
             true => Vec::new(),
             false => self.catalog.producers(&wanted).await?,
         };
-        let standing = |state: Option<ProducerState>| Standing { now: state.clone(), committed: state };
+        let standing =
+            |state: Option<ProducerState>| Standing { now: state.clone(), committed: state };
         let standings = wanted.into_iter().zip(states.into_iter().map(standing)).collect();
         Ok(judge_group(group, standings))
     }
@@ -335,8 +342,8 @@ impl Store {
             Ok(added) if !added.is_empty() => Ok(Applied { version: 0, added }),
             Ok(_) => {
                 // Nothing names it, and room is wanted. After another error than a full disk the
-                // transaction might still be found in the journal by the next start: then the object
-                // stays until the sweep asks again.
+                // transaction might still be found in the journal by the next start: then the
+                // object stays until the sweep asks again.
                 if error.is_disk_full() {
                     self.objects.delete(key).await.ok();
                 }

@@ -76,7 +76,8 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 }
 
 impl Objects {
-    /// Opens the folder, makes it if it is not there, and removes what writes that never ended left.
+    /// Opens the folder, makes it if it is not there, and removes what writes that never ended
+    /// left.
     pub(crate) async fn open(root: PathBuf) -> Result<Self, StoreError> {
         let folder = root.clone();
         blocking(move || {

@@ -134,8 +134,7 @@ impl OpenTable {
             match need {
                 Need::Chunk(column) => drop(chunks.insert(column, bytes)),
                 Need::Dictionary(column) => {
-                    let values =
-                        self.footer.decode_dictionary(column, &bytes).map_err(&damaged)?;
+                    let values = self.footer.decode_dictionary(column, &bytes).map_err(&damaged)?;
                     let bytes = values.get_array_memory_size();
                     if self.dictionaries.get(column).is_some_and(|d| d.set(values).is_ok()) {
                         self.bytes.fetch_add(bytes, Ordering::Relaxed);

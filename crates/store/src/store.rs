@@ -1,8 +1,9 @@
 //! The store: objects and catalog of one data folder.
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lodge_record::{ProducerId, TenantId};
@@ -16,7 +17,8 @@ use crate::objects::{Objects, sync_dir};
 use crate::read::Footers;
 use crate::space::{DirLock, Space};
 use crate::{
-    OpenSegment, ProducerState, SegmentRef, Snapshot, StoreError, StoreOptions, StoreStats,
+    OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError, StoreOptions,
+    StoreStats,
 };
 
 /// L0 segments that are looked at when the store is opened.
@@ -34,6 +36,8 @@ pub struct Store {
     pub(crate) pending: Pending,
     pub(crate) merge_due: AtomicBool,
     pub(crate) building: tokio::sync::Mutex<()>,
+    /// Segments that could not be read or built: see `healthy` in `build.rs`.
+    pub(crate) set_aside: Mutex<HashSet<SegmentId>>,
     pub(crate) counters: Counters,
     runtime: Handle,
     _lock: DirLock,
@@ -55,8 +59,8 @@ impl Store {
     /// catalog, whichever runtime asks.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerCatalog`] if a newer
-    /// Lodge wrote it.
+    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerCatalog`] if a
+    /// newer Lodge wrote it.
     pub async fn open(data_dir: &Path, options: StoreOptions) -> Result<Arc<Self>, StoreError> {
         let failed = |action| {
             let path = data_dir.to_owned();
@@ -82,6 +86,7 @@ impl Store {
             pending,
             merge_due: AtomicBool::new(true),
             building: tokio::sync::Mutex::new(()),
+            set_aside: Mutex::default(),
             counters,
             runtime: Handle::current(),
             _lock: lock,
@@ -93,8 +98,8 @@ impl Store {
         self.catalog.close().await;
     }
 
-    /// Runs on the runtime that the store was opened on: a caller's own runtime may end at any time,
-    /// and a connection of the catalog must not end with it.
+    /// Runs on the runtime that the store was opened on: a caller's own runtime may end at any
+    /// time, and a connection of the catalog must not end with it.
     async fn on_own_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -115,8 +120,8 @@ impl Store {
         Ok(states.into_iter().next().flatten())
     }
 
-    /// The segments of `tenant` that overlap `time` (nanoseconds, both ends inclusive; `None` is all
-    /// time), L0 and built, at one version of the catalog.
+    /// The segments of `tenant` that overlap `time` (nanoseconds, both ends inclusive; `None` is
+    /// all time), L0 and built, at one version of the catalog.
     pub async fn snapshot(
         &self,
         tenant: &TenantId,

@@ -1,11 +1,11 @@
 //! Objects that nothing names any more are deleted, after a grace period.
 //!
 //! Invariants:
-//! - garbage (named once, no longer) stays for [`StoreOptions::garbage_grace`], so that a query that
-//!   began before can end;
+//! - garbage (named once, no longer) stays for [`StoreOptions::garbage_grace`], so that a query
+//!   that began before can end;
 //! - an orphan (never named) is deleted only if it is older than [`StoreOptions::orphan_grace`], is
-//!   not in flight, and the catalog does not name it, asked in this order: an object whose transaction
-//!   ends between the questions is named by then.
+//!   not in flight, and the catalog does not name it, asked in this order: an object whose
+//!   transaction ends between the questions is named by then.
 //!
 //! [`StoreOptions::garbage_grace`]: crate::StoreOptions::garbage_grace
 //! [`StoreOptions::orphan_grace`]: crate::StoreOptions::orphan_grace

@@ -258,7 +258,8 @@ async fn what_is_parsed_after_reopening_is_what_was_added() {
     let path = dir.path().join("catalog.db");
     let catalog = SqliteCatalog::open(&path).await.unwrap();
     let new = segment("default", "l0/a", (-5, 7));
-    let added = catalog.commit(&[new], &[step("p", None, state(3, 9, "x"))]).await.unwrap().unwrap();
+    let added =
+        catalog.commit(&[new], &[step("p", None, state(3, 9, "x"))]).await.unwrap().unwrap();
     catalog.close().await;
     let catalog = SqliteCatalog::open(&path).await.unwrap();
     let (version, seen) = catalog.snapshot(&TenantId::default(), None).await.unwrap();

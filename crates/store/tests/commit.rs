@@ -172,10 +172,7 @@ async fn below_the_reserve_commits_are_refused_until_there_is_room() {
     put(&store, batch("a", Some(("p", 1, 1)))).await;
     store.set_disk_reserve_bytes(u64::MAX);
     let refused = store.commit(vec![batch("b", Some(("p", 1, 2)))]).await.unwrap_err();
-    assert!(
-        matches!(refused, CommitError::DiskFull { reserve_bytes: u64::MAX, .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, CommitError::DiskFull { reserve_bytes: u64::MAX, .. }), "{refused}");
     assert_eq!(marks(&store).await, ["a"], "reading goes on");
     assert_eq!(store.stats().disk_full, 1);
     store.wait_built().await;
@@ -191,7 +188,11 @@ async fn below_the_reserve_commits_are_refused_until_there_is_room() {
 async fn a_full_disk_loses_nothing_and_recovers_crash() {
     let dir = tempfile::tempdir().unwrap();
     let mount = |args: &[&str]| {
-        std::process::Command::new("mount").args(args).arg(dir.path()).status().is_ok_and(|s| s.success())
+        std::process::Command::new("mount")
+            .args(args)
+            .arg(dir.path())
+            .status()
+            .is_ok_and(|s| s.success())
     };
     if !mount(&["-t", "tmpfs", "-o", "size=6m", "tmpfs"]) {
         eprintln!("not run: mounting a tmpfs needs root");

@@ -32,7 +32,8 @@ async fn built_segments_hold_the_same_records() {
 #[tokio::test]
 async fn small_segments_are_merged() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), StoreOptions { merge_fan_in: 4, ..options() }).await.unwrap();
+    let store =
+        Store::open(dir.path(), StoreOptions { merge_fan_in: 4, ..options() }).await.unwrap();
     for i in 0..16 {
         put(&store, batch(&format!("m{i:02}"), None)).await;
         store.wait_built().await;
@@ -121,6 +122,31 @@ async fn damage_is_an_error_that_names_its_place() {
 }
 
 #[tokio::test]
+async fn a_damaged_l0_does_not_keep_others_from_being_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    for i in 0..5 {
+        put(&store, batch(&format!("m{i}"), None)).await;
+    }
+    let path = objects(dir.path()).remove(2);
+    store.close().await;
+    drop(store);
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[20] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+
+    let store = open(dir.path()).await;
+    store.wait_built().await;
+    store.wait_built().await;
+    assert_eq!((store.stats().l0_segments, store.stats().built_segments), (1, 1));
+    assert_eq!(store.stats().rows, 15);
+    let snapshot = store.snapshot(&TenantId::default(), None).await.unwrap();
+    let open = store.open_segment(&snapshot.segments[0]).await.unwrap();
+    let error = open.read_block(0, &["_time"]).await.unwrap_err();
+    assert!(error.is_damage(), "queries are told: {error}");
+}
+
+#[tokio::test]
 async fn a_missing_object_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
@@ -144,8 +170,7 @@ async fn only_the_columns_asked_for_are_given() {
         let snapshot = store.snapshot(&TenantId::default(), None).await.unwrap();
         let open = store.open_segment(&snapshot.segments[0]).await.unwrap();
         let block = open.read_block(0, &["n", "nowhere", "_time"]).await.unwrap();
-        let names: Vec<String> =
-            block.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let names: Vec<String> = block.schema().fields().iter().map(|f| f.name().clone()).collect();
         assert_eq!(names, ["_time", "n"]);
         let none = open.read_block(0, &[]).await.unwrap();
         assert_eq!((none.num_rows(), none.num_columns()), (3, 0));

@@ -1,5 +1,5 @@
-//! The catalog: what exists, as rows of tables. A trait, so that SQLite on one machine and PostgreSQL
-//! in a cluster pass the same tests (`tests/catalog_contract.rs`).
+//! The catalog: what exists, as rows of tables. A trait, so that SQLite on one machine and
+//! PostgreSQL in a cluster pass the same tests (`tests/catalog_contract.rs`).
 //!
 //! Invariants:
 //! - [`Catalog::commit`] and [`Catalog::swap`] are one transaction each: all of it or nothing;

@@ -51,7 +51,8 @@ fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
 }
 
 impl SqliteCatalog {
-    /// Opens the file, makes it if it is not there, and brings its tables to this program's version.
+    /// Opens the file, makes it if it is not there, and brings its tables to this program's
+    /// version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -130,8 +131,8 @@ impl SqliteCatalog {
             .fetch_optional(connection)
             .await
             .map_err(failed("read a column list"))?;
-        let text = text
-            .ok_or_else(|| StoreError::CatalogDamaged(format!("column list {id} is missing")))?;
+        let text =
+            text.ok_or_else(|| StoreError::CatalogDamaged(format!("column list {id} is missing")))?;
         Ok(self.keep_schema(id, rows::schema_of(&text)?))
     }
 
@@ -460,8 +461,8 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn segments_in(&self, object_key: &str) -> Result<Vec<Arc<SegmentRef>>, StoreError> {
-        // On the one connection that writes: whatever transaction was begun before has ended. It only
-        // reads, so that a full disk does not keep it from telling.
+        // On the one connection that writes: whatever transaction was begun before has ended. It
+        // only reads, so that a full disk does not keep it from telling.
         let mut tx = self.writer.begin().await.map_err(failed("begin to read"))?;
         let ids: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM segments WHERE object_key = $1 ORDER BY id")

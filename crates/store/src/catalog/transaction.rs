@@ -1,9 +1,9 @@
 //! A writing transaction that leaves nothing behind, however it ends.
 //!
-//! sqlx counts the depth of transactions itself, and after a COMMIT that fails (SQLite has then rolled
-//! back by itself, as on a full disk) its count stays wrong, and no transaction begins on that
-//! connection any more. Here the statements are plain, and a connection whose transaction did not end
-//! as it should is closed: the pool opens another.
+//! sqlx counts the depth of transactions itself, and after a COMMIT that fails (SQLite has then
+//! rolled back by itself, as on a full disk) its count stays wrong, and no transaction begins on
+//! that connection any more. Here the statements are plain, and a connection whose transaction did
+//! not end as it should is closed: the pool opens another.
 
 use std::ops::{Deref, DerefMut};
 

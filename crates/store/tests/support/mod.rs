@@ -38,8 +38,7 @@ pub fn batch(mark: &str, origin: Option<(&str, u32, u64)>) -> Batch {
 
 pub fn of_tenant(tenant: TenantId, mark: &str, origin: Option<(&str, u32, u64)>) -> Batch {
     let position = origin.map(|(_, epoch, seq)| Position::new(format!("{epoch}:{seq}")).unwrap());
-    let origin =
-        origin.map(|(name, epoch, seq)| Origin { producer: producer(name), epoch, seq });
+    let origin = origin.map(|(name, epoch, seq)| Origin { producer: producer(name), epoch, seq });
     Batch::new(tenant, origin, position, records(mark, 3)).unwrap()
 }
 
@@ -104,10 +103,8 @@ pub async fn stored(store: &Store, tenant: &TenantId) -> Vec<Row> {
 /// The first words of all messages of the default tenant, each once, sorted.
 pub async fn marks(store: &Store) -> Vec<String> {
     let rows = stored(store, &TenantId::default()).await;
-    let mut marks: Vec<String> = rows
-        .iter()
-        .map(|row| row[field::MSG].split(' ').next().unwrap().to_owned())
-        .collect();
+    let mut marks: Vec<String> =
+        rows.iter().map(|row| row[field::MSG].split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(marks.len() % 3, 0, "every batch has three records");
     marks.sort();
     marks.dedup();
