@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{AsArray, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::compute::{interleave_record_batch, take_record_batch};
+use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -35,7 +35,7 @@ use lodge_store::{OpenSegment, SegmentRef};
 use tokio::task::JoinError;
 
 use super::exec::properties;
-use super::reader::{Block, arrow_error};
+use super::reader::{Block, arrow_error, rows_only};
 use super::shape::Shape;
 use super::{Source, TopByTime};
 use crate::error::QueryError;
@@ -120,7 +120,7 @@ impl ExecutionPlan for TopExec {
             reservation: MemoryConsumer::new("the last rows").register(context.memory_pool()),
         };
         let rows = stream::once(search.run())
-            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok::<_, QueryError>)))
+            .map_ok(|found| stream::iter(found.into_batches()))
             .try_flatten()
             .map_err(DataFusionError::from);
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.shape.output().clone(), rows)))
@@ -148,12 +148,17 @@ struct Opened {
 }
 
 impl Search {
-    async fn run(self) -> Result<Vec<RecordBatch>, QueryError> {
+    async fn run(self) -> Result<Rows, QueryError> {
         if self.top.rows == 0 {
-            return Ok(Vec::new());
+            return Ok(self.rows(Vec::new(), Vec::new()));
         }
         let (hits, opened) = self.find().await?;
         self.fetch(hits, &opened).await
+    }
+
+    fn rows(self, batches: Vec<RecordBatch>, order: Vec<(usize, usize)>) -> Rows {
+        let schema = self.shape.output().clone();
+        Rows { schema, batches, order, _reservation: self.reservation }
     }
 
     /// The best key of a range of times: greater is better, also for the oldest.
@@ -263,10 +268,10 @@ impl Search {
 
     /// Reads the rows that were found, best first.
     async fn fetch(
-        &self,
+        self,
         mut hits: Vec<Hit>,
         opened: &[Option<Arc<Opened>>],
-    ) -> Result<Vec<RecordBatch>, QueryError> {
+    ) -> Result<Rows, QueryError> {
         hits.sort_unstable_by_key(|hit| Reverse(*hit));
         let mut blocks: BTreeMap<(u32, u32), Vec<(u64, usize)>> = BTreeMap::new();
         for (place, hit) in hits.iter().enumerate() {
@@ -298,34 +303,48 @@ impl Search {
             }
         });
         let mut reads = reads.buffered(self.parallel);
-        let (mut batches, mut places) = (Vec::new(), Vec::new());
+        let mut batches = Vec::new();
+        // (place, batch, row in it)
+        let mut order: Vec<(usize, usize, usize)> = Vec::with_capacity(hits.len());
         while let Some(read) = reads.next().await {
-            if let Some((batch, of)) = read? {
+            if let Some((batch, places)) = read? {
                 let more = batch.get_array_memory_size();
                 self.reservation.try_grow(more).map_err(QueryError::from)?;
+                let rows = places.into_iter().enumerate();
+                order.extend(rows.map(|(row, place)| (place, batches.len(), row)));
                 batches.push(batch);
-                places.extend(of);
             }
         }
-        self.in_order(&batches, &places)
-    }
-
-    /// All rows of `batches`, where row `i` of them belongs at `places[i]`.
-    fn in_order(
-        &self,
-        batches: &[RecordBatch],
-        places: &[usize],
-    ) -> Result<Vec<RecordBatch>, QueryError> {
-        let all = concat_batches(self.shape.output(), batches).map_err(arrow_error)?;
-        let mut order: Vec<(usize, u64)> =
-            places.iter().enumerate().map(|(row, place)| (*place, row as u64)).collect();
+        drop(reads);
         order.sort_unstable();
-        let order: UInt64Array = order.into_iter().map(|(_, row)| row).collect();
-        let all = take_record_batch(&all, &order).map_err(arrow_error)?;
-        Ok((0..all.num_rows())
-            .step_by(BATCH_ROWS)
-            .map(|start| all.slice(start, BATCH_ROWS.min(all.num_rows() - start)))
-            .collect())
+        let order = order.into_iter().map(|(_, batch, row)| (batch, row)).collect();
+        Ok(self.rows(batches, order))
+    }
+}
+
+/// The rows that were found, and their order.
+struct Rows {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    /// Batch and row in it, best first.
+    order: Vec<(usize, usize)>,
+    _reservation: MemoryReservation,
+}
+
+impl Rows {
+    /// The rows in their order, put together as they are asked for.
+    fn into_batches(self) -> impl Iterator<Item = Result<RecordBatch, QueryError>> {
+        let chunks = self.order.len().div_ceil(BATCH_ROWS);
+        (0..chunks).map(move |chunk| {
+            let from = chunk * BATCH_ROWS;
+            let to = self.order.len().min(from + BATCH_ROWS);
+            let rows = self.order.get(from..to).unwrap_or_default();
+            if self.schema.fields().is_empty() {
+                return rows_only(rows.len());
+            }
+            let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+            interleave_record_batch(&batches, rows).map_err(arrow_error)
+        })
     }
 }
 

@@ -135,7 +135,7 @@ impl Reader {
 }
 
 /// A batch of rows without columns.
-fn rows_only(rows: usize) -> Result<RecordBatch, QueryError> {
+pub(super) fn rows_only(rows: usize) -> Result<RecordBatch, QueryError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
         .map_err(|error| QueryError::internal(error.to_string()))

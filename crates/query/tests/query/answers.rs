@@ -119,6 +119,7 @@ async fn limits_and_offsets() {
     assert_eq!(lab.logsql("* | offset 35 | count() n").await, ["n=5"]);
     assert_eq!(lab.logsql("* | offset 100 | count() n").await, ["n=0"]);
     assert_eq!(lab.logsql("* | limit 0").await, [""; 0]);
+    assert_eq!(lab.logsql("* | last 3 by (_time) | count() n").await, ["n=3"]);
     let mut request = lab.request("* | fields size");
     request.limit = Some(2);
     assert_eq!(lab.ask(request.clone()).await.unwrap(), ["size=3900", "size=3800"]);
