@@ -84,8 +84,13 @@ impl Globs {
     }
 }
 
-/// A pattern from the root on, so that labels do not depend on where the agent was started.
+/// A pattern from the root on, so that labels do not depend on where the agent was started. A
+/// pattern that ends in `**` means all files below, not the folders that it matches.
 fn absolute(pattern: &str) -> String {
+    let pattern = match pattern.strip_suffix("/**") {
+        Some(folder) => &format!("{folder}/**/*"),
+        None => pattern,
+    };
     let path = std::path::absolute(pattern).ok();
     path.and_then(|path| path.into_os_string().into_string().ok())
         .unwrap_or_else(|| pattern.to_owned())

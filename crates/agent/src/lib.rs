@@ -17,6 +17,7 @@ pub mod config;
 mod copies;
 pub mod counters;
 mod dead_letter;
+mod descriptors;
 mod discover;
 pub mod frame;
 pub mod identity;

@@ -20,7 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   lodge-agent --config /etc/lodge/agent.toml"
 )]
 struct Arguments {
-    /// Configuration file (TOML); the other options but --log override nothing in it
+    /// Configuration file (TOML) instead of --server, --path and --journal
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "path", "journal"])]
     config: Option<PathBuf>,
     /// Server to ship to; several are tried in order

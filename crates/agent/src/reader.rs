@@ -28,11 +28,11 @@ use crate::timestamp::TimeContext;
 use crate::watch::Watch;
 
 /// Memory that built and unanswered batches may take.
-const MEMORY_BYTES_MAX: usize = 16 << 20;
+const MEMORY_BYTES_MAX: usize = 12 << 20;
 /// Most bytes of a turn.
 const TURN_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of a turn of a file that is far behind: fewer, larger batches.
-const CATCH_UP_TURN_BYTES_MAX: usize = 4 << 20;
+const CATCH_UP_TURN_BYTES_MAX: usize = 2 << 20;
 /// How far is far behind.
 const CATCH_UP_BYTES_MIN: u64 = 16 << 20;
 /// Most descriptors, if the system allows that many.
@@ -49,6 +49,19 @@ const POLLS_PER_S: usize = 2_000;
 pub(crate) const REMEMBER_S: u64 = 7 * 86_400;
 /// Resends without an acknowledgement between them before they are slowed down.
 const RESENDS_MAX: u32 = 3;
+
+/// How long a file waits that cannot be opened, for lack of descriptors or of rights.
+const REOPEN: Duration = Duration::from_millis(200);
+/// How long a file waits that cannot be read.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+
+/// A file that is left out.
+#[derive(Debug)]
+pub(crate) struct Skipped {
+    pub(crate) path: PathBuf,
+    /// Only for lack of rights, which may change.
+    pub(crate) denied: bool,
+}
 
 /// What other threads tell the loop.
 #[derive(Debug)]
@@ -79,7 +92,7 @@ pub struct Reader {
     pub(crate) by_inode: HashMap<Inode, usize>,
     pub(crate) by_path: HashMap<PathBuf, usize>,
     pub(crate) remembered: HashMap<u64, Vec<FileEntry>>,
-    pub(crate) skipped: HashMap<Inode, PathBuf>,
+    pub(crate) skipped: HashMap<Inode, Skipped>,
     pub(crate) walks: u64,
     pub(crate) walk_at: Instant,
     pub(crate) walk_cost: Duration,
@@ -89,9 +102,11 @@ pub struct Reader {
     is_active: Vec<bool>,
     poll_cursor: usize,
     polled_at: Instant,
-    open_files: usize,
-    open_files_max: usize,
-    close_cursor: usize,
+    pub(crate) open_files: usize,
+    pub(crate) open_files_max: usize,
+    pub(crate) close_cursor: usize,
+    /// Until then no file could be closed to open another.
+    pub(crate) scarce_until: Instant,
     memory: usize,
     buffer: Vec<u8>,
     time: TimeContext,
@@ -145,6 +160,7 @@ impl Reader {
             open_files: 0,
             open_files_max: half.clamp(8, OPEN_FILES_MAX),
             close_cursor: 0,
+            scarce_until: now,
             memory: 0,
             buffer: Vec::new(),
             time: TimeContext::system(0),
@@ -291,7 +307,7 @@ impl Reader {
         stop
     }
 
-    fn file(&self, file: usize) -> Option<&TailedFile> {
+    pub(crate) fn file(&self, file: usize) -> Option<&TailedFile> {
         self.files.get(file)?.as_ref()
     }
 
@@ -393,52 +409,10 @@ impl Reader {
         self.checkpoint_due = true;
     }
 
-    /// Opens the file if it is not, closing a quiet one if descriptors are scarce.
-    pub(crate) fn ensure_open(&mut self, file: usize) -> bool {
-        if self.file(file).is_none_or(|tailed| tailed.handle.is_some()) {
-            return self.file(file).is_some();
-        }
-        if self.open_files >= self.open_files_max && !self.close_one() {
-            return false;
-        }
-        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return false };
-        match std::fs::File::open(&tailed.path) {
-            Ok(handle) => {
-                let same = handle.metadata().is_ok_and(|m| inode_of(&m) == tailed.inode);
-                if same {
-                    tailed.handle = Some(handle);
-                    self.open_files += 1;
-                }
-                same
-            }
-            Err(error) => {
-                tracing::debug!(path = %tailed.path.display(), %error, "cannot open");
-                false
-            }
-        }
-    }
-
-    /// Closes some quiet file that still has a path; false if there is none.
-    fn close_one(&mut self) -> bool {
-        for _ in 0..self.files.len() {
-            self.close_cursor = (self.close_cursor + 1) % self.files.len().max(1);
-            let at = self.close_cursor;
-            if let Some(tailed) = self.files.get_mut(at).and_then(Option::as_mut)
-                && tailed.handle.is_some()
-                && !tailed.deleted
-                && tailed.is_quiet()
-            {
-                tailed.handle = None;
-                self.open_files -= 1;
-                return true;
-            }
-        }
-        false
-    }
-
     /// Identifies the file if need be and reads one turn; whether something was built.
     fn turn(&mut self, file: usize) -> bool {
         if !self.ensure_open(file) {
+            self.hold_back(file, REOPEN);
             return false;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -449,8 +423,15 @@ impl Reader {
             Err(error) => {
                 let path = self.file(file).map(|f| f.path.display().to_string());
                 tracing::warn!(path, %error, "cannot read; trying again");
+                self.hold_back(file, READ_AGAIN);
                 false
             }
+        }
+    }
+
+    fn hold_back(&mut self, file: usize, pause: Duration) {
+        if let Some(tailed) = self.file_mut(file) {
+            tailed.hold_back(Instant::now() + pause);
         }
     }
 
@@ -516,7 +497,8 @@ impl Reader {
 
     /// Leaves a file out, with a reason for the log.
     pub(crate) fn skip(&mut self, inode: Inode, path: &Path, reason: &str) {
-        if self.skipped.insert(inode, path.to_path_buf()).as_deref() != Some(path) {
+        let skipped = Skipped { path: path.to_path_buf(), denied: false };
+        if self.skipped.insert(inode, skipped).is_none_or(|before| before.path != path) {
             tracing::info!(path = %path.display(), reason, "not tailed");
             self.counters.files_skipped.increment();
         }

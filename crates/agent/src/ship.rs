@@ -7,9 +7,9 @@
 //! - what the server refuses for good is durable in the dead-letter file before it counts as
 //!   refused.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lodge_record::{Batch, ProducerId};
@@ -33,8 +33,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest pause that a server's Retry-After is followed for.
 const RETRY_AFTER_S_MAX: u64 = 60;
-/// Of how many failures in a row one is logged.
-const LOG_EVERY: u32 = 20;
+/// How often failures are logged.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// Longest text of an answer that is logged or kept.
 const REASON_BYTES_MAX: usize = 500;
 
@@ -50,6 +50,7 @@ pub struct Shipper {
     dead_letters: DeadLetters,
     counters: Arc<Counters>,
     cancel: CancellationToken,
+    failure_logged: Mutex<Option<Instant>>,
 }
 
 /// What one attempt came to.
@@ -97,6 +98,7 @@ impl Shipper {
             dead_letters,
             counters,
             cancel,
+            failure_logged: Mutex::default(),
         })
     }
 
@@ -210,9 +212,7 @@ impl Shipper {
     /// Waits before the next attempt: exponentially longer, by a random part shorter; as long as
     /// the server asked for, if it did.
     async fn pause(&self, failures: &mut u32, after: Option<Duration>, problem: &str) {
-        if failures.is_multiple_of(LOG_EVERY) {
-            tracing::warn!(problem, failures = *failures, "cannot ship yet, trying again");
-        }
+        self.log_failure(problem, *failures);
         let (first, longest) = self.backoff;
         let doubled = first.saturating_mul(1 << (*failures).min(16)).min(longest);
         *failures = failures.saturating_add(1);
@@ -222,6 +222,15 @@ impl Shipper {
             None => doubled.mul_f64(jitter),
         };
         tokio::time::sleep(pause).await;
+    }
+
+    /// Says that shipping fails: all batches do together, so once for all now and then.
+    fn log_failure(&self, problem: &str, failures: u32) {
+        let mut logged = self.failure_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| at.elapsed() >= LOG_PERIOD) {
+            *logged = Some(Instant::now());
+            tracing::warn!(problem, failures, "cannot ship yet, trying again");
+        }
     }
 
     /// Writes a refused batch to the dead-letter file.

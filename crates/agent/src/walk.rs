@@ -31,7 +31,7 @@ impl Reader {
         if self.walks == 1 {
             self.find_remembered();
         }
-        self.skipped.retain(|_, path| path.exists());
+        self.skipped.retain(|_, skipped| skipped.path.exists());
         self.walk_at = Instant::now();
         self.walk_cost = began.elapsed();
     }
@@ -47,12 +47,18 @@ impl Reader {
             }
             return;
         }
-        if self.skipped.contains_key(&inode) {
+        if self.skipped.get(&inode).is_some_and(|skipped| !skipped.denied) {
             return;
         }
         if let Some(kind) = discover::unreadable_kind(&found.path) {
             return self.skip(inode, &found.path, kind);
         }
+        if rustix::fs::access(&found.path, rustix::fs::Access::READ_OK).is_err() {
+            self.skip(inode, &found.path, "no permission to read it");
+            self.skipped.entry(inode).and_modify(|skipped| skipped.denied = true);
+            return;
+        }
+        self.skipped.remove(&inode);
         self.take_up(source, found, None);
     }
 
