@@ -135,13 +135,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_body_wins_over_the_url_and_repeats_are_kept() {
-        let args = of(
-            Method::POST,
-            "/x?query=url&field=a&empty=",
-            "query=a+b%3D%C3%A9%25&field=b",
-        )
-        .await
-        .unwrap();
+        let args = of(Method::POST, "/x?query=url&field=a&empty=", "query=a+b%3D%C3%A9%25&field=b")
+            .await
+            .unwrap();
         assert_eq!(args.get("query"), Some("a b=é%"));
         assert_eq!(args.all("field").collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(args.get("empty"), None);

@@ -36,9 +36,7 @@ pub(crate) async fn insert(
     let arriving = Arriving::new(&app, body);
     let encoding = encoding_of(&head.headers)?;
     let mut memory = Reserved::new(&app);
-    let body = receive(arriving, &mut memory)
-        .await
-        .map_err(|e| e.into_answer(&app.metrics))?;
+    let body = receive(arriving, &mut memory).await.map_err(|e| e.into_answer(&app.metrics))?;
     let batch = decode(&app, encoding, body, app.tenant(), &mut memory).await?;
     let producer = batch.origin.map(|o| o.producer);
     let started = Instant::now();
@@ -79,10 +77,7 @@ pub(crate) async fn producer(
     }
 }
 
-async fn receive(
-    mut arriving: Arriving,
-    memory: &mut Reserved,
-) -> Result<Vec<Bytes>, BodyError> {
+async fn receive(mut arriving: Arriving, memory: &mut Reserved) -> Result<Vec<Bytes>, BodyError> {
     // One byte more than allowed tells a body that is too large from one that just fits.
     let (parts, ended) = arriving.head(BODY_BYTES_MAX + 1, memory).await?;
     let bytes: usize = parts.iter().map(Bytes::len).sum();
@@ -176,5 +171,7 @@ fn conflict(
     committed: &ProducerState,
 ) -> ApiError {
     let error = ApiError::new(StatusCode::CONFLICT, code, message);
-    state_fields(producer, committed).into_iter().fold(error, |e, (name, value)| e.with(&name, value))
+    state_fields(producer, committed)
+        .into_iter()
+        .fold(error, |e, (name, value)| e.with(&name, value))
 }

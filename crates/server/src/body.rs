@@ -37,16 +37,23 @@ pub(crate) enum BodyError {
     #[error("the connection ended before the body did: {0}")]
     Broken(String),
     /// More than may be in one request.
-    #[error("the body is larger than {0} bytes after decompression (`insert_bytes_max`); send it in several requests")]
+    #[error(
+        "the body is larger than {0} bytes after decompression (`insert_bytes_max`); \
+         send it in several requests"
+    )]
     TooLarge(u64),
     /// A decompression bomb.
-    #[error("the body expands more than {EXPANSION_MAX} times, as no log does; send it uncompressed")]
+    #[error(
+        "the body expands more than {EXPANSION_MAX} times, as no log does; send it uncompressed"
+    )]
     Bomb,
     /// The bytes are not what `Content-Encoding` says.
     #[error("the body is not valid {0}: {1}; check Content-Encoding")]
     Corrupt(Encoding, String),
     /// All the memory for inserts is in use.
-    #[error("too many inserts at once: their memory (`insert_memory_bytes_max`) is used up; try again")]
+    #[error(
+        "too many inserts at once: their memory (`insert_memory_bytes_max`) is used up; try again"
+    )]
     Memory,
 }
 
@@ -68,9 +75,7 @@ impl BodyError {
                 ApiError::overloaded(message, 1)
             }
             Self::Broken(_) => ApiError::bad_request(message),
-            Self::Corrupt(..) => {
-                ApiError::new(StatusCode::BAD_REQUEST, "bad_encoding", message)
-            }
+            Self::Corrupt(..) => ApiError::new(StatusCode::BAD_REQUEST, "bad_encoding", message),
         }
     }
 

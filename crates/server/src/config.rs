@@ -66,7 +66,9 @@ impl Default for ServerConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read the configuration file {path}: {source}; check the path and its permissions")]
+    #[error(
+        "cannot read the configuration file {path}: {source}; check the path and its permissions"
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -130,7 +132,7 @@ pub const SETTINGS: [Setting; 12] = [
     },
     Setting {
         name: "listen",
-        doc: "Address of the HTTP listener. There is no sign-in yet, so only this machine is served.",
+        doc: "Address of the HTTP listener. There is no sign-in, so only this machine is served.",
         range: "a loopback address and port, such as \"127.0.0.1:9420\" or \"[::1]:9420\"",
         show: |c| format!("\"{}\"", c.listen),
         set: |c, v| listen_address(&text(v)?).map(|a| c.listen = a),
@@ -348,8 +350,8 @@ fn bytes(value: &toml::Value, min: u64, max: u64) -> Result<u64, String> {
 }
 
 fn duration(value: &toml::Value, min_s: u64, max_s: u64) -> Result<Duration, String> {
-    let text = text(value)
-        .map_err(|_| "write it as a string with a unit, such as \"30s\"".to_owned())?;
+    let text =
+        text(value).map_err(|_| "write it as a string with a unit, such as \"30s\"".to_owned())?;
     let ns = crate::times::parse_duration_ns(&text)?;
     let (min, max) = (Duration::from_secs(min_s), Duration::from_secs(max_s));
     let found = Duration::from_nanos(u64::try_from(ns).map_err(|_| "it is negative".to_owned())?);

@@ -196,8 +196,8 @@ impl Encoder {
     }
 }
 
-/// The same rows with `_stream` as a dictionary, so that `_stream_id` is made once per stream and not
-/// per row.
+/// The same rows with `_stream` as a dictionary, so that `_stream_id` is made once per stream and
+/// not per row.
 fn with_stream_codes(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = batch.schema_ref();
     let Ok(at) = schema.index_of(field::STREAM) else { return Ok(batch.clone()) };

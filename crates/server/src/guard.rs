@@ -74,8 +74,8 @@ fn check(request: &Request, metrics: &Metrics) -> Result<(), ApiError> {
     check_tenant(request.headers())
 }
 
-/// VictoriaLogs takes the tenant from headers. Here it comes from the sign-in only, so a header that
-/// asks for another one than the first is refused: it must not read or write the wrong logs.
+/// VictoriaLogs takes the tenant from headers. Here it comes from the sign-in only, so a header
+/// that asks for another one than the first is refused: it must not reach the wrong logs.
 fn check_tenant(headers: &HeaderMap) -> Result<(), ApiError> {
     for name in ["accountid", "projectid"] {
         if headers.get(name).is_some_and(|v| v.as_bytes() != b"0") {
@@ -196,11 +196,13 @@ mod tests {
     #[test]
     fn only_names_of_this_machine_are_served() {
         let host = |h: &'static str| check_host(&Uri::from_static("/"), &headers(&[("host", h)]));
-        for good in ["localhost", "LOCALHOST:9420", "127.0.0.1:1", "127.9.9.9", "[::1]:9420", "a.localhost"]
+        for good in
+            ["localhost", "LOCALHOST:9420", "127.0.0.1:1", "127.9.9.9", "[::1]:9420", "a.localhost"]
         {
             assert!(host(good).is_ok(), "{good}");
         }
-        for bad in ["", "evil.example:9420", "10.0.0.1", "localhost.evil.example", "0.0.0.0", "[::]"]
+        for bad in
+            ["", "evil.example:9420", "10.0.0.1", "localhost.evil.example", "0.0.0.0", "[::]"]
         {
             assert!(host(bad).is_err(), "{bad}");
         }
@@ -225,7 +227,10 @@ mod tests {
         for origin in ["null", "http://evil.example", "http://localhost:8080", "localhost:9420"] {
             assert!(!check(Method::POST, &[("origin", origin)]), "{origin}");
         }
-        assert!(!check(Method::GET, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]));
+        assert!(!check(
+            Method::GET,
+            &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]
+        ));
         assert!(!check(
             Method::POST,
             &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")]

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Invariants: the answer comes when everything it counts is durable; a body up to
-//! [`ATOMIC_BYTES_MAX`] is stored whole or not at all; of a larger one an error says which lines are
-//! not stored; a line that does not parse is kept as it was and listed; if the first lines of a body
-//! hold not one JSON object, nothing is stored, since the body is of another format.
+//! [`ATOMIC_BYTES_MAX`] is stored whole or not at all; of a larger one an error says which lines
+//! are not stored; a line that does not parse is kept as it was and listed; if the first lines of a
+//! body hold not one JSON object, nothing is stored, since the body is of another format.
 
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
@@ -341,7 +341,7 @@ impl Report {
         if self.records == 0 {
             return Err(error);
         }
-        // Part of a large body is stored: say which lines are not, so that only they are sent again.
+        // Part of a large body is stored: say which lines are not, so that only they come again.
         let ranges: Vec<Value> =
             lost.iter().map(|(l, _)| json!({"from": l.start(), "to": l.end()})).collect();
         Err(error

@@ -39,8 +39,8 @@ mod ui;
 pub use config::{ConfigError, ServerConfig};
 pub use serve::{RunningServer, ServerError, start};
 
-// Every test binary that links DataFusion costs a minute of linking, so there is one: the tests over
-// HTTP in `tests/` are modules of it and see the crate by its name, as its users do.
+// Every test binary that links DataFusion costs a minute of linking, so there is one: the tests
+// over HTTP in `tests/` are modules of it and see the crate by its name, as its users do.
 #[cfg(test)]
 extern crate self as lodge_server;
 #[cfg(test)]

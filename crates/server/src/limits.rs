@@ -8,7 +8,7 @@ pub(crate) const URL_BYTES_MAX: usize = 16 << 10;
 /// Most headers of a request (the HTTP layer answers 431).
 pub(crate) const HEADERS_MAX: usize = 100;
 /// How long a connection may take for the headers of its next request, and so how long it may be
-/// idle: longer than the 90 s that HTTP clients keep one open, so that the server is not the one that
+/// idle: longer than the 90 s that HTTP clients keep one open, so that it is not the server that
 /// closes it just when it is used again.
 pub(crate) const HEADERS_TIME_MAX: Duration = Duration::from_secs(120);
 /// Read buffer of one HTTP/1 connection, and so the largest header block.

@@ -79,7 +79,8 @@ impl<R: Read> Chunks<R> {
         memchr::memrchr(b'\n', window).map(|last| last + 1)
     }
 
-    /// The line at the front, which is longer than a chunk; its head if it is longer than the buffer.
+    /// The line at the front, which is longer than a chunk; its head if it is longer than the
+    /// buffer.
     fn one_long_line(&mut self) -> io::Result<Vec<u8>> {
         let mut searched = 0;
         loop {

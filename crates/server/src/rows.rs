@@ -46,19 +46,12 @@ pub(crate) async fn answer(
     format: Format,
     file: Option<&str>,
 ) -> Result<Response, ApiError> {
-    let encoder = Encoder::new(format, &stream.schema())
-        .map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let encoder =
+        Encoder::new(format, &stream.schema()).map_err(|e| ApiError::bad_request(e.to_string()))?;
     let first = stream.next().await.transpose().map_err(|e| app.query_failed(&e))?;
     let seconds = running.elapsed().as_secs_f64();
-    let sending = Sending {
-        app,
-        running,
-        stream,
-        format,
-        encoder: Some(encoder),
-        rest: first,
-        failed: None,
-    };
+    let sending =
+        Sending { app, running, stream, format, encoder: Some(encoder), rest: first, failed: None };
     let body = Body::from_stream(futures::stream::try_unfold(sending, step));
     let mut response = Response::new(body);
     let headers = response.headers_mut();

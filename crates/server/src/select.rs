@@ -92,10 +92,7 @@ impl Question {
 }
 
 /// `/select/logsql/query`
-pub(crate) async fn query(
-    State(app): State<Arc<App>>,
-    args: Args,
-) -> Result<Response, ApiError> {
+pub(crate) async fn query(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
     let question = Question::of(&app, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let offset = args.number("offset")?;
@@ -227,10 +224,7 @@ pub(crate) async fn field_values(
 }
 
 /// `/select/logsql/streams`
-pub(crate) async fn streams(
-    State(app): State<Arc<App>>,
-    args: Args,
-) -> Result<Response, ApiError> {
+pub(crate) async fn streams(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
     let question = Question::of(&app, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let running = app.begin_query("/select/logsql/streams").await?;

@@ -25,9 +25,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::app::App;
 use crate::config::{self, ServerConfig};
 use crate::limits::{
-    CONNECTION_BUFFER_BYTES, EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN, HEADER_BYTES_MAX, HEADERS_MAX,
-    HEADERS_TIME_MAX,
-    STREAMS_PER_CONNECTION_MAX,
+    CONNECTION_BUFFER_BYTES, EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN, HEADER_BYTES_MAX,
+    HEADERS_MAX, HEADERS_TIME_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::metrics::{Limit, Metrics};
 use crate::stall::StallGuard;
@@ -151,23 +150,14 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/producers/{id}", get(batches::producer))
         .route("/select/logsql/query", get(select::query).post(select::query))
         .route("/select/logsql/hits", get(select::hits).post(select::hits))
-        .route(
-            "/select/logsql/stats_query",
-            get(select::stats_query).post(select::stats_query),
-        )
+        .route("/select/logsql/stats_query", get(select::stats_query).post(select::stats_query))
         .route(
             "/select/logsql/stats_query_range",
             get(select::stats_query_range).post(select::stats_query_range),
         )
         .route("/select/logsql/tail", get(tail::tail).post(tail::tail))
-        .route(
-            "/select/logsql/field_names",
-            get(select::field_names).post(select::field_names),
-        )
-        .route(
-            "/select/logsql/field_values",
-            get(select::field_values).post(select::field_values),
-        )
+        .route("/select/logsql/field_names", get(select::field_names).post(select::field_names))
+        .route("/select/logsql/field_values", get(select::field_values).post(select::field_values))
         .route("/select/logsql/streams", get(select::streams).post(select::streams))
         .route("/api/v1/sql", get(tables::sql).post(tables::sql))
         .route("/api/v1/export", get(tables::export).post(tables::export))

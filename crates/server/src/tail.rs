@@ -56,10 +56,8 @@ pub(crate) async fn tail(State(app): State<Arc<App>>, args: Args) -> Result<Resp
     let start_offset_ns = args.duration_ns("start_offset")?.unwrap_or(0).max(0);
     // Durable records never come later than they are shown, so there is nothing to wait for.
     args.duration_ns("offset")?;
-    let filter = app
-        .engine
-        .tail(&question.query, question.now_ns)
-        .map_err(|e| app.query_failed(&e))?;
+    let filter =
+        app.engine.tail(&question.query, question.now_ns).map_err(|e| app.query_failed(&e))?;
     let open = app.begin_tail()?;
     let commits = app.ingest.subscribe();
     let mut tail = Tail {

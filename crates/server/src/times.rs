@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "yesterday", "now5m", "2022-13-01", "9999", "2022-3", "now-", "é", "1e300y"]
+        for text in
+            ["", "yesterday", "now5m", "2022-13-01", "9999", "2022-3", "now-", "é", "1e300y"]
         {
             assert!(parse_time_ns(text, NOW).is_err(), "{text}");
         }

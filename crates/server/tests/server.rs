@@ -1,7 +1,7 @@
 //! A real server, driven over HTTP as its clients drive it.
 //!
-//! The modules are cut by what a user does. They are part of the crate's one test binary (see the end
-//! of `src/lib.rs`): run them with `cargo test --release -p lodge-server --lib`.
+//! The modules are cut by what a user does. They are part of the crate's one test binary (see the
+//! end of `src/lib.rs`): run them with `cargo test --release -p lodge-server --lib`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -76,7 +76,8 @@ async fn garbage_on_the_wire_does_no_harm() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let rig = Rig::start().await;
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(500));
-    for bytes in [b"\x16\x03\x01\x00\xff".as_slice(), b"GET", b"\r\n\r\n", many_headers.as_bytes()] {
+    for bytes in [b"\x16\x03\x01\x00\xff".as_slice(), b"GET", b"\r\n\r\n", many_headers.as_bytes()]
+    {
         let mut stream = tokio::net::TcpStream::connect(rig.server.addr()).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();

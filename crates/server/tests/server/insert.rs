@@ -23,7 +23,10 @@ async fn lines_are_stored_with_their_types_and_streams() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_come_as_arguments_and_as_headers() {
     let rig = Rig::start().await;
-    let line = r#"{"date":"2026-03-01T12:00:00Z","log":{"message":"hello","level":"info"},"secret":"x","app":"a"}"#;
+    let line = concat!(
+        r#"{"date":"2026-03-01T12:00:00Z","log":{"message":"hello","level":"info"},"#,
+        r#""secret":"x","app":"a"}"#
+    );
     let path = "/insert/jsonline?_time_field=date&_msg_field=log.message&_stream_fields=app\
                 &ignore_fields=secret&extra_fields=zone=eu";
     let (status, body) = answer(rig.post(path).body(line)).await;
@@ -63,7 +66,8 @@ async fn debug_stores_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_lines_are_kept_and_listed() {
     let rig = Rig::start().await;
-    let (status, body) = rig.insert("{\"_msg\":\"good\"}\nnot json\n{\"_msg\":\"also good\"}\n").await;
+    let (status, body) =
+        rig.insert("{\"_msg\":\"good\"}\nnot json\n{\"_msg\":\"also good\"}\n").await;
     assert_eq!(status, StatusCode::OK, "{body}");
     assert_eq!(body["records"], 3);
     assert_eq!(body["malformed_total"], 1);
@@ -94,8 +98,12 @@ async fn hostile_lines_are_stored_or_named() {
     let mut body = b"{\"_msg\":\"nul \\u0000 inside\",\"id\":\"nul\"}\n".to_vec();
     body.extend_from_slice(b"{\"_msg\":\"raw \x00 nul\",\"id\":\"rawnul\"}\n");
     body.extend_from_slice(b"{\"_msg\":\"bad \xff utf-8\",\"id\":\"utf8\"}\n");
-    body.extend_from_slice(b"{\"_msg\":\"then\",\"_time\":\"1970-01-01T00:00:00Z\",\"id\":\"old\"}\n");
-    body.extend_from_slice(b"{\"_msg\":\"later\",\"_time\":\"2100-01-01T00:00:00Z\",\"id\":\"new\"}\n");
+    body.extend_from_slice(
+        b"{\"_msg\":\"then\",\"_time\":\"1970-01-01T00:00:00Z\",\"id\":\"old\"}\n",
+    );
+    body.extend_from_slice(
+        b"{\"_msg\":\"later\",\"_time\":\"2100-01-01T00:00:00Z\",\"id\":\"new\"}\n",
+    );
     let deep = "[".repeat(100_000);
     body.extend_from_slice(format!("{{\"_msg\":\"deep\",\"x\":{deep}\n").as_bytes());
     let (status, answer) = rig.insert(body).await;
@@ -158,10 +166,9 @@ async fn compressed_bodies_are_read() {
         let (status, answer) = answer(request.body(body)).await;
         assert_eq!((status, &answer["records"]), (StatusCode::OK, &json!(3)), "{encoding}");
     }
-    for (encoding, expected) in [
-        ("gzip", StatusCode::BAD_REQUEST),
-        ("br", StatusCode::UNSUPPORTED_MEDIA_TYPE),
-    ] {
+    for (encoding, expected) in
+        [("gzip", StatusCode::BAD_REQUEST), ("br", StatusCode::UNSUPPORTED_MEDIA_TYPE)]
+    {
         let request = rig.post("/insert/jsonline").header("Content-Encoding", encoding);
         let (status, answer) = answer(request.body(THREE)).await;
         assert_eq!(status, expected, "{answer}");
@@ -190,7 +197,9 @@ async fn a_body_beyond_the_atomic_size_is_stored_in_chunks_and_whole() {
     let mut body = String::new();
     let mut lines = 0;
     while body.len() < 40 << 20 {
-        body.push_str(&format!("{{\"_msg\":\"line {lines}\",\"n\":{lines},\"filler\":\"{filler}\"}}\n"));
+        body.push_str(&format!(
+            "{{\"_msg\":\"line {lines}\",\"n\":{lines},\"filler\":\"{filler}\"}}\n"
+        ));
         lines += 1;
     }
     body.push_str("broken\n");

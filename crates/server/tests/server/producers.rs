@@ -57,7 +57,10 @@ async fn a_gap_and_a_stale_epoch_are_refused_with_what_is_committed() {
     send(&rig, batch(producer, 1, 1, "a")).await;
     let (status, body) = send(&rig, batch(producer, 1, 3, "c")).await;
     assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("gap")));
-    assert_eq!((&body["epoch"], &body["seq"], &body["position"]), (&json!(1), &json!(1), &json!("a")));
+    assert_eq!(
+        (&body["epoch"], &body["seq"], &body["position"]),
+        (&json!(1), &json!(1), &json!("a"))
+    );
     let (status, _) = send(&rig, batch(producer, 2, 1, "b")).await;
     assert_eq!(status, StatusCode::OK);
     let (status, body) = send(&rig, batch(producer, 1, 2, "b")).await;

@@ -103,11 +103,8 @@ pub async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
 }
 
 /// Three records of two services, a minute apart.
-pub const THREE: &str = concat!(
-    r#"{"_time":"2026-03-01T12:00:00Z","service":"api","level":"info","_msg":"started","code":200}"#,
-    "\n",
-    r#"{"_time":"2026-03-01T12:01:00Z","service":"api","level":"error","_msg":"it broke","code":500}"#,
-    "\n",
-    r#"{"_time":"2026-03-01T12:02:00.25Z","service":"db","level":"info","_msg":"checkpoint done"}"#,
-    "\n",
-);
+pub const THREE: &str = r#"
+{"_time":"2026-03-01T12:00:00Z","service":"api","level":"info","_msg":"started","code":200}
+{"_time":"2026-03-01T12:01:00Z","service":"api","level":"error","_msg":"it broke","code":500}
+{"_time":"2026-03-01T12:02:00.25Z","service":"db","level":"info","_msg":"checkpoint done"}
+"#;

@@ -103,8 +103,7 @@ async fn fields_values_and_streams_are_listed_with_hits() {
     }
     let (_, levels) =
         rig.ask("/select/logsql/field_values", &[("query", "*"), ("field", "level")]).await;
-    let expected =
-        json!({"values": [{"value": "info", "hits": 2}, {"value": "error", "hits": 1}]});
+    let expected = json!({"values": [{"value": "info", "hits": 2}, {"value": "error", "hits": 1}]});
     assert_eq!(levels, expected);
     let (_, streams) = rig.ask("/select/logsql/streams", &[("query", "info or level:*")]).await;
     assert_eq!(streams["values"][0], json!({"value": "{service=\"api\"}", "hits": 2}));

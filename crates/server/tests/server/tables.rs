@@ -26,7 +26,8 @@ async fn sql_answers_in_every_format() {
     };
     assert_eq!(text("csv").await, "level,n\nerror,1\ninfo,2\n");
     let lines = text("jsonl").await;
-    let first: Value = serde_json::from_slice(lines.split(|b| *b == b'\n').next().unwrap()).unwrap();
+    let first: Value =
+        serde_json::from_slice(lines.split(|b| *b == b'\n').next().unwrap()).unwrap();
     assert_eq!(first, json!({"level": "error", "n": 1}));
     let arrow = text("arrow").await;
     let reader = arrow::ipc::reader::StreamReader::try_new(arrow.as_ref(), None).unwrap();
@@ -96,7 +97,10 @@ async fn status_health_and_metrics_tell_the_state() {
     rig.inserted(THREE).await;
     for path in ["/health", "/ready"] {
         let response = rig.get(path).send().await.unwrap();
-        assert_eq!((response.status(), response.text().await.unwrap().as_str()), (StatusCode::OK, "OK\n"));
+        assert_eq!(
+            (response.status(), response.text().await.unwrap().as_str()),
+            (StatusCode::OK, "OK\n")
+        );
     }
     let (status, body) = answer(rig.get("/api/v1/status")).await;
     assert_eq!(status, StatusCode::OK);
