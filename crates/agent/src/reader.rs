@@ -29,12 +29,10 @@ use crate::watch::Watch;
 
 /// Memory that built and unanswered batches may take.
 const MEMORY_BYTES_MAX: usize = 12 << 20;
-/// Most bytes of a turn.
-const TURN_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of a turn of a file that is far behind: fewer, larger batches.
-const CATCH_UP_TURN_BYTES_MAX: usize = 2 << 20;
-/// How far is far behind.
-const CATCH_UP_BYTES_MIN: u64 = 16 << 20;
+/// Bytes of a turn of a file that keeps up.
+const TURN_BYTES: u64 = 1 << 20;
+/// Most bytes of a turn of a file that is behind: fewer, larger batches, as each costs a commit.
+const TURN_BYTES_MAX: u64 = 4 << 20;
 /// Most descriptors, if the system allows that many.
 const OPEN_FILES_MAX: usize = 1024;
 /// Pause between rounds while files grow.
@@ -281,8 +279,7 @@ impl Reader {
             }
             let stays = self.look_at(file);
             let now = Instant::now();
-            let full = TURN_BYTES_MAX as u64;
-            let due = self.file(file).is_some_and(|file| file.is_due(now, &timing, full));
+            let due = self.file(file).is_some_and(|file| file.is_due(now, &timing, TURN_BYTES));
             if due && self.turn(file) {
                 busy = true;
             }
@@ -470,11 +467,7 @@ impl Reader {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else {
             return Ok(false);
         };
-        let bytes_max = if tailed.unread() >= CATCH_UP_BYTES_MIN {
-            CATCH_UP_TURN_BYTES_MAX
-        } else {
-            TURN_BYTES_MAX
-        };
+        let bytes_max = tailed.unread().clamp(TURN_BYTES, TURN_BYTES_MAX) as usize;
         match tailed.turn(buffer, bytes_max, &context)? {
             Turn::Built(built) => {
                 self.built(file, built);

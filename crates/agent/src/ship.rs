@@ -28,6 +28,8 @@ use crate::sequence::{Reply, ServerState};
 
 /// Requests that are under way at once.
 const CONCURRENCY: usize = 8;
+/// Batches that are encoded at once: each takes its size in memory once more meanwhile.
+const ENCODERS: usize = 2;
 /// How long a server may take for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +48,7 @@ pub struct Shipper {
     /// Index of the server that answered last.
     current: AtomicUsize,
     permits: Semaphore,
+    encoders: Semaphore,
     backoff: (Duration, Duration),
     dead_letters: DeadLetters,
     counters: Arc<Counters>,
@@ -94,6 +97,7 @@ impl Shipper {
             servers,
             current: AtomicUsize::new(0),
             permits: Semaphore::new(CONCURRENCY),
+            encoders: Semaphore::new(ENCODERS),
             backoff,
             dead_letters,
             counters,
@@ -121,7 +125,10 @@ impl Shipper {
 
     async fn ship_uncancelled(&self, batch: &Batch) -> Reply {
         let _permit = self.permits.acquire().await;
-        let body = encode(batch).await;
+        let body = {
+            let _encoding = self.encoders.acquire().await;
+            encode(batch).await
+        };
         let mut failures = 0;
         loop {
             self.counters.sent_bytes.add(body.len() as u64);

@@ -30,7 +30,7 @@ const LONG_SCAN_BYTES_MAX: u64 = 16 << 20;
 const LONG_SCAN_STEP_BYTES: usize = 256 << 10;
 /// A batch is cut when its values take this many times the bytes of a turn: short lines with many
 /// labels grow when they become columns.
-const GROWTH_MAX: usize = 3;
+const GROWTH_MAX: usize = 2;
 
 /// Records of a turn, ready to be sent.
 #[derive(Debug)]
