@@ -7,9 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates from bottom to top: one may depend only on those before it.
-const ORDER: [&str; 12] = [
-    "record", "wire", "segment", "store", "ingest", "query", "agent", "bench", "server", "cli",
-    "faults", "xtask",
+const ORDER: [&str; 13] = [
+    "feature-set",
+    "record",
+    "wire",
+    "segment",
+    "store",
+    "ingest",
+    "query",
+    "agent",
+    "bench",
+    "server",
+    "cli",
+    "faults",
+    "xtask",
 ];
 
 /// A file holds one thing; beyond this it holds several.
@@ -41,8 +52,7 @@ fn bans() -> Vec<(String, &'static str)> {
     ]
 }
 
-const NAMES_BANNED: [&str; 7] =
-    ["utils", "util", "helpers", "helper", "common", "manager", "misc"];
+const NAMES_BANNED: [&str; 7] = ["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 
 /// Checks every rule; all that is broken is listed.
 pub fn run() -> Result<(), String> {
@@ -112,9 +122,11 @@ fn check_source(file: &Path, broken: &mut Vec<String>) -> Result<(), String> {
 /// Dependencies between the crates go one way.
 fn check_order(broken: &mut Vec<String>) -> Result<(), String> {
     for (rank, name) in ORDER.iter().enumerate() {
-        let folder = if *name == "xtask" { PathBuf::from("xtask") } else { Path::new("crates").join(name) };
+        let folder =
+            if *name == "xtask" { PathBuf::from("xtask") } else { Path::new("crates").join(name) };
         let manifest = folder.join("Cargo.toml");
-        let text = fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
+        let text =
+            fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
         let normal = text.split("[dev-dependencies]").next().unwrap_or_default();
         for line in normal.lines() {
             let Some(used) = line.strip_prefix("lodge-") else { continue };

@@ -61,7 +61,10 @@ enum Data {
     Float(Vec<f64>),
     Bool(Vec<bool>),
     /// `ends[i]` is where value i ends in `bytes`.
-    Text { ends: Vec<i32>, bytes: Vec<u8> },
+    Text {
+        ends: Vec<i32>,
+        bytes: Vec<u8>,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +86,8 @@ impl Default for BatchBuilder {
 impl BatchBuilder {
     /// An empty builder.
     pub fn new() -> Self {
-        let msg = Column { name: field::MSG.into(), next_hint: 0, rows: vec![], data: Data::text() };
+        let msg =
+            Column { name: field::MSG.into(), next_hint: 0, rows: vec![], data: Data::text() };
         BatchBuilder {
             times: Vec::new(),
             stream_codes: Vec::new(),
@@ -541,7 +545,10 @@ mod tests {
             b.finish_row(0, s);
         }
         let batch = b.finish().expect("a batch");
-        assert_eq!(batch.column_by_name("n").map(|c| c.data_type().clone()), Some(DataType::Float64));
+        assert_eq!(
+            batch.column_by_name("n").map(|c| c.data_type().clone()),
+            Some(DataType::Float64)
+        );
         assert_eq!(text(&batch, "n", 0).as_deref(), Some("1"));
     }
 

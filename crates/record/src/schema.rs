@@ -65,10 +65,7 @@ pub fn leading_fields() -> [Field; 3] {
 
 /// Whether a name is one of the columns that Lodge itself defines.
 pub fn is_reserved(name: &str) -> bool {
-    matches!(
-        name,
-        field::TIME | field::STREAM | field::STREAM_ID | field::MSG | field::OVERFLOW
-    )
+    matches!(name, field::TIME | field::STREAM | field::STREAM_ID | field::MSG | field::OVERFLOW)
 }
 
 /// Checks a batch against the shape of this module.
@@ -164,7 +161,8 @@ pub fn unify<'a>(schemas: impl IntoIterator<Item = &'a SchemaRef>) -> SchemaRef 
                 let plain = || make_field(name, plain_type(found.data_type()), is_wide(found));
                 match fields.get_mut(name) {
                     Some(known) => {
-                        if known.data_type() != found.data_type() || is_wide(known) != is_wide(found)
+                        if known.data_type() != found.data_type()
+                            || is_wide(known) != is_wide(found)
                         {
                             *known = widen(known, found);
                         }
@@ -181,7 +179,9 @@ pub fn unify<'a>(schemas: impl IntoIterator<Item = &'a SchemaRef>) -> SchemaRef 
 
 fn assemble(fields: impl Iterator<Item = Field>, overflow: bool) -> SchemaRef {
     let tail = overflow.then(|| Field::new(field::OVERFLOW, DataType::Utf8, true));
-    Arc::new(Schema::new(leading_fields().into_iter().chain(fields).chain(tail).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        leading_fields().into_iter().chain(fields).chain(tail).collect::<Vec<_>>(),
+    ))
 }
 
 /// Most fields that a batch of so many rows keeps as columns.
@@ -202,7 +202,8 @@ pub fn unify_batches(batches: &[RecordBatch]) -> SchemaRef {
     let mut values: HashMap<&str, usize> = HashMap::new();
     for batch in batches {
         for (found, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            if let Some((name, _)) = all.column_with_name(found.name()).map(|(i, f)| (f.name(), i)) {
+            if let Some((name, _)) = all.column_with_name(found.name()).map(|(i, f)| (f.name(), i))
+            {
                 *values.entry(name).or_default() += column.len() - column.null_count();
             }
         }
@@ -316,11 +317,14 @@ pub fn value_text(column: &dyn Array, row: usize) -> Option<Cow<'_, str>> {
             let dictionary = column.as_dictionary::<Int32Type>();
             let code = usize::try_from(dictionary.keys().value(row)).ok()?;
             let texts: &StringArray = dictionary.values().as_string();
-            (code < texts.len() && texts.is_valid(code)).then(|| Cow::Borrowed(texts.value(code)))?
+            (code < texts.len() && texts.is_valid(code))
+                .then(|| Cow::Borrowed(texts.value(code)))?
         }
         DataType::Int64 => int_text(column.as_primitive::<Int64Type>().value(row)),
         DataType::UInt64 => Cow::Owned(column.as_primitive::<UInt64Type>().value(row).to_string()),
-        DataType::Float64 => Cow::Owned(float_text(column.as_primitive::<Float64Type>().value(row))),
+        DataType::Float64 => {
+            Cow::Owned(float_text(column.as_primitive::<Float64Type>().value(row)))
+        }
         DataType::Boolean => Cow::Borrowed(bool_text(column.as_boolean(), row)),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             Cow::Owned(time::format(column.as_primitive::<TimestampNanosecondType>().value(row)))

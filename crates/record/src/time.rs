@@ -254,7 +254,8 @@ mod tests {
         assert_eq!(parse("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(parse("2100-01-01"), Some(4_102_444_800_000_000_000));
         assert_eq!(parse("-1.5"), Some(-1_500_000_000));
-        for bad in ["", "yesterday", "2026-02-30T00:00:00Z", "2026-03-01T25:00:00Z", "12:00", "1e9"] {
+        for bad in ["", "yesterday", "2026-02-30T00:00:00Z", "2026-03-01T25:00:00Z", "12:00", "1e9"]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -56,7 +56,9 @@ pub enum DecompressError {
         bytes_max: usize,
     },
     /// It is not what it claims to be.
-    #[error("the body is not valid {encoding}, damaged after {bytes_read} expanded bytes: {reason}")]
+    #[error(
+        "the body is not valid {encoding}, damaged after {bytes_read} expanded bytes: {reason}"
+    )]
     Damaged {
         /// How it claims to be compressed.
         encoding: Encoding,
@@ -68,7 +70,10 @@ pub enum DecompressError {
 }
 
 /// A reader of the expanded bytes of `body`. It has no cap: the caller counts.
-pub fn reader<'b, R: Read + 'b>(encoding: Encoding, body: R) -> std::io::Result<Box<dyn Read + Send + 'b>>
+pub fn reader<'b, R: Read + 'b>(
+    encoding: Encoding,
+    body: R,
+) -> std::io::Result<Box<dyn Read + Send + 'b>>
 where
     R: Send,
 {

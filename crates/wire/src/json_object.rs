@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn leaves_with_dotted_names() {
-        let text = r#" {"a":1.50,"b":{"c":"x\ny","d":{"e":true}},"f":[1,{"g":2}],"h":null,"i":{}} "#;
+        let text =
+            r#" {"a":1.50,"b":{"c":"x\ny","d":{"e":true}},"f":[1,{"g":2}],"h":null,"i":{}} "#;
         let expected = [
             "a=Number(\"1.50\")",
             "b.c=Text(\"x\\ny\")",
@@ -211,9 +212,24 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused() {
         for bad in [
-            "", "[]", "1", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{\"a\":1", "{\"a\":1} x", "nul",
-            "{\"a\":tru}", "{\"a\":\"b}", "{\"a\":1}}", "{\"a\":1}{\"b\":2}", "{'a':1}", "{\"a\":01}",
-            "{\"a\":[1,2}", "{\"a\":\"\t\"}",
+            "",
+            "[]",
+            "1",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":1",
+            "{\"a\":1} x",
+            "nul",
+            "{\"a\":tru}",
+            "{\"a\":\"b}",
+            "{\"a\":1}}",
+            "{\"a\":1}{\"b\":2}",
+            "{'a':1}",
+            "{\"a\":01}",
+            "{\"a\":[1,2}",
+            "{\"a\":\"\t\"}",
         ] {
             let outcome = fields(bad);
             assert!(outcome.is_err(), "{bad:?} gave {outcome:?}");
