@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use lodge_record::{Batch, ProducerId, TenantId, limits};
 use lodge_store::{CommitError, Outcome, ProducerState, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -167,14 +168,7 @@ impl Ingest {
     /// What the batch counts for in the queue, if it is not too large.
     fn admitted_bytes(&self, batch: &Batch) -> Result<usize, IngestError> {
         let limit_bytes = self.shared.limits.batch_bytes_max;
-        let mut bytes = batch.bytes();
-        if bytes > limit_bytes {
-            // Buffers may be larger than what is in them: what is in them decides.
-            let columns = batch.records().columns().iter();
-            bytes = columns
-                .map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX))
-                .fold(0, usize::saturating_add);
-        }
+        let bytes = used_bytes(batch.records());
         if bytes > limit_bytes {
             self.shared.counters.refused.fetch_add(1, Relaxed);
             return Err(IngestError::TooLarge { bytes, limit_bytes });
@@ -233,6 +227,15 @@ impl Ingest {
             tail_missed: self.shared.tail.missed(),
         }
     }
+}
+
+/// Bytes that the values take. The buffers that they lie in would mislead: all columns of a batch
+/// that came as one message share its buffer, and each would count all of it.
+pub(crate) fn used_bytes(records: &RecordBatch) -> usize {
+    let used = |c: &ArrayRef| {
+        c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size())
+    };
+    records.columns().iter().map(used).fold(0, usize::saturating_add)
 }
 
 impl Shared {

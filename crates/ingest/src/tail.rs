@@ -11,6 +11,8 @@ use arrow::record_batch::RecordBatch;
 use lodge_record::TenantId;
 use tokio::sync::broadcast;
 
+use crate::ingest::used_bytes;
+
 /// Messages that wait for the slowest receiver; one more and it is told that it lags.
 const MESSAGES_MAX: usize = 256;
 
@@ -80,7 +82,7 @@ impl Tail {
         }
         for (tenant, records) in by_tenant {
             let rows: usize = records.iter().map(RecordBatch::num_rows).sum();
-            let bytes = records.iter().map(RecordBatch::get_array_memory_size).sum();
+            let bytes = records.iter().map(used_bytes).sum();
             if self.held.load(Relaxed).saturating_add(bytes) > self.bytes_max {
                 self.missed.fetch_add(rows as u64, Relaxed);
                 self.missed_ever.fetch_add(rows as u64, Relaxed);

@@ -121,6 +121,24 @@ async fn a_batch_beyond_the_limit_is_refused_for_good() {
     ingest.submit(batch(10, None)).await.unwrap();
 }
 
+/// All columns of a decoded message lie in its one buffer, which is to be counted once.
+#[tokio::test]
+async fn a_batch_that_came_as_one_message_counts_once() {
+    use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+    let dir = tempfile::tempdir().unwrap();
+    let limits = IngestLimits { batch_bytes_max: 1 << 20, ..IngestLimits::default() };
+    let (_store, ingest) = start(dir.path(), limits).await;
+    let whole = batch(15_000, None);
+    let mut stream = StreamWriter::try_new(Vec::new(), whole.records().schema_ref()).unwrap();
+    stream.write(whole.records()).unwrap();
+    let bytes = stream.into_inner().unwrap();
+    assert!((1 << 19..1 << 20).contains(&bytes.len()), "{}", bytes.len());
+    let records = StreamReader::try_new(&bytes[..], None).unwrap().next().unwrap().unwrap();
+    assert!(records.get_array_memory_size() > 1 << 20);
+    let whole = Batch::new(TenantId::default(), None, None, records).unwrap();
+    assert_eq!(ingest.submit(whole).await.unwrap().records(), 15_000);
+}
+
 #[tokio::test]
 async fn draining_answers_what_was_taken_and_refuses_the_rest() {
     let dir = tempfile::tempdir().unwrap();

@@ -38,9 +38,7 @@ pub fn build(batches: &[RecordBatch]) -> Result<(Vec<u8>, TableInfo), SegmentErr
     let blocks: Vec<BlockRows> =
         sorted.chunks(rows_max).map(|rows| BlockRows::Picked(rows.to_vec())).collect();
     drop(sorted);
-    let mut out = Vec::with_capacity(
-        batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / 4,
-    );
+    let mut out = Vec::new();
     let written =
         table::write(&mut out, TableKind::Segment, &sources, &blocks, Some(stream), false)?;
     let info = info(0, out.len(), &written, streams);

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, PrimitiveArray, RecordBatch,
-    RecordBatchOptions, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, MutableArrayData, PrimitiveArray,
+    RecordBatch, RecordBatchOptions, StringArray, make_array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::interleave;
@@ -127,11 +127,24 @@ fn readable(
     array: ArrayRef,
     values: Option<&ArrayRef>,
 ) -> Result<(Arc<Field>, ArrayRef), SegmentError> {
-    let Some(values) = values else { return Ok((Arc::clone(field), array)) };
+    let Some(values) = values else { return Ok((Arc::clone(field), own(array)?)) };
     let codes = array.as_primitive::<Int32Type>().clone();
     let coded = DictionaryArray::try_new(codes, Arc::clone(values)).map_err(encode_error)?;
     let field = field.as_ref().clone().with_data_type(schema::dictionary_type());
     Ok((Arc::new(field), Arc::new(coded)))
+}
+
+/// The array in buffers of its own. One that was decoded from a message lies in the message's one
+/// buffer with all its siblings: it would keep them all in memory, and be counted for all of them.
+fn own(array: ArrayRef) -> Result<ArrayRef, SegmentError> {
+    let data = array.to_data();
+    let held = array.get_buffer_memory_size();
+    if data.get_slice_memory_size().is_ok_and(|used| held <= used.saturating_mul(2)) {
+        return Ok(array);
+    }
+    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+    copy.try_extend(0, 0, data.len()).map_err(encode_error)?;
+    Ok(make_array(copy.freeze()))
 }
 
 fn block_metas(sources: &Sources, blocks: &[BlockRows]) -> Result<Vec<BlockMeta>, SegmentError> {

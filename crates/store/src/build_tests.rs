@@ -11,7 +11,7 @@ fn segment(id: u64, tenant: &str, level: u8, arrow_bytes: u64, created_ms: i64) 
         id: SegmentId(id),
         tenant: tenant.parse().unwrap(),
         level,
-        rows: arrow_bytes / 100 + 1,
+        rows: arrow_bytes / 1_000 + 1,
         bytes: arrow_bytes / 4,
         arrow_bytes,
         time_min_ns: 0,

@@ -55,7 +55,7 @@ async fn a_commit_is_seen_whole(catalog: Arc<dyn Catalog>) {
     let before = catalog.snapshot(&TenantId::default(), None).await.unwrap().0;
     let new = segment("default", "l0/a", (10, 20));
     let done = catalog
-        .commit(&[new.clone()], &[step("p", None, state(1, 1, "one"))])
+        .commit(std::slice::from_ref(&new), &[step("p", None, state(1, 1, "one"))])
         .await
         .unwrap()
         .unwrap();
@@ -74,7 +74,7 @@ async fn a_commit_is_seen_whole(catalog: Arc<dyn Catalog>) {
 async fn a_producer_is_advanced_only_from_where_it_stands(catalog: Arc<dyn Catalog>) {
     let new = [segment("default", "l0/a", (0, 0))];
     let first = step("p", None, state(1, 1, "a"));
-    assert!(catalog.commit(&new, &[first.clone()]).await.unwrap().is_some());
+    assert!(catalog.commit(&new, std::slice::from_ref(&first)).await.unwrap().is_some());
     assert!(catalog.commit(&new, &[first]).await.unwrap().is_none(), "it is known by now");
     let wrong = step("p", Some((1, 7)), state(1, 8, "b"));
     assert!(catalog.commit(&new, &[wrong]).await.unwrap().is_none());
@@ -94,8 +94,8 @@ async fn a_producer_is_advanced_only_from_where_it_stands(catalog: Arc<dyn Catal
 async fn producers_are_apart_by_tenant(catalog: Arc<dyn Catalog>) {
     let mine = step("p", None, state(1, 1, "mine"));
     let theirs = ProducerAdvance { tenant: "other".parse().unwrap(), ..mine.clone() };
-    assert!(catalog.commit(&[], &[mine.clone()]).await.unwrap().is_some());
-    assert!(catalog.commit(&[], &[theirs.clone()]).await.unwrap().is_some());
+    assert!(catalog.commit(&[], std::slice::from_ref(&mine)).await.unwrap().is_some());
+    assert!(catalog.commit(&[], std::slice::from_ref(&theirs)).await.unwrap().is_some());
     let wanted = [(mine.tenant, mine.producer), (theirs.tenant, theirs.producer)];
     assert!(catalog.producers(&wanted).await.unwrap().iter().all(Option::is_some));
 }
@@ -128,7 +128,7 @@ async fn a_swap_is_all_or_nothing(catalog: Arc<dyn Catalog>) {
     assert_eq!(catalog.garbage(1_000, 10).await.unwrap(), ["l0/own"], "the other is in use");
     assert!(catalog.garbage(999, 10).await.unwrap().is_empty());
     // Once more: they are gone, and nothing happens.
-    assert!(catalog.swap(&both, &[built.clone()], 2_000).await.unwrap().is_none());
+    assert!(catalog.swap(&both, std::slice::from_ref(&built), 2_000).await.unwrap().is_none());
     let half = [added[1].id, added[0].id];
     assert!(catalog.swap(&half, &[built], 2_000).await.unwrap().is_none());
     assert_eq!(ids(&*catalog, "other", None).await, [added[1].id], "it was put back");
@@ -183,7 +183,7 @@ async fn column_lists_are_kept_while_used(catalog: Arc<dyn Catalog>) {
     let (_, left) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
     assert_eq!(left[0].schema, two.schema);
     let again = segment("default", "l0/c", (0, 0));
-    catalog.commit(&[again.clone()], &[]).await.unwrap().unwrap();
+    catalog.commit(std::slice::from_ref(&again), &[]).await.unwrap().unwrap();
     let (_, left) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
     assert_eq!(left[1].schema, again.schema);
 }
