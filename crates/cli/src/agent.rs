@@ -11,8 +11,8 @@ use crate::failure::{Exit, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
-  lodge agent '/var/log/**/*.log' --journal       this machine's logs
-  lodge agent './demo-logs/*.log' --label env=demo --state-dir ./agent-state
+  lodge agent --path '/var/log/**/*.log' --journal
+  lodge agent --path './demo-logs/*.log' --label env=demo --state-dir ./agent-state
   lodge agent --config /etc/lodge/agent.toml      several sources with labels of their own
 
 Give patterns in quotes: the agent looks for new files itself. It goes on where it stopped; each
@@ -22,9 +22,9 @@ record is stored once. LODGE_LOG sets what it logs to stderr (default: info).";
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct AgentArgs {
-    /// Patterns of files to tail; ** crosses folders
-    #[arg(value_name = "PATTERNS", conflicts_with = "config")]
-    patterns: Vec<String>,
+    /// Pattern of files to tail, in quotes; ** crosses folders; may be repeated
+    #[arg(long, value_name = "PATTERN", num_args = 1.., conflicts_with = "config")]
+    path: Vec<String>,
 
     /// Configuration file instead of the other flags; see `lodge check-config`
     #[arg(long, value_name = "FILE")]
@@ -37,7 +37,7 @@ pub struct AgentArgs {
     server: Vec<String>,
 
     /// Pattern of files to leave out; may be repeated
-    #[arg(long, value_name = "PATTERN", conflicts_with = "config")]
+    #[arg(long, value_name = "PATTERN", num_args = 1.., conflicts_with = "config")]
     exclude: Vec<String>,
 
     /// Read the systemd journal too, where there is one
@@ -53,10 +53,13 @@ pub struct AgentArgs {
     from_end: bool,
 
     /// Folder of the agent's identity and of how far it has read
-    ///
-    /// [default: /var/lib/lodge-agent for root, else ~/.local/state/lodge-agent]
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    state_dir: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./lodge-agent-state",
+        conflicts_with = "config"
+    )]
+    state_dir: PathBuf,
 
     /// The label `host`
     ///
@@ -75,9 +78,8 @@ fn label(text: &str) -> Result<(String, String), String> {
 /// Runs the command.
 pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     let config = match &args.config {
-        Some(path) => AgentConfig::load(path).map_err(|e| {
-            Failure::usage(causes(&e)).at(format!("--config {}", path.display()))
-        })?,
+        Some(path) => AgentConfig::load(path)
+            .map_err(|e| Failure::usage(causes(&e)).at(format!("--config {}", path.display())))?,
         None => args.configuration()?,
     };
     crate::serve::start_logging();
@@ -101,26 +103,23 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 
 impl AgentArgs {
     fn configuration(&self) -> Result<AgentConfig, Failure> {
-        if self.patterns.is_empty() && !self.journal {
-            return Err(Failure::usage("there is nothing to read")
-                .mend("name files, as in lodge agent '/var/log/**/*.log', or add --journal"));
+        if self.path.is_empty() && !self.journal {
+            return Err(Failure::usage("there is nothing to read").mend(
+                "name files, as in lodge agent --path '/var/log/**/*.log', or add --journal",
+            ));
         }
-        let state_dir = match &self.state_dir {
-            Some(dir) => dir.clone(),
-            None => default_state_dir()?,
-        };
         let mut servers = self.server.clone();
         if servers.is_empty() {
             let from_environment = std::env::var(SERVER_VARIABLE).ok().filter(|v| !v.is_empty());
             servers.push(from_environment.unwrap_or_else(|| DEFAULT_SERVER.to_owned()));
         }
-        let mut config = AgentConfig::new(DEFAULT_SERVER, state_dir);
+        let mut config = AgentConfig::new(DEFAULT_SERVER, &self.state_dir);
         config.servers = servers;
         config.host = self.host.clone().unwrap_or_else(host_name);
-        if !self.patterns.is_empty() {
+        if !self.path.is_empty() {
             let labels: BTreeMap<String, String> = self.label.iter().cloned().collect();
             config.files.push(FileSource {
-                paths: self.patterns.clone(),
+                paths: self.path.clone(),
                 exclude: self.exclude.clone(),
                 labels,
                 start: if self.from_end { Start::End } else { Start::Beginning },
@@ -133,17 +132,4 @@ impl AgentArgs {
         config.check().map_err(|e| Failure::usage(causes(&e)))?;
         Ok(config)
     }
-}
-
-/// Where the agent keeps its state unless it is told.
-fn default_state_dir() -> Result<PathBuf, Failure> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/lodge-agent"));
-    }
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
-    base.map(|base| base.join("lodge-agent")).ok_or_else(|| {
-        Failure::usage("there is no home folder to keep the agent's state in")
-            .mend("name one with --state-dir DIR")
-    })
 }

@@ -121,7 +121,7 @@ fn files(source: &FileSource) -> String {
          labels = {{ {} }}\n\
          # Whether stack traces are joined to the line before: \"auto\", the default, or \"off\".\n\
          multiline = \"{}\"\n\
-         # Where a file that is new to the agent is begun: \"beginning\", the default, or \"end\".\n\
+         # Where a new file is begun: \"beginning\", the default, or \"end\".\n\
          start = \"{}\"\n",
         source.paths,
         source.exclude,

@@ -11,7 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   lodge demo --dir ./demo-logs                    write until Ctrl-C
   lodge demo --dir ./demo-logs --rate 2000 --seconds 60
-  lodge agent './demo-logs/*.log'                 and, elsewhere, ship them to the server";
+  lodge agent --path './demo-logs/*.log'          and, elsewhere, ship them to the server";
 
 /// Write realistic logs of a small fleet of services to files, rotating them
 #[derive(clap::Args, Debug)]

@@ -120,7 +120,8 @@ fn render_caret(out: &mut String, query: &str, column: usize, ink: Ink) {
     }
     let before: String = shown.chars().take(left).collect();
     let pad = unicode_width::UnicodeWidthStr::width(escape_text(&before).as_ref());
-    let _ = writeln!(out, "\n    {}\n    {}{}\n", escape_text(shown), " ".repeat(pad), ink.red("^"));
+    let _ =
+        writeln!(out, "\n    {}\n    {}{}\n", escape_text(shown), " ".repeat(pad), ink.red("^"));
 }
 
 impl From<std::io::Error> for Failure {

@@ -12,9 +12,7 @@ use crate::client::{Client, ServerFlag, causes};
 use crate::failure::{Exit, Failure};
 use crate::row::{LineCutter, Row};
 use crate::table::Table;
-use crate::terminal::{
-    Ink, escape_json, escape_text, stdout_columns, stdout_is_terminal,
-};
+use crate::terminal::{Ink, escape_json, escape_text, stdout_columns, stdout_is_terminal};
 
 /// Rows of a table unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 1_000;
@@ -305,11 +303,7 @@ async fn csv_on_terminal(
 }
 
 /// The answer as it is.
-async fn copy(
-    client: &Client,
-    mut response: Response,
-    output: &mut Output,
-) -> Result<(), Failure> {
+async fn copy(client: &Client, mut response: Response, output: &mut Output) -> Result<(), Failure> {
     while let Some(chunk) = response.chunk().await.map_err(|e| cut_off(client, &e))? {
         output.write_all(&chunk)?;
     }
@@ -325,8 +319,15 @@ fn cut_off(client: &Client, error: &reqwest::Error) -> Failure {
 
 /// Where rows go: stdout, or a file that gets its name when it is complete.
 enum Output {
-    Stdout { out: BufWriter<io::Stdout>, terminal: bool },
-    File { out: BufWriter<File>, part: PathBuf, path: PathBuf },
+    Stdout {
+        out: BufWriter<io::Stdout>,
+        terminal: bool,
+    },
+    File {
+        out: BufWriter<File>,
+        part: PathBuf,
+        path: PathBuf,
+    },
     /// A pipe or device that was there before.
     Special(BufWriter<File>),
 }
@@ -337,9 +338,8 @@ impl Output {
             let out = BufWriter::with_capacity(OUT_BUFFER_BYTES, io::stdout());
             return Ok(Self::Stdout { out, terminal: stdout_is_terminal() });
         };
-        let failed = |e: io::Error| {
-            Failure::usage(e.to_string()).at(format!("--output {}", path.display()))
-        };
+        let failed =
+            |e: io::Error| Failure::usage(e.to_string()).at(format!("--output {}", path.display()));
         let buffer = |file| BufWriter::with_capacity(OUT_BUFFER_BYTES, file);
         if path.metadata().is_ok_and(|meta| !meta.is_file()) {
             let file = File::options().write(true).open(path).map_err(failed)?;

@@ -269,7 +269,8 @@ mod tests {
     #[test]
     fn log_rows_are_time_level_stream_and_message() {
         let rows = [
-            r#"{"_time":"2026-11-22T10:00:00.5Z","_stream":"{host=\"h1\",service=\"shop\"}","_msg":"a\u001b[2Jb","level":"error","host":"h1"}"#,
+            r#"{"_time":"2026-11-22T10:00:00.5Z","_stream":"{host=\"h1\",service=\"shop\"}",
+                "_msg":"a\u001b[2Jb","level":"error","host":"h1"}"#,
             r#"{"_time":"2026-11-22T10:00:01Z","_stream":"{}","_msg":"line one\nline two"}"#,
             r#"{"_time":"2026-11-22T10:00:02Z","_stream":"{}","user":"7"}"#,
         ];

@@ -21,7 +21,8 @@ fn every_command_explains_itself_with_examples() {
         // Every flag says what it is for, on its own line or the next.
         let lines: Vec<_> = help.lines().collect();
         for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.trim().starts_with("--")) {
-            let said = line.trim().contains("  ") || lines.get(i + 1).is_some_and(|l| !l.trim().is_empty());
+            let said = line.trim().contains("  ")
+                || lines.get(i + 1).is_some_and(|l| !l.trim().is_empty());
             assert!(said, "{command}: {line}");
         }
         assert!(!help.contains('\x1b'), "{command}: colours without a terminal");
@@ -30,7 +31,10 @@ fn every_command_explains_itself_with_examples() {
 
 #[test]
 fn the_version_is_printed() {
-    assert_eq!(text(&lodge(&["--version"]).stdout), format!("lodge {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        text(&lodge(&["--version"]).stdout),
+        format!("lodge {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
@@ -53,14 +57,18 @@ fn a_configuration_is_checked_and_explained() {
     assert_eq!(output.status.code(), Some(2));
     let shown = text(&output.stderr);
     assert!(shown.contains("did you mean `listen`?") && shown.contains(&path), "{shown}");
-    let path = file("agent.toml", "[[files]]\npaths = [\"/var/log/*.log\"]\nlabels = { env = \"x\" }\n");
+    let path =
+        file("agent.toml", "[[files]]\npaths = [\"/var/log/*.log\"]\nlabels = { env = \"x\" }\n");
     let output = lodge(&["check-config", &path]);
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(shown.contains("is a valid agent configuration"), "{shown}");
     let path = file("agent-again.toml", &shown);
     let again = text(&lodge(&["check-config", &path]).stdout);
-    assert_eq!(again.lines().skip(1).collect::<Vec<_>>(), shown.lines().skip(1).collect::<Vec<_>>());
+    assert_eq!(
+        again.lines().skip(1).collect::<Vec<_>>(),
+        shown.lines().skip(1).collect::<Vec<_>>()
+    );
     let path = file("agent-wrong.toml", "[[files]]\npath = [\"/var/log/*.log\"]\n");
     let output = lodge(&["check-config", &path]);
     assert_eq!(output.status.code(), Some(2));

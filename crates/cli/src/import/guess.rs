@@ -75,6 +75,9 @@ pub struct Guess {
     pub stream_fields: Vec<String>,
 }
 
+/// So many streams are few, however short the sample is.
+const FEW_STREAMS: usize = 50;
+
 type Flat = BTreeMap<String, String>;
 
 /// Looks at the first lines of `head`.
@@ -136,7 +139,7 @@ fn first_common(rows: &[Flat], names: &[&str]) -> Option<String> {
 /// One field of each group, as long as the streams stay few compared with the rows: a stream for
 /// every other row would make storage large and queries slow.
 fn stream_fields(rows: &[Flat]) -> Vec<String> {
-    let streams_max = (rows.len() / 4).max(4);
+    let streams_max = (rows.len() / 4).max(FEW_STREAMS);
     let mut chosen: Vec<String> = Vec::new();
     for group in STREAM_NAMES {
         let Some(name) = first_common(rows, group) else { continue };

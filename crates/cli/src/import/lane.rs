@@ -21,9 +21,10 @@ use serde::Deserialize;
 
 use super::cutter::Chunk;
 use super::decode::Decoder;
-use super::progress::Counters;
+use super::progress::{Counters, Progress};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::terminal::escape_text;
 
 /// How many batches of a source are in flight. Part of every producer's identity.
 pub const LANES: usize = 4;
@@ -33,6 +34,8 @@ const EPOCH: u32 = 1;
 const RETRY_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long one request may take; the server tells a repeated batch from a new one.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long it is tried again before the user is told.
+const RETRY_QUIET: Duration = Duration::from_secs(2);
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
@@ -198,9 +201,10 @@ pub struct Job {
 pub fn ship(
     job: Job,
     client: &Client,
-    counters: &Counters,
+    progress: &Progress,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Vec<u8>, Failure> {
+    let counters = progress.counters();
     let Job { shipment, chunk, raw } = job;
     let lane = lane_of(chunk.index);
     let state = shipment.state(lane);
@@ -222,7 +226,7 @@ pub fn ship(
         let body = agent_batch::encode(&batch)
             .map_err(|e| Failure::new(format!("the batch cannot be encoded: {e}")))?;
         drop(batch);
-        let committed = runtime.block_on(send(client, body, counters))?;
+        let committed = runtime.block_on(send(client, body, progress))?;
         let duplicate = committed.duplicate;
         shipment.set_state(lane, LaneState::of(&committed, &shipment.name)?);
         if duplicate {
@@ -240,15 +244,13 @@ pub fn ship(
 }
 
 /// Sends one batch until the server has it, or will not take it.
-async fn send(client: &Client, body: Vec<u8>, counters: &Counters) -> Result<Committed, Failure> {
-    let (body, encoding) = if client.is_loopback() {
-        (body, "identity")
-    } else {
-        (compress_zstd(&body)?, "zstd")
-    };
+async fn send(client: &Client, body: Vec<u8>, progress: &Progress) -> Result<Committed, Failure> {
+    let (body, encoding) =
+        if client.is_loopback() { (body, "identity") } else { (compress_zstd(&body)?, "zstd") };
     let body = Bytes::from(body);
     let started = Instant::now();
     let mut back_off = BACK_OFF_MIN;
+    let mut told = false;
     loop {
         let (failure, wait) = match attempt(client, &body, encoding).await {
             Ok(committed) => return Ok(committed),
@@ -261,7 +263,11 @@ async fn send(client: &Client, body: Vec<u8>, counters: &Counters) -> Result<Com
             let mend = "run the same command again: it goes on where it stopped";
             return Err(failure.mend(mend));
         }
-        Counters::add(&counters.retries, 1);
+        Counters::add(&progress.counters().retries, 1);
+        if !told && started.elapsed() > RETRY_QUIET {
+            told = true;
+            progress.note(&format!("trying again: {}", escape_text(&failure.what)));
+        }
         let jitter = rand::rng().random_range(0.5..1.0);
         tokio::time::sleep(wait.unwrap_or(back_off).mul_f64(jitter)).await;
         back_off = (back_off * 2).min(BACK_OFF_MAX);

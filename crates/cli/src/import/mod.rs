@@ -106,10 +106,8 @@ enum LineFormat {
 pub fn run(args: &ImportArgs) -> Result<(), Failure> {
     let sources = source::expand(&args.files)?;
     let client = Client::new(&args.server)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     watch_for_interrupt(&runtime, interrupted.clone());
     let counters = Arc::new(Counters::default());
@@ -210,7 +208,7 @@ impl Import<'_> {
     /// A lane's thread: decodes and sends until there is nothing left or something failed.
     fn work(&self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            match lane::ship(job, self.client, self.progress.counters(), self.runtime) {
+            match lane::ship(job, self.client, self.progress, self.runtime) {
                 Ok(spare) => {
                     let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
                     if spares.len() <= LANES {
@@ -265,12 +263,10 @@ impl Import<'_> {
         let counters = self.progress.counters();
         Counters::add(&counters.raw_done, size);
         Counters::add(&counters.files_skipped, 1);
-        if !self.args.quiet {
-            self.progress.note(&format!(
-                "{}: imported before, nothing sent (--again sends it once more)",
-                escape_text(name)
-            ));
-        }
+        self.progress.note(&format!(
+            "{}: imported before, nothing sent (--again sends it once more)",
+            escape_text(name)
+        ));
     }
 
     /// Cuts a source and deals its chunks to the lanes, but for those that the server has.
@@ -349,10 +345,8 @@ impl Import<'_> {
     }
 
     fn note_choice(&self, source: &Source, choice: &str) {
-        if !self.args.quiet {
-            let text = format!("{}: {}", escape_text(&source.name()), escape_text(choice));
-            self.progress.note(&text);
-        }
+        let text = format!("{}: {}", escape_text(&source.name()), escape_text(choice));
+        self.progress.note(&text);
     }
 }
 
@@ -360,13 +354,6 @@ impl Import<'_> {
 /// comes after the usual names.
 fn json_options(args: &ImportArgs, guess: guess::Guess) -> jsonline::Options {
     let mut options = jsonline::Options::default();
-    let choose = |given: &Option<String>, guessed: Option<String>, names: &mut Vec<String>| {
-        match (given, guessed) {
-            (Some(given), _) => *names = vec![given.clone()],
-            (None, Some(guessed)) if !names.contains(&guessed) => names.push(guessed),
-            _ => {}
-        }
-    };
     choose(&args.time_field, guess.time_field, &mut options.time_fields);
     choose(&args.msg_field, guess.msg_field, &mut options.msg_fields);
     options.stream_fields = match &args.stream_fields {
@@ -376,6 +363,14 @@ fn json_options(args: &ImportArgs, guess: guess::Guess) -> jsonline::Options {
         }
     };
     options
+}
+
+fn choose(given: &Option<String>, guessed: Option<String>, names: &mut Vec<String>) {
+    if let Some(given) = given {
+        *names = vec![given.clone()];
+    } else if let Some(guessed) = guessed.filter(|guessed| !names.contains(guessed)) {
+        names.push(guessed);
+    }
 }
 
 fn summarise_on_failure(failure: Failure, counters: &Counters) -> Failure {

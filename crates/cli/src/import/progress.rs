@@ -83,9 +83,12 @@ impl Progress {
         }
     }
 
-    /// Prints a line without tearing the bar.
+    /// Prints a line without tearing the bar, unless nothing is to be shown.
     pub fn note(&self, text: &str) {
         use std::io::Write as _;
+        if self.ticker.is_none() {
+            return;
+        }
         self.bar.suspend(|| {
             // When stderr is gone there is nobody left to tell.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -205,8 +208,11 @@ impl Rate {
             let seconds = (now - then).as_secs_f64().max(0.001);
             let current = value.saturating_sub(before) as f64 / seconds;
             // About ten samples of memory.
-            self.per_second =
-                if self.per_second == 0.0 { current } else { self.per_second * 0.9 + current * 0.1 };
+            self.per_second = if self.per_second == 0.0 {
+                current
+            } else {
+                self.per_second * 0.9 + current * 0.1
+            };
         }
         self.last = Some((now, value));
         self.per_second

@@ -1,4 +1,6 @@
 //! A real server process per test, and the `lodge` binary as a user runs it.
+// Each test file is a crate of its own and uses a part of this.
+#![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -139,8 +141,6 @@ pub fn json_lines(range: std::ops::Range<u64>) -> Vec<u8> {
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    flate2::read::GzEncoder::new(bytes, flate2::Compression::fast())
-        .read_to_end(&mut out)
-        .unwrap();
+    flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut out).unwrap();
     out
 }
