@@ -132,7 +132,7 @@ async fn a_batch_that_came_as_one_message_counts_once() {
     let mut stream = StreamWriter::try_new(Vec::new(), whole.records().schema_ref()).unwrap();
     stream.write(whole.records()).unwrap();
     let bytes = stream.into_inner().unwrap();
-    assert!((1 << 19..1 << 20).contains(&bytes.len()), "{}", bytes.len());
+    assert!((1 << 18..1 << 20).contains(&bytes.len()), "{}", bytes.len());
     let records = StreamReader::try_new(&bytes[..], None).unwrap().next().unwrap().unwrap();
     assert!(records.get_array_memory_size() > 1 << 20);
     let whole = Batch::new(TenantId::default(), None, None, records).unwrap();

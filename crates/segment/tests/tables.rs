@@ -392,6 +392,9 @@ fn a_column_without_its_shape_is_refused() {
         vec![Arc::new(StringArray::from(vec!["x"]))],
     )
     .unwrap();
-    assert!(matches!(l0::append(&mut Vec::new(), &[wrong.clone()]), Err(SegmentError::Encode(_))));
+    assert!(matches!(
+        l0::append(&mut Vec::new(), std::slice::from_ref(&wrong)),
+        Err(SegmentError::Encode(_))
+    ));
     assert!(matches!(segment::build(&[wrong]), Err(SegmentError::Encode(_))));
 }

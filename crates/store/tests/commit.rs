@@ -1,5 +1,5 @@
 //! Commits: durable once, recognised again, refused in order.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod support;
 
