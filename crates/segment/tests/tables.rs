@@ -368,7 +368,8 @@ proptest! {
             // Half from memory, half from bytes, as the builder does.
             let blocks = if segments.len() % 2 == 0 { cold } else { section.blocks };
             let (built, info) = segment::build(&blocks).unwrap();
-            prop_assert_eq!(info.rows as usize, group.iter().map(RecordBatch::num_rows).sum::<usize>());
+            let given: usize = group.iter().map(RecordBatch::num_rows).sum();
+            prop_assert_eq!(info.rows as usize, given);
             segments.extend(read_all(&built.into(), TableKind::Segment).unwrap());
         }
         let (merged, _) = segment::build(&segments).unwrap();
