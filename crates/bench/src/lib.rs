@@ -5,9 +5,9 @@
 //! - [`demo`]: five services that write realistic log files and rotate them, for `lodge demo`;
 //! - [`run`], [`freshness`], [`restart`]: measurements of real servers and agents.
 //!
-//! Invariant: this crate knows Lodge only from outside, through its commands, its HTTP interface
-//! and its files, as it will know the peers that Lodge is compared with. Nothing here can look
-//! faster than what a user would see.
+//! Invariant: what is measured is known only from outside, through its commands, its HTTP interface
+//! and its files, as the peers will be that Lodge is compared with. Nothing here can look faster
+//! than what a user would see. (Only the preparation of [`restart`] uses the store's own library.)
 
 pub mod classes;
 pub mod corpus;

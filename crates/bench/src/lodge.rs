@@ -115,13 +115,6 @@ impl LodgeServer {
         Self::body(path, request).await
     }
 
-    /// Sends JSON lines; returns when they are durable.
-    pub(crate) async fn insert(&self, lines: Vec<u8>) -> anyhow::Result<()> {
-        let path = "/insert/jsonline";
-        let request = self.http.post(format!("{}{path}", self.url())).body(lines);
-        Self::body(path, request).await.map(drop)
-    }
-
     async fn body(path: &str, request: reqwest::RequestBuilder) -> anyhow::Result<Vec<u8>> {
         let answer = request.send().await.with_context(|| path.to_owned())?;
         let status = answer.status();
@@ -160,11 +153,6 @@ impl LodgeServer {
             }
             ensure!(begun.elapsed() < SETTLE_MAX, "not at rest after {SETTLE_MAX:?}: {status:?}");
         }
-    }
-
-    /// Kills the server as a power cut would.
-    pub(crate) fn kill(&mut self) {
-        self.process.kill();
     }
 
     /// Stops the server in good order.

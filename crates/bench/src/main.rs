@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,10 +42,18 @@ enum Command {
     ///
     /// Example: lodge-bench freshness --rate-mb-s 20 --seconds 30
     Freshness(FreshnessArgs),
-    /// Measure how soon a server answers that was killed with many unbuilt L0s.
+    /// Measure how soon a server answers that finds many unbuilt L0s.
     ///
     /// Example: lodge-bench restart --l0-segments 1000
     Restart(RestartArgs),
+    /// Make a store of so many L0s and end as if killed; a part of `restart`.
+    #[command(name = restart::LAY_COMMAND, hide = true)]
+    LayL0s {
+        /// Folder of the store.
+        data_dir: PathBuf,
+        /// How many.
+        l0_segments: u64,
+    },
 }
 
 /// Where Lodge is and where the run's files go.
@@ -117,7 +125,7 @@ struct FreshnessArgs {
 struct RestartArgs {
     #[command(flatten)]
     place: Place,
-    /// How many L0s the server has when it is killed.
+    /// How many L0s the server finds.
     #[arg(long, default_value_t = 1000)]
     l0_segments: u64,
 }
@@ -174,6 +182,7 @@ fn main() -> ExitCode {
         Command::Run(args) => bench(&args),
         Command::Freshness(args) => measure_freshness(&args),
         Command::Restart(args) => measure_restart(&args),
+        Command::LayL0s { data_dir, l0_segments } => lay_l0s(&data_dir, l0_segments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -248,6 +257,13 @@ fn measure_restart(args: &RestartArgs) -> anyhow::Result<()> {
         l0_segments: args.l0_segments,
     };
     args.place.give(&until_interrupted(restart::measure(&options))?)
+}
+
+fn lay_l0s(data_dir: &Path, l0_segments: u64) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let _store = runtime.block_on(restart::lay_l0s(data_dir, l0_segments))?;
+    // Nothing is closed or flushed: that is what a killed server leaves behind.
+    std::process::exit(0)
 }
 
 /// Runs `work`; Ctrl-C or a request to end drops it, and with it the processes that it started.

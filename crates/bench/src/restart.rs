@@ -1,26 +1,35 @@
-//! `lodge-bench restart`: how soon a server answers that was killed with many L0s lying about.
+//! `lodge-bench restart`: how soon a server answers that finds many L0s lying about.
 //!
-//! Invariant: the first answer counts only if it is right: every acknowledged record, once.
+//! A running server builds L0s within seconds, so [`lay_l0s`] makes them with the store's own
+//! library and without its background work, in a process of its own that ends without closing
+//! anything, as a killed server does.
+//!
+//! Invariant: the first answer counts only if it is right: every committed record, once.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use lodge_record::{Batch, TenantId};
+use lodge_store::{Store, StoreOptions};
+use lodge_wire::jsonline;
 use serde::Serialize;
 
 use crate::lodge::LodgeServer;
+use crate::process::Process;
 use crate::report::Machine;
 use crate::target::Target;
-use crate::workload::{Workload, WorkloadOptions};
+use crate::workload::{MESSAGE_FIELD, STREAM_FIELDS, TIME_FIELD, Workload, WorkloadOptions};
 
 /// Records of each small batch; each batch becomes one L0.
 const BATCH_RECORDS: u64 = 20;
 /// How long making the L0s may take.
-const MAKE_MAX: Duration = Duration::from_secs(120);
-/// How often the server is asked how many L0s it has.
-const LOOK_EVERY: u64 = 25;
+const MAKE_MAX: Duration = Duration::from_secs(300);
 /// How long the first answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// The subcommand of this program that runs [`lay_l0s`].
+pub const LAY_COMMAND: &str = "lay-l0s";
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -29,7 +38,7 @@ pub struct RestartOptions {
     pub lodge: PathBuf,
     /// Where the run's folder is made; removed at its end.
     pub dir: PathBuf,
-    /// How many L0s there are to be at the kill.
+    /// How many L0s there are to be.
     pub l0_segments: u64,
 }
 
@@ -40,9 +49,9 @@ pub struct Restart {
     pub target: String,
     /// Where.
     pub machine: Machine,
-    /// L0s just before the kill.
+    /// L0s that the server found.
     pub l0_segments: u64,
-    /// Records in them and in what was built already.
+    /// Records in them.
     pub records: u64,
     /// From the start of the process to the first right answer of `* | stats count()`.
     pub first_answer_ms: f64,
@@ -50,19 +59,22 @@ pub struct Restart {
     pub second_answer_ms: f64,
 }
 
-/// Makes L0s, kills, restarts, asks.
+/// Makes L0s, starts a server on them, asks.
 ///
 /// # Errors
-/// When the L0s cannot be made faster than they are built, or the answer is late or wrong.
+/// When the L0s cannot be made, or the answer is late or wrong.
 pub async fn measure(options: &RestartOptions) -> anyhow::Result<Restart> {
     let dir = tempfile::Builder::new()
         .prefix("lodge-restart-")
         .tempdir_in(&options.dir)
         .with_context(|| format!("cannot make a folder in {}", options.dir.display()))?;
     let data_dir = dir.path().join("data");
-    let mut server = LodgeServer::start(&options.lodge, &data_dir, dir.path()).await?;
-    let (records, l0_segments) = make_l0s(&server, options.l0_segments).await?;
-    server.kill();
+    let this = std::env::current_exe().context("this program's own path")?;
+    let l0_segments = options.l0_segments;
+    let number = l0_segments.to_string();
+    let args = [OsStr::new(LAY_COMMAND), data_dir.as_os_str(), number.as_ref()];
+    Process::start(&this, &args, &dir.path().join("lay.log"))?.finish(MAKE_MAX).await?;
+    let records = l0_segments * BATCH_RECORDS;
 
     let server = LodgeServer::spawn(&options.lodge, &data_dir, dir.path())?;
     let found = loop {
@@ -91,34 +103,35 @@ pub async fn measure(options: &RestartOptions) -> anyhow::Result<Restart> {
     })
 }
 
-/// Inserts one small batch after the other until so many L0s lie about; gives the acknowledged
-/// records and the L0s.
-async fn make_l0s(server: &LodgeServer, wanted: u64) -> anyhow::Result<(u64, u64)> {
-    let records = wanted * 100 * BATCH_RECORDS;
-    let mut workload = Workload::new(WorkloadOptions { records, ..WorkloadOptions::default() });
-    let begun = Instant::now();
-    let mut acknowledged = 0;
-    for batch in 1.. {
+/// Commits so many small batches to a new store in `data_dir` and leaves it as it is: call it
+/// last, and end the process without dropping what this returns.
+///
+/// # Errors
+/// What the store fails with.
+pub async fn lay_l0s(data_dir: &Path, l0_segments: u64) -> anyhow::Result<impl Sized> {
+    let store = Store::open(data_dir, StoreOptions::default()).await?;
+    let records = l0_segments * BATCH_RECORDS;
+    let options = WorkloadOptions { records, ..WorkloadOptions::default() };
+    let received_ns = options.start_ns;
+    let mut workload = Workload::new(options);
+    let wire = jsonline::Options {
+        time_fields: vec![TIME_FIELD.to_owned()],
+        msg_fields: vec![MESSAGE_FIELD.to_owned()],
+        stream_fields: STREAM_FIELDS.map(str::to_owned).into(),
+        ..jsonline::Options::default()
+    };
+    for _ in 0..l0_segments {
         let mut lines = Vec::new();
         for _ in 0..BATCH_RECORDS {
             workload.next_record(&mut lines);
         }
-        server.insert(lines).await?;
-        acknowledged += BATCH_RECORDS;
-        if batch % LOOK_EVERY == 0 {
-            let l0_segments = server.status().await?.segments.l0;
-            if l0_segments >= wanted {
-                return Ok((acknowledged, l0_segments));
-            }
-            let waited = begun.elapsed();
-            ensure!(
-                waited < MAKE_MAX && acknowledged < records,
-                "only {l0_segments} L0s after {batch} batches and {waited:?}: they are built \
-                 faster than they are made"
-            );
-        }
+        let decoded = jsonline::decode(&wire, received_ns, &lines)?;
+        let records = decoded.records.context("the workload's lines hold no record")?;
+        store.commit(vec![Batch::new(TenantId::default(), None, None, records)?]).await?;
     }
-    Ok((acknowledged, 0))
+    let laid = store.stats().l0_segments;
+    ensure!(laid == l0_segments, "{laid} L0s instead of {l0_segments}");
+    Ok(store)
 }
 
 async fn count(server: &LodgeServer) -> anyhow::Result<u64> {
