@@ -164,7 +164,7 @@ fn a_reader_that_has_enough_is_no_failure() {
 }
 
 #[test]
-fn a_tail_shows_what_is_committed_and_survives_a_restart_of_its_reader() {
+fn a_tail_shows_what_is_committed() {
     let server = with_lines(10);
     let mut tail = server
         .command(&["tail", "level:error", "--format", "table"])
@@ -190,6 +190,44 @@ fn a_tail_shows_what_is_committed_and_survives_a_restart_of_its_reader() {
     Command::new("kill").args(["-INT", &tail.id().to_string()]).status().unwrap();
     assert!(tail.wait().unwrap().success());
     assert!(server.stop(), "a graceful stop is a success");
+}
+
+#[test]
+fn a_tail_outlives_its_server_and_shows_each_row_once_crash() {
+    let mut server = Server::start();
+    let send = |server: &Server, id: &str| {
+        let row = format!("{{\"service\":\"live\",\"message\":\"{id}\"}}\n");
+        let output = server.with_input(&["import", "-", "--quiet"], row.as_bytes());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    let mut tail = server
+        .command(&["tail", "*", "--since", "1h"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut shown = Vec::new();
+    let mut read_until = |id: &str| {
+        while !shown.iter().any(|seen| seen == id) {
+            let row: serde_json::Value =
+                serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            shown.push(row["_msg"].as_str().unwrap().to_owned());
+        }
+        shown.clone()
+    };
+    send(&server, "before 1");
+    send(&server, "before 2");
+    read_until("before 2");
+    server.crash_and_restart();
+    // The tail may or may not be connected again when these arrive.
+    for id in ["after 1", "after 2", "after 3"] {
+        send(&server, id);
+    }
+    let shown = read_until("after 3");
+    assert_eq!(shown, ["before 1", "before 2", "after 1", "after 2", "after 3"]);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }
 
 #[test]

@@ -399,19 +399,19 @@ fn print_summary(counters: &Counters, elapsed: Duration) -> Result<(), Failure> 
         HumanDuration(Duration::from_secs_f64(seconds.ceil())),
         bytes as f64 / seconds / 1e6,
     );
-    let mut also = |count: u64, text: &str| {
+    let mut also = |what: &str, count: u64| {
         if count > 0 {
-            out.push_str(&format!("  {} {text}\n", HumanCount(count)));
+            out.push_str(&format!("  {what}: {}\n", HumanCount(count)));
         }
     };
-    also(get(&counters.skipped_bytes), "bytes were stored by an earlier run and not sent again");
-    also(get(&counters.files_skipped), "files were imported before and not sent again");
+    also("bytes that an earlier run had stored", get(&counters.skipped_bytes));
+    also("files that were imported before", get(&counters.files_skipped));
     also(
+        "lines that could not be read, stored as text with the reason in lodge.error",
         get(&counters.malformed),
-        "lines could not be read and are stored as text, with the reason in lodge.error",
     );
-    also(get(&counters.breaks), "breaks were put into lines that are longer than a record may be");
-    also(get(&counters.retries), "requests had to be sent again");
+    also("breaks put into lines longer than a record may be", get(&counters.breaks));
+    also("requests sent again", get(&counters.retries));
     std::io::stderr().lock().write_all(out.as_bytes())?;
     Ok(())
 }

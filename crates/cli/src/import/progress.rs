@@ -120,8 +120,8 @@ impl Drop for Progress {
 
 fn drawn_bar(total: Option<u64>) -> ProgressBar {
     let template = match total {
-        Some(_) => "{bar:28} {percent:>3}%  {bytes} of {total_bytes}  {msg}  {prefix}",
-        None => "{spinner} {bytes}  {msg}  {prefix}",
+        Some(_) => "{bar:20} {percent:>3}%  {bytes} of {total_bytes}  {wide_msg}",
+        None => "{spinner} {bytes}  {wide_msg}",
     };
     let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -158,9 +158,8 @@ impl Shown {
             let line = self.speed(counters, raw, per_second);
             if self.on_terminal {
                 self.bar.set_position(raw);
-                self.bar.set_message(line);
                 let name = file.lock().map(|name| name.clone()).unwrap_or_default();
-                self.bar.set_prefix(Ink::for_stderr().dim(&name));
+                self.bar.set_message(format!("{line}  {}", Ink::for_stderr().dim(&name)));
                 self.bar.tick();
             } else {
                 self.line(raw, &line);

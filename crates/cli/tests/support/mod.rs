@@ -16,20 +16,18 @@ pub struct Server {
 impl Server {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_lodge"))
-            .args(["server", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(dir.path().join("data"))
-            .env("LODGE_LOG", "warn")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the server ended before it listened").unwrap();
-        let url = first.strip_prefix("Lodge is listening on ").expect("the first line").to_owned();
-        // The rest of the greeting: read on, so that the pipe stays open.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (process, url) = launch(dir.path(), "127.0.0.1:0");
         Self { process, url, dir }
+    }
+
+    /// Kills the server without warning and starts it again on the same address and data.
+    pub fn crash_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let address = self.url.strip_prefix("http://").unwrap().to_owned();
+        let (process, url) = launch(self.dir.path(), &address);
+        assert_eq!(url, self.url);
+        self.process = process;
     }
 
     /// A path for a file of the test, gone with the server.
@@ -105,6 +103,23 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn launch(dir: &Path, listen: &str) -> (Child, String) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_lodge"))
+        .args(["server", "--listen", listen, "--data-dir"])
+        .arg(dir.join("data"))
+        .env("LODGE_LOG", "warn")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let first = lines.next().expect("the server ended before it listened").unwrap();
+    let url = first.strip_prefix("Lodge is listening on ").expect("the first line").to_owned();
+    // The rest of the greeting: read on, so that the pipe stays open.
+    std::thread::spawn(move || lines.for_each(drop));
+    (process, url)
 }
 
 /// `lodge ARGS` without a server.
