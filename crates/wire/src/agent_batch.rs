@@ -219,7 +219,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn flipped_bytes_never_panic_fuzz(flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6)) {
+        fn flipped_bytes_never_panic_fuzz(
+            flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6),
+        ) {
             let mut bytes = encode(&sample()).expect("encode");
             let length = bytes.len();
             for (at, to) in flips {

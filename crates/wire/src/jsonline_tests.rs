@@ -78,7 +78,9 @@ fn malformed_lines_are_kept_and_reported() {
 
 proptest! {
     #[test]
-    fn any_bytes_become_one_record_a_line_fuzz(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_become_one_record_a_line_fuzz(
+        body in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
         let out = decode(&Options::default(), 7, &body).expect("arrow");
         let lines = body.split(|&b| b == b'\n').filter(|l| !l.trim_ascii().is_empty()).count();
         prop_assert_eq!(out.records.map_or(0, |r| r.num_rows()), lines);
