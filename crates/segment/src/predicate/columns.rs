@@ -35,15 +35,21 @@ pub(super) fn passing(
         DataType::Boolean => booleans(array.as_boolean(), test),
         DataType::Utf8View => {
             let values = array.as_string_view();
-            with_nulls(array.nulls(), test, rows(values.len(), within, |row| {
-                test.matches(values.value(row))
-            }))
+            with_nulls(
+                array.nulls(),
+                test,
+                rows(values.len(), within, |row| test.matches(values.value(row))),
+            )
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             let values = array.as_primitive::<TimestampNanosecondType>();
-            with_nulls(array.nulls(), test, rows(values.len(), within, |row| {
-                test.matches(&lodge_record::time::format(values.value(row)))
-            }))
+            with_nulls(
+                array.nulls(),
+                test,
+                rows(values.len(), within, |row| {
+                    test.matches(&lodge_record::time::format(values.value(row)))
+                }),
+            )
         }
         _ => by_text(array, test, within),
     }
@@ -57,9 +63,7 @@ fn rows(
 ) -> BooleanBuffer {
     match within {
         None => BooleanBuffer::collect_bool(length, decide),
-        Some(within) => {
-            BooleanBuffer::collect_bool(length, |row| within.value(row) && decide(row))
-        }
+        Some(within) => BooleanBuffer::collect_bool(length, |row| within.value(row) && decide(row)),
     }
 }
 
@@ -72,20 +76,18 @@ fn with_nulls(nulls: Option<&NullBuffer>, test: &FieldTest, bits: BooleanBuffer)
     }
 }
 
-fn strings(
-    array: &StringArray,
-    test: &FieldTest,
-    within: Option<&BooleanBuffer>,
-) -> BooleanBuffer {
+fn strings(array: &StringArray, test: &FieldTest, within: Option<&BooleanBuffer>) -> BooleanBuffer {
     let wanted = within.map_or(array.len(), BooleanBuffer::count_set_bits);
     let dense = wanted.saturating_mul(SPARSE_ROWS) >= array.len();
     let bits = match test {
         FieldTest::Empty | FieldTest::Any => {
             let offsets = array.value_offsets();
             let any = matches!(test, FieldTest::Any);
-            rows(array.len(), None, |row| {
-                matches!(offsets.get(row..row + 2), Some([a, b]) if (a != b) == any)
-            })
+            rows(
+                array.len(),
+                None,
+                |row| matches!(offsets.get(row..row + 2), Some([a, b]) if (a != b) == any),
+            )
         }
         FieldTest::Contains(phrase) if dense => {
             occurrences(array, phrase.finder(), |row, start, end| {
@@ -128,6 +130,9 @@ fn occurrences(
     accept: impl Fn(usize, usize, usize) -> bool,
 ) -> BooleanBuffer {
     let length = array.len();
+    if finder.needle().is_empty() {
+        return BooleanBuffer::new_set(length);
+    }
     let mut hits = BooleanBufferBuilder::new(length);
     let offsets = array.value_offsets();
     let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
@@ -197,13 +202,10 @@ fn dictionary(
     with_nulls(array.nulls(), test, bits)
 }
 
-fn integers(
-    array: &Int64Array,
-    test: &FieldTest,
-    within: Option<&BooleanBuffer>,
-) -> BooleanBuffer {
+fn integers(array: &Int64Array, test: &FieldTest, within: Option<&BooleanBuffer>) -> BooleanBuffer {
     let values = array.values();
-    let equal = |wanted: i64| BooleanBuffer::collect_bool(values.len(), |row| values[row] == wanted);
+    let equal =
+        |wanted: i64| BooleanBuffer::collect_bool(values.len(), |row| values[row] == wanted);
     let bits = match test {
         FieldTest::Any => BooleanBuffer::new_set(array.len()),
         FieldTest::Empty => BooleanBuffer::new_unset(array.len()),
@@ -230,11 +232,7 @@ fn canonical_integer(text: &str) -> Option<i64> {
     text.parse().ok().filter(|value: &i64| value.to_string() == text)
 }
 
-fn floats(
-    array: &Float64Array,
-    test: &FieldTest,
-    within: Option<&BooleanBuffer>,
-) -> BooleanBuffer {
+fn floats(array: &Float64Array, test: &FieldTest, within: Option<&BooleanBuffer>) -> BooleanBuffer {
     let values = array.values();
     let bits = match test {
         FieldTest::Any => BooleanBuffer::new_set(array.len()),

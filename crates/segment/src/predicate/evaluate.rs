@@ -42,9 +42,7 @@ fn decide(
         Predicate::WeekRange { days, offset_ns } => {
             of_times(batch, |time| in_week_range(time, *days, *offset_ns))
         }
-        Predicate::Stream(selector) => {
-            of_streams(batch, |canonical| selector.matches(canonical))
-        }
+        Predicate::Stream(selector) => of_streams(batch, |canonical| selector.matches(canonical)),
         Predicate::Field { name, test } => of_field(name, test, batch, within),
     }
 }
@@ -217,8 +215,7 @@ fn stream_ids(streams: &ArrayRef) -> ArrayRef {
     let cast = match streams.as_dictionary_opt::<Int32Type>() {
         Some(_) => streams.clone(),
         None => {
-            let wanted =
-                DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            let wanted = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
             arrow::compute::cast(streams, &wanted).unwrap_or_else(|_| streams.clone())
         }
     };

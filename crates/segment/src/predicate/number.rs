@@ -164,7 +164,8 @@ mod tests {
         for (text, value) in cases {
             assert_eq!(parse_number(text), Some(value), "{text}");
         }
-        for text in ["", "-", ".", "abc", "1x", "1 2", "1.2.3.4", "NaN", "inf", "_1", "1m2", "0x1"] {
+        for text in ["", "-", ".", "abc", "1x", "1 2", "1.2.3.4", "NaN", "inf", "_1", "1m2", "0x1"]
+        {
             assert_eq!(parse_number(text), None, "{text}");
         }
         assert_eq!(parse_bound("Inf"), Some(f64::INFINITY));

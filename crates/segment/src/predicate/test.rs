@@ -258,8 +258,7 @@ mod tests {
         let length = FieldTest::Length { min: 5, max: 10 };
         assert!(length.matches("foobar") && length.matches("foo bar"));
         assert!(!length.matches("foo") && !length.matches("foo bar baz abc"));
-        let range =
-            NumberRange { min: 1.0, min_open: true, max: 10.0, max_open: false };
+        let range = NumberRange { min: 1.0, min_open: true, max: 10.0, max_open: false };
         let range = FieldTest::Number(range);
         assert!(range.matches("10") && range.matches("1.5") && !range.matches("1"));
         assert!(!range.matches("the request took 4.2 seconds") && !range.matches(""));

@@ -15,8 +15,23 @@ use proptest::prelude::*;
 use super::*;
 
 const TEXTS: &[&str] = &[
-    "", "a", "error", "errors", "an error", "Error: x", "ошибка", "xerror error", "10", "-3", "1.5",
-    "true", "10ms", "10.0.0.7", "error_1", "erro", "errorerror",
+    "",
+    "a",
+    "error",
+    "errors",
+    "an error",
+    "Error: x",
+    "ошибка",
+    "xerror error",
+    "10",
+    "-3",
+    "1.5",
+    "true",
+    "10ms",
+    "10.0.0.7",
+    "error_1",
+    "erro",
+    "errorerror",
 ];
 
 fn texts() -> impl Strategy<Value = Vec<Option<String>>> {
@@ -61,9 +76,11 @@ fn test() -> impl Strategy<Value = FieldTest> {
         text().prop_map(FieldTest::exact),
         text().prop_map(|text| FieldTest::ExactPrefix(text.to_owned())),
         text().prop_map(|text| FieldTest::Substring(text.to_owned())),
-        vec(text(), 0..3).prop_map(|texts| FieldTest::In(texts.into_iter().map(Into::into).collect())),
         vec(text(), 0..3)
-            .prop_map(|texts| FieldTest::ContainsAny(texts.into_iter().map(Phrase::whole).collect())),
+            .prop_map(|texts| FieldTest::In(texts.into_iter().map(Into::into).collect())),
+        vec(text(), 0..3).prop_map(|texts| FieldTest::ContainsAny(
+            texts.into_iter().map(Phrase::whole).collect()
+        )),
         (number(), any::<bool>(), number(), any::<bool>()).prop_map(
             |(min, min_open, max, max_open)| FieldTest::Number(NumberRange {
                 min,
@@ -140,6 +157,20 @@ proptest! {
         let expected: Vec<bool> =
             values.iter().map(|(_, spilled)| *spilled == Some(wanted)).collect();
         prop_assert_eq!(evaluate(&test, &only).values().iter().collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn the_empty_phrase_occurs_in_every_value() {
+    let column: ArrayRef = Arc::new(StringArray::from(vec![None, Some(""), Some("a"), Some("")]));
+    let records = batch(vec![("x", column)]);
+    for test in [
+        FieldTest::ContainsAny(vec![Phrase::whole("")]),
+        FieldTest::Contains(Phrase::prefix("")),
+        FieldTest::Substring(String::new()),
+    ] {
+        let given = evaluate(&Predicate::field("x", test.clone()), &records);
+        assert_eq!(given.true_count(), 4, "{test}");
     }
 }
 

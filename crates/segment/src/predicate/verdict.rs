@@ -73,12 +73,7 @@ impl Predicate {
 }
 
 /// `And` (one `None` decides) and `Or` (one `All` decides) are the same but for these two.
-fn combine(
-    parts: &[Predicate],
-    facts: &Facts<'_>,
-    decisive: Verdict,
-    neutral: Verdict,
-) -> Verdict {
+fn combine(parts: &[Predicate], facts: &Facts<'_>, decisive: Verdict, neutral: Verdict) -> Verdict {
     let mut verdict = neutral;
     for part in parts {
         let this = part.verdict(facts);
