@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
@@ -103,21 +104,32 @@ pub enum Fault {
 }
 
 impl Fault {
-    fn pick(random: &mut SmallRng) -> Fault {
-        match random.random_range(0..21) {
-            0..4 => Fault::KillServer,
-            4..7 => Fault::KillAgent,
-            7..9 => Fault::KillBoth,
-            9 => Fault::KillServerTwice,
-            10 | 11 => Fault::StopServer,
-            12 => Fault::StopAgent,
-            13 => Fault::StopThenKillServer,
-            14 => Fault::EndServer,
-            15 => Fault::EndAgent,
-            16 | 17 => Fault::LoseAnswers,
-            18 => Fault::LoseAnswersKillServer,
-            _ => Fault::LoseAnswersKillAgent,
-        }
+    /// Every fault, the likelier ones more than once, in the order that the seed decides: a short
+    /// run meets each kind as a long one does.
+    fn deck(random: &mut SmallRng) -> Vec<Fault> {
+        use Fault::{
+            EndAgent, EndServer, KillAgent, KillBoth, KillServer, KillServerTwice, LoseAnswers,
+            LoseAnswersKillAgent, LoseAnswersKillServer, StopAgent, StopServer, StopThenKillServer,
+        };
+        let mut rare = [EndAgent, EndServer, StopAgent, StopServer, StopThenKillServer];
+        let mut often = [
+            KillServer,
+            KillAgent,
+            KillBoth,
+            KillServerTwice,
+            LoseAnswers,
+            LoseAnswersKillAgent,
+            LoseAnswersKillServer,
+        ];
+        let mut deck = Vec::new();
+        often.shuffle(random);
+        deck.extend(often);
+        rare.shuffle(random);
+        deck.extend(rare);
+        often.shuffle(random);
+        deck.extend(often);
+        deck.reverse();
+        deck
     }
 
     fn strikes_server(self) -> bool {
@@ -182,6 +194,7 @@ struct Rig<'o> {
     options: &'o KillOptions,
     folder: PathBuf,
     random: SmallRng,
+    deck: Vec<Fault>,
     load: Arc<Load>,
     writers: Vec<JoinHandle<()>>,
     watcher: Option<JoinHandle<()>>,
@@ -227,6 +240,7 @@ impl<'o> Rig<'o> {
             options,
             folder: folder.to_owned(),
             random: SmallRng::seed_from_u64(options.seed),
+            deck: Vec::new(),
             load,
             writers,
             watcher,
@@ -243,7 +257,10 @@ impl<'o> Rig<'o> {
     fn round(&mut self, round: u32, progress: &mut dyn FnMut(&str)) -> Result<(), KillError> {
         let quiet = self.random.random_range(0.1..self.options.seconds_per_round.max(0.2));
         std::thread::sleep(Duration::from_secs_f64(quiet));
-        let fault = Fault::pick(&mut self.random);
+        if self.deck.is_empty() {
+            self.deck = Fault::deck(&mut self.random);
+        }
+        let Some(fault) = self.deck.pop() else { return Ok(()) };
         self.note_retries();
         let mended = self.cause(fault)?;
         self.faults += 1;

@@ -336,11 +336,11 @@ fn zstd_bomb(blocks: u32) -> Vec<u8> {
 #[test]
 fn decompression_bombs_stay_small_e2e() {
     let mut bench = server();
-    // 2 GB of one line, and many lines of nothing and of rubbish: a few MB on the wire.
+    // 500 MB of one line, and many lines of nothing and of rubbish: a few MB on the wire.
     for fill in [&b"x"[..], b"\n", b"{}x\n"] {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         let piece = fill.repeat(1_000_000 / fill.len());
-        let pieces = if fill == b"x" { 2_000 } else { 200 };
+        let pieces = if fill == b"x" { 500 } else { 100 };
         for _ in 0..pieces {
             encoder.write_all(&piece).unwrap();
         }
@@ -351,7 +351,7 @@ fn decompression_bombs_stay_small_e2e() {
         let answer = bench.post("/api/v1/batches", &[("Content-Encoding", "gzip")], &bomb);
         assert!((400..500).contains(&answer.status), "{}: {}", answer.status, answer.text());
     }
-    let bomb = zstd_bomb(20_000);
+    let bomb = zstd_bomb(5_000);
     for route in ["/insert/jsonline", "/api/v1/batches"] {
         let answer = bench.post(route, &[("Content-Encoding", "zstd")], &bomb);
         assert!(answer.status < 500, "{route}: {}: {}", answer.status, answer.text());

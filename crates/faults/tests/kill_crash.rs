@@ -23,5 +23,5 @@ fn run(seed: u64, rounds: u32) {
 
 #[test]
 fn nothing_is_lost_invented_or_doubled_by_kills_crash() {
-    run(20_260_101, 9);
+    run(20_260_101, 12);
 }

@@ -203,7 +203,7 @@ fn an_answer_cut_short_is_an_error_and_not_a_loss() {
     let cut = far_end(rows.clone(), Ending::WithinTheBody).read_all(&mint).unwrap_err();
     assert!(cut.to_string().contains("broke"), "{cut}");
     let wrong = far_end(rows, Ending::WrongCount).read_all(&mint).unwrap_err();
-    assert!(wrong.to_string().contains("70 rows came back, but count() says 71"), "{wrong}");
+    assert!(wrong.to_string().contains("70 rows came back, but count() says 71 to 71"), "{wrong}");
 }
 
 #[test]
