@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Heights } from '../src/rows/heights';
 import { histogram } from '../src/rows/histogram';
 import { Already, nextPage, timeFromNs, timeNs } from '../src/rows/pages';
-import { levelOf, parseRow, sideFields, streamChip, streamLabels } from '../src/rows/row';
+import { hueOf, levelOf, parseRow, sideFields, streamChip, streamLabels } from '../src/rows/row';
 import { RowStore } from '../src/rows/store';
 import { csv, sorted, tableOf } from '../src/rows/table';
 
@@ -123,6 +123,13 @@ describe('rows', () => {
       '{"_time":"t","_stream":"{a=\\"1\\"}","a":"1","level":"info","x":"2","_msg":"m"}',
     );
     expect(sideFields(row)).toEqual([['x', '2']]);
+  });
+
+  test('the first streams of a session have colours of their own, and keep them', () => {
+    const names = Array.from({ length: 15 }, (_, i) => `service-${i}`);
+    const given = names.map(hueOf);
+    expect(new Set(given).size).toBe(15);
+    expect(names.map(hueOf)).toEqual(given);
   });
 
   test('the store keeps the last rows and their numbers', () => {

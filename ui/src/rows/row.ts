@@ -161,14 +161,29 @@ export function streamChip(stream: string): string {
   return labels[0]?.[1] ?? '';
 }
 
-/** A steady hue for a name, so that one service keeps one colour. */
+/** Hues that can be told apart, and how far to go on when one is taken. */
+const HUES = 15;
+const HUE_PROBE = 4;
+const NAMES_MAX = 1000;
+const hues = new Map<string, number>();
+
+/**
+ * A hue for a name. The same name mostly has the same one in every session, for it starts from a
+ * hash; the first fifteen names of a session never share one.
+ */
 export function hueOf(text: string): number {
+  const known = hues.get(text);
+  if (known !== undefined) return known;
   let hash = 2166136261;
   for (let i = 0; i < text.length; i += 1) {
     hash = Math.imul(hash ^ text.charCodeAt(i), 16777619);
   }
-  // The golden angle spreads neighbours; the hash's high bits are the well-mixed ones.
-  return Math.round(((hash >>> 8) * 137.508) % 360);
+  const taken = new Set(hues.values());
+  let slot = (hash >>> 8) % HUES;
+  const hue = (of: number) => (of * 360) / HUES;
+  for (let i = 0; i < HUES && taken.has(hue(slot)); i += 1) slot = (slot + HUE_PROBE) % HUES;
+  if (hues.size < NAMES_MAX) hues.set(text, hue(slot));
+  return hue(slot);
 }
 
 const HIDDEN_BESIDE_MESSAGE = new Set(['_time', '_stream', '_stream_id', '_msg', ...LEVEL_FIELDS]);
