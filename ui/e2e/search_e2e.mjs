@@ -388,6 +388,11 @@ describe('the search page', () => {
     assert.equal(await tall.count(), 1);
     await page.getByRole('button', { name: 'Syntax' }).click();
     await shoot(page, 'syntax');
+    for (const query of await page.locator('#cheat-sheet code').allTextContents()) {
+      const body = new URLSearchParams({ query, limit: '1' });
+      const response = await fetch(`${lodge.url}/select/logsql/query`, { method: 'POST', body });
+      assert.equal(response.status, 200, `${query}: ${await response.text()}`);
+    }
     await page.getByRole('button', { name: /stats by \(level\)/ }).click();
     await page.getByTestId('table').getByText('info').waitFor();
   });
