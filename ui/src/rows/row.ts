@@ -179,9 +179,13 @@ export function hueOf(text: string): number {
     hash = Math.imul(hash ^ text.charCodeAt(i), 16777619);
   }
   const taken = new Set(hues.values());
-  let slot = (hash >>> 8) % HUES;
-  const hue = (of: number) => (of * 360) / HUES;
-  for (let i = 0; i < HUES && taken.has(hue(slot)); i += 1) slot = (slot + HUE_PROBE) % HUES;
+  const hue = (of: number) => (((of + HUES) % HUES) * 360) / HUES;
+  // First a hue whose neighbours are free too, then any free one.
+  const room = (of: number, near: number) =>
+    [of, of - near, of + near].every((one) => !taken.has(hue(one)));
+  const first = (hash >>> 8) % HUES;
+  const slots = Array.from({ length: HUES }, (_, i) => (first + i * HUE_PROBE) % HUES);
+  const slot = slots.find((of) => room(of, 1)) ?? slots.find((of) => room(of, 0)) ?? first;
   if (hues.size < NAMES_MAX) hues.set(text, hue(slot));
   return hue(slot);
 }
