@@ -187,9 +187,14 @@ impl Batch {
         self.records.num_rows()
     }
 
-    /// Bytes of Arrow data, by which queues and commits are bounded.
+    /// Bytes that the values take, by which queues and commits are bounded. Columns that were read
+    /// from one message share its buffer, so buffers are not what is counted.
     pub fn bytes(&self) -> usize {
-        self.records.get_array_memory_size()
+        let of_values = |column: &arrow::array::ArrayRef| {
+            let whole = column.get_array_memory_size();
+            column.to_data().get_slice_memory_size().map_or(whole, |values| values.min(whole))
+        };
+        self.records.columns().iter().map(of_values).sum()
     }
 
     /// Gives the records up.

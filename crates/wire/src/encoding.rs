@@ -70,13 +70,10 @@ pub enum DecompressError {
 }
 
 /// A reader of the expanded bytes of `body`. It has no cap: the caller counts.
-pub fn reader<'b, R: Read + 'b>(
+pub fn reader<'b>(
     encoding: Encoding,
-    body: R,
-) -> std::io::Result<Box<dyn Read + Send + 'b>>
-where
-    R: Send,
-{
+    body: impl Read + Send + 'b,
+) -> std::io::Result<Box<dyn Read + Send + 'b>> {
     Ok(match encoding {
         Encoding::Identity => Box::new(body),
         Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
