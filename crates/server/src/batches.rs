@@ -146,7 +146,8 @@ pub(crate) fn refused(app: &App, error: &IngestError, producer: Option<ProducerI
         }
         IngestError::DiskFull { .. } => {
             app.metrics.hit(Limit::DiskFree);
-            ApiError::unavailable("disk_full", message, 10)
+            let folder = app.config.data_dir.display();
+            ApiError::unavailable("disk_full", format!("{message} (data folder: {folder})"), 10)
         }
         IngestError::Gap { committed } => conflict("gap", message, producer, committed),
         IngestError::StaleEpoch { committed } => {

@@ -388,7 +388,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 
 fn show_bytes(n: u64) -> String {
     for (unit, factor) in [("TiB", 1_024 * GIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)] {
-        if n >= factor && n % factor == 0 {
+        if n >= factor && n.is_multiple_of(factor) {
             return format!("\"{}{unit}\"", n / factor);
         }
     }

@@ -32,9 +32,16 @@ const LEVEL_MAX: u8 = 9;
 /// What waits to be built, by tenant: kept by commits and steps so that looking costs nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    tenants: Mutex<HashMap<TenantId, Waiting>>,
+    known: Mutex<Known>,
     /// Told when something was added.
     pub(crate) added: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tenants: HashMap<TenantId, Waiting>,
+    /// What was added since the last [`Pending::replace`], in order.
+    recent: Vec<Arc<SegmentRef>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,36 +72,48 @@ impl Waiting {
 }
 
 impl Pending {
-    fn tenants(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Waiting>> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, segments: &[Arc<SegmentRef>]) {
-        let mut tenants = self.tenants();
+        let mut known = self.known();
         for segment in segments {
-            tenants.entry(segment.tenant.clone()).or_default().add(segment);
+            known.tenants.entry(segment.tenant.clone()).or_default().add(segment);
         }
-        drop(tenants);
+        known.recent.extend(segments.iter().cloned());
+        drop(known);
         self.added.notify_one();
     }
 
     /// Whether some tenant's L0s should be built.
     pub(crate) fn is_due(&self, options: &StoreOptions, now_ms: i64) -> bool {
-        self.tenants().values().any(|waiting| waiting.is_due(options, now_ms))
+        self.known().tenants.values().any(|waiting| waiting.is_due(options, now_ms))
     }
 
     fn is_empty(&self) -> bool {
-        self.tenants().is_empty()
+        self.known().tenants.is_empty()
     }
 
-    /// Takes what the catalog says for it. A commit that ends at this very moment may be counted
-    /// twice or be seen one step later, which only moves the time of a build.
-    fn replace(&self, l0: &[Arc<SegmentRef>], without: &[Arc<SegmentRef>]) {
+    /// A mark for [`Pending::replace`], set before the catalog is asked: what is added later may
+    /// be missing from its answer.
+    fn mark(&self) -> usize {
+        self.known().recent.len()
+    }
+
+    /// Takes what the catalog said for it, and what was added since `mark`: a commit that ends while
+    /// a build is under way must not be forgotten, for it may be the last for long.
+    fn replace(&self, mark: usize, l0: &[Arc<SegmentRef>], without: &[Arc<SegmentRef>]) {
+        let mut known = self.known();
+        let before = mark.min(known.recent.len());
+        known.recent.drain(..before);
         let mut tenants: HashMap<TenantId, Waiting> = HashMap::new();
-        for segment in l0.iter().filter(|s| !without.iter().any(|w| w.id == s.id)) {
+        let left = l0.iter().filter(|s| !without.iter().any(|w| w.id == s.id));
+        let later = known.recent.iter().filter(|s| !l0.iter().any(|listed| listed.id == s.id));
+        for segment in left.chain(later) {
             tenants.entry(segment.tenant.clone()).or_default().add(segment);
         }
-        *self.tenants() = tenants;
+        known.tenants = tenants;
     }
 }
 
@@ -182,15 +201,16 @@ impl Store {
     pub(crate) async fn build_step(&self, force: bool) -> Result<bool, StoreError> {
         let _one_at_a_time = self.building.lock().await;
         if force || self.pending.is_due(&self.options, now_ms()) {
+            let mark = self.pending.mark();
             let l0 = self.healthy(Candidates::L0).await?;
             let plan = plan_build(&l0, &self.options, now_ms(), force);
             if !plan.is_empty() {
                 self.rewrite(&plan).await?;
-                self.pending.replace(&l0, &plan);
+                self.pending.replace(mark, &l0, &plan);
                 self.merge_due.store(true, std::sync::atomic::Ordering::Relaxed);
                 return Ok(true);
             }
-            self.pending.replace(&l0, &[]);
+            self.pending.replace(mark, &l0, &[]);
         }
         if self.merge_due.load(std::sync::atomic::Ordering::Relaxed) || force {
             let below = Candidates::BuiltBelow(self.options.segment_bytes_max / 2);

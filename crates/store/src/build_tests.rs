@@ -117,3 +117,20 @@ fn write_amplification_is_bounded_model() {
     assert!(written <= brought * 4, "{written} bytes written for {brought}");
     assert!(live.len() < 40, "{} segments are left", live.len());
 }
+
+#[test]
+fn a_commit_that_ends_during_a_build_is_not_forgotten() {
+    let options = StoreOptions::default();
+    let pending = Pending::default();
+    let (first, second) = (segment(1, "a", 0, 1_000, 0), segment(2, "a", 0, 1_000, 0));
+    pending.add(std::slice::from_ref(&first));
+    let mark = pending.mark();
+    let listed = [first];
+    pending.add(std::slice::from_ref(&second));
+    pending.replace(mark, &listed, &listed);
+    assert!(pending.is_due(&options, 60_000), "the second waits, though nothing else was committed");
+    let mark = pending.mark();
+    let listed = [second];
+    pending.replace(mark, &listed, &listed);
+    assert!(pending.is_empty());
+}
