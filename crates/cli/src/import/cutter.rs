@@ -16,6 +16,9 @@ pub const CHUNK_BYTES: usize = 4 << 20;
 /// Most lines in a chunk: very short lines grow when they become columns.
 pub const CHUNK_LINES_MAX: usize = 1 << 16;
 
+/// What some programs put before UTF-8 text; it belongs to no line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Whole lines out of a source.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
@@ -95,6 +98,10 @@ impl<R: Read> Cutter<R> {
         self.buffer.reserve(missing);
         let read = self.source.by_ref().take(missing as u64).read_to_end(&mut self.buffer)?;
         self.at_end = read < missing;
+        if self.end == 0 && self.buffer.starts_with(BYTE_ORDER_MARK) {
+            self.buffer.drain(..BYTE_ORDER_MARK.len());
+            self.end = BYTE_ORDER_MARK.len() as u64;
+        }
         Ok(())
     }
 }
@@ -202,6 +209,8 @@ mod tests {
         let chunks = cut(b"a\nb", 1);
         assert_eq!(chunks.len(), 1);
         assert_eq!((chunks[0].bytes.as_slice(), chunks[0].last), (&b"a\nb"[..], true));
+        let chunks = cut(b"\xef\xbb\xbf{}\n", 1);
+        assert_eq!((chunks[0].bytes.as_slice(), chunks[0].end), (&b"{}\n"[..], 6));
         let mut exact = lines(CHUNK_BYTES / 1024, 1024);
         assert!(cut(&exact, 1 << 16)[0].last, "exactly one chunk");
         exact.push(b'x');
