@@ -44,6 +44,10 @@ pub fn in_line(line: &str) -> Option<&'static str> {
 
 /// The level within one word, whose marks say that it is meant as one.
 fn in_word(word: &str) -> Option<&'static str> {
+    // Most words of a line's head are numbers and times.
+    if word.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
     // "WARNING:root:text" and "error:" name it before the first colon; "[core:error]" (Apache)
     // behind it.
     let opened = word.starts_with(['[', '(', '<', '|']);

@@ -7,6 +7,7 @@
 //! (`[02/Jan/2024:15:04:05 +0000]`), Apache errors (`[Tue Jan 02 15:04:05 2024]`) and klog
 //! (`I0102 15:04:05.000000`). A syslog priority (`<34>`, with or without a version) may come first.
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -35,7 +36,9 @@ impl TimeContext {
     /// The zone of this machine; UTC when that is what the machine is set to.
     pub fn system(now_ns: i64) -> Self {
         let zone = TimeZone::system();
-        let is_utc = zone.to_fixed_offset().is_ok_and(|offset| offset.seconds() == 0);
+        // "Etc/UTC" read from a file is no fixed offset to the library, but it never changes.
+        let changes = zone.following(Timestamp::UNIX_EPOCH).next().is_some();
+        let is_utc = !changes && zone.to_offset(Timestamp::now()).is_zero();
         TimeContext { now_ns, zone: if is_utc { None } else { Some(zone) } }
     }
 }
