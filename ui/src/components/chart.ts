@@ -101,9 +101,14 @@ export function drawChart(target: HTMLElement, width: number, options: ChartOpti
           gap: 4,
           space: 90,
           grid: { show: false },
-          // A label at the very left would stand in the other axis' last one.
+          // At the very left a label would stand in the other axis' last one, at the very right it
+          // would be cut.
           values: (self, splits, _, __, increment) =>
-            splits.map((ms) => (self.valToPos(ms, 'x') < 18 ? '' : tickText(ms, increment, zone))),
+            splits.map((ms) => {
+              const left = self.valToPos(ms, 'x');
+              const fits = left > 18 && left < self.bbox.width / devicePixelRatio - 18;
+              return fits ? tickText(ms, increment, zone) : '';
+            }),
         },
         {
           ...axis,
