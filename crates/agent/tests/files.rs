@@ -258,9 +258,15 @@ async fn what_the_server_refuses_for_good_is_in_the_dead_letter_file() {
     let totals = agent.stop().await;
     assert_eq!((totals.acknowledged_records, totals.dead_letter_records), (20, 10));
     let dead = fs::read_to_string(folder.path().join("state/dead-letter.jsonl")).unwrap();
-    let dead: serde_json::Value = serde_json::from_str(dead.trim_end()).unwrap();
-    assert_eq!((&dead["status"], &dead["records"]), (&400.into(), &10.into()));
-    assert!(dead["reason"].as_str().unwrap().contains("poison"));
+    // One entry a batch: how the lines fell into batches depends on when they were read.
+    let mut records = 0;
+    for line in dead.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(entry["status"], 400);
+        assert!(entry["reason"].as_str().unwrap().contains("poison"));
+        records += entry["records"].as_u64().unwrap();
+    }
+    assert_eq!(records, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

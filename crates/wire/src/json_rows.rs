@@ -7,18 +7,19 @@ use lodge_record::{field, overflow, schema, stream, time};
 
 /// Appends one line per row of `records` to `out`.
 pub fn write_rows(records: &RecordBatch, out: &mut Vec<u8>) {
-    let columns: Vec<Column<'_>> = records
+    let has_id = records.schema_ref().column_with_name(field::STREAM_ID).is_some();
+    let mut columns: Vec<Column<'_>> = records
         .schema_ref()
         .fields()
         .iter()
         .zip(records.columns())
-        .map(|(f, array)| Column::new(f.name(), array))
+        .map(|(f, array)| Column::new(f.name(), array, has_id))
         .collect();
     for row in 0..records.num_rows() {
         let start = out.len();
         out.push(b'{');
         let open = out.len();
-        for column in &columns {
+        for column in &mut columns {
             column.write(row, open, out);
         }
         out.extend_from_slice(b"}\n");
@@ -33,6 +34,10 @@ struct Column<'a> {
     kind: Kind,
     /// Per dictionary value its `_stream_id`.
     stream_ids: Vec<String>,
+    /// Whether `_stream_id` follows: it is derived, so a column `_stream` brings it along.
+    with_id: bool,
+    /// The stream of the row before and its id, where there is no dictionary.
+    last: (String, String),
 }
 
 #[derive(PartialEq)]
@@ -45,7 +50,7 @@ enum Kind {
 }
 
 impl<'a> Column<'a> {
-    fn new(name: &str, array: &'a ArrayRef) -> Self {
+    fn new(name: &str, array: &'a ArrayRef, has_id: bool) -> Self {
         let kind = match array.data_type() {
             DataType::Utf8 if name == field::OVERFLOW => Kind::Overflow,
             DataType::Utf8 => Kind::Text,
@@ -66,7 +71,8 @@ impl<'a> Column<'a> {
         } else {
             Vec::new()
         };
-        Column { head, array, kind, stream_ids }
+        let with_id = name == field::STREAM && !has_id;
+        Column { head, array, kind, stream_ids, with_id, last: Default::default() }
     }
 
     fn begin(&self, open: usize, out: &mut Vec<u8>) {
@@ -76,7 +82,7 @@ impl<'a> Column<'a> {
         out.extend_from_slice(&self.head);
     }
 
-    fn write(&self, row: usize, open: usize, out: &mut Vec<u8>) {
+    fn write(&mut self, row: usize, open: usize, out: &mut Vec<u8>) {
         if self.array.is_null(row) {
             return;
         }
@@ -84,6 +90,9 @@ impl<'a> Column<'a> {
             Kind::Text => {
                 let value = self.array.as_string::<i32>().value(row);
                 self.write_text(value, open, out);
+                if self.with_id {
+                    self.write_stream_id(value, row, out);
+                }
             }
             Kind::Time => {
                 self.begin(open, out);
@@ -106,7 +115,7 @@ impl<'a> Column<'a> {
             Kind::Dictionary | Kind::Other => {
                 let Some(value) = schema::value_text(self.array, row) else { return };
                 self.write_text(&value, open, out);
-                if self.head.starts_with(b"\"_stream\"") {
+                if self.with_id {
                     self.write_stream_id(&value, row, out);
                 }
             }
@@ -121,13 +130,18 @@ impl<'a> Column<'a> {
         }
     }
 
-    fn write_stream_id(&self, canonical: &str, row: usize, out: &mut Vec<u8>) {
+    fn write_stream_id(&mut self, canonical: &str, row: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"_stream_id\":\"");
         let code = (self.kind == Kind::Dictionary)
             .then(|| self.array.as_dictionary::<Int32Type>().keys().value(row));
         match code.and_then(|c| self.stream_ids.get(usize::try_from(c).ok()?)) {
             Some(id) => out.extend_from_slice(id.as_bytes()),
-            None => out.extend_from_slice(stream::stream_id(canonical).as_bytes()),
+            None => {
+                if self.last.0 != canonical {
+                    self.last = (canonical.to_owned(), stream::stream_id(canonical));
+                }
+                out.extend_from_slice(self.last.1.as_bytes());
+            }
         }
         out.push(b'"');
     }
@@ -180,12 +194,25 @@ mod tests {
         let body = r#"{"_time":"2026-03-01T12:00:00Z","_msg":"a\"b\\c\u0001é","host":"h","n":1.5,"e":"","t":true}"#;
         let decoded = jsonline::decode(&options, 0, body.as_bytes()).expect("decode");
         let mut out = Vec::new();
-        write_rows(&decoded.records.expect("records"), &mut out);
+        let records = decoded.records.expect("records");
+        write_rows(&records, &mut out);
         let line = String::from_utf8(out).expect("UTF-8");
         let id = stream::stream_id(r#"{host="h"}"#);
         let expected = format!(
             r#"{{"_time":"2026-03-01T12:00:00Z","_stream":"{{host=\"h\"}}","_stream_id":"{id}","_msg":"a\"b\\c\u0001é","host":"h","n":"1.5","t":"true"}}"#
         );
         assert_eq!(line.trim_end(), expected);
+        // The same from a plain column, as query results have it.
+        let plain = schema::cast_to(records.column(1), &DataType::Utf8).expect("cast");
+        let mut columns = records.columns().to_vec();
+        columns[1] = plain;
+        let names = records.schema_ref().fields().iter().map(|f| f.name().clone());
+        let plain = RecordBatch::try_from_iter_with_nullable(
+            names.zip(columns).map(|(name, column)| (name, column, true)),
+        )
+        .expect("a batch");
+        let mut out = Vec::new();
+        write_rows(&plain, &mut out);
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), line);
     }
 }
