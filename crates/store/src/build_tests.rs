@@ -128,7 +128,10 @@ fn a_commit_that_ends_during_a_build_is_not_forgotten() {
     let listed = [first];
     pending.add(std::slice::from_ref(&second));
     pending.replace(mark, &listed, &listed);
-    assert!(pending.is_due(&options, 60_000), "the second waits, though nothing else was committed");
+    assert!(
+        pending.is_due(&options, 60_000),
+        "the second waits, though nothing else was committed"
+    );
     let mark = pending.mark();
     let listed = [second];
     pending.replace(mark, &listed, &listed);
