@@ -15,6 +15,8 @@
 
 mod bits;
 mod chunk;
+mod column;
+mod cursor;
 mod dictionary;
 mod error;
 mod footer;
@@ -24,6 +26,7 @@ mod sections;
 pub mod segment;
 mod sources;
 pub mod table;
+mod text;
 
 pub use bits::Mask;
 pub use error::SegmentError;

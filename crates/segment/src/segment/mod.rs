@@ -1,0 +1,28 @@
+//! Segments: many records of one tenant, sorted, in Lodge's own columnar form.
+//!
+//! ```text
+//!  RecordBatches ─ build: order ─► per column: runs | column | text ─► sections ─► directory
+//!  directory ─ Segment::open ─► prepare(predicate) ─► select(chunk) ─► read | times | groups
+//! ```
+//!
+//! `FORMAT.md` specifies every byte.
+//!
+//! Invariants:
+//! - rows are sorted by the text of `_stream`, then by `_time`; among equal ones in the order in
+//!   which they were given;
+//! - the rows out are the rows in.
+
+mod build;
+mod directory;
+mod order;
+mod read;
+mod reader;
+mod runs;
+mod select;
+mod strings;
+
+pub use build::build;
+pub use directory::{CHUNK_ROWS, ChunkInfo, SEGMENT_VERSION, TRAILER_BYTES};
+pub use read::Groups;
+pub use reader::{Segment, ask, read_all};
+pub use select::Prepared;

@@ -1,0 +1,230 @@
+//! Rows out of a segment, as Arrow.
+//!
+//! Invariant: only picked rows are rebuilt; their values have the text forms that were written.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, UInt32Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use lodge_record::field;
+
+use super::reader::{Segment, Stored, Values, gather};
+use super::select::Prepared;
+use crate::SegmentError;
+use crate::bits::Mask;
+use crate::chunk::encode_error;
+
+/// The values of a field in some rows, each distinct text once.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    /// The distinct texts; not all need occur.
+    pub values: StringArray,
+    /// By row: 0 for no value, else the text's place + 1.
+    pub codes: Vec<u32>,
+}
+
+impl Segment {
+    /// The columns of a chunk that are named in `projection` and that the segment has, in the order
+    /// of its schema: all rows, or those of `rows` (bit 0 is the chunk's first).
+    pub fn read(
+        &self,
+        chunk: usize,
+        projection: &[&str],
+        rows: Option<&Mask>,
+    ) -> Result<RecordBatch, SegmentError> {
+        self.read_range(self.chunk_rows(chunk)?, rows, projection)
+    }
+
+    /// `_time` of the rows of a chunk, in nanoseconds.
+    pub fn times(&self, chunk: usize, rows: Option<&Mask>) -> Result<Vec<i64>, SegmentError> {
+        let range = self.chunk_rows(chunk)?;
+        let times = self.times_column()?;
+        Ok(match rows {
+            None => times.values(range),
+            Some(rows) => times.picked(range, rows),
+        })
+    }
+
+    /// The distinct texts of a column in the rows of a chunk; `None` if the segment does not have it.
+    pub fn groups(
+        &self,
+        chunk: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Option<Groups>, SegmentError> {
+        let range = self.chunk_rows(chunk)?;
+        if name == field::STREAM {
+            let streams = self.streams()?;
+            let codes = self.by_run(&range, rows, |stream| stream as u32 + 1)?;
+            return Ok(Some(Groups { values: streams.texts.clone(), codes }));
+        }
+        let Some(place) = self.place(name) else { return Ok(None) };
+        self.require(&[place])?;
+        let Stored { presence, values } = self.stored(place)?;
+        if let Values::Runs(runs) = values {
+            let code = |stream: usize| runs.codes.get(stream).copied().unwrap_or(0);
+            let codes = self.by_run(&range, rows, code)?;
+            return Ok(Some(Groups { values: runs.texts.clone(), codes }));
+        }
+        let Values::Plain(plain) = values else { return Ok(None) };
+        let Some(texts) = plain.distinct() else { return Ok(None) };
+        let dense = presence.dense_range(range.clone());
+        let codes = plain.code_values(dense.clone());
+        let one = |at: usize| codes.get(at).map_or(0, |code| code + 1);
+        let codes = match rows {
+            None if presence.is_all() => codes.iter().map(|code| code + 1).collect(),
+            _ => {
+                let there = presence.mask(range.clone());
+                let mut before = 0;
+                let mut out = Vec::with_capacity(rows.map_or(range.len(), Mask::count));
+                for row in 0..range.len() {
+                    let present = there.get(row);
+                    if rows.is_none_or(|rows| rows.get(row)) {
+                        out.push(if present { one(before) } else { 0 });
+                    }
+                    before += usize::from(present);
+                }
+                out
+            }
+        };
+        Ok(Some(Groups { values: texts, codes }))
+    }
+
+    /// How many rows of the whole segment match, by the text of a column that has one value a stream
+    /// or by `_stream`; `None` if it cannot be said so.
+    pub fn count_by_stream(&self, _: &Prepared) -> Option<Vec<u64>> {
+        None
+    }
+
+    /// A number for each picked row, by its stream.
+    fn by_run(
+        &self,
+        range: &Range<usize>,
+        rows: Option<&Mask>,
+        code: impl Fn(usize) -> u32,
+    ) -> Result<Vec<u32>, SegmentError> {
+        let mut codes = Vec::with_capacity(rows.map_or(range.len(), Mask::count));
+        for (stream, within) in self.streams()?.within(range.clone()) {
+            let count = match rows {
+                None => within.len(),
+                Some(rows) => {
+                    rows.count_range(within.start - range.start..within.end - range.start)
+                }
+            };
+            codes.resize(codes.len() + count, code(stream));
+        }
+        Ok(codes)
+    }
+
+    pub(crate) fn read_range(
+        &self,
+        range: Range<usize>,
+        rows: Option<&Mask>,
+        projection: &[&str],
+    ) -> Result<RecordBatch, SegmentError> {
+        let rows = rows.filter(|rows| !rows.is_full());
+        let mut places: Vec<usize> =
+            projection.iter().filter_map(|name| self.place(name)).collect();
+        places.sort_unstable();
+        places.dedup();
+        self.require(&places)?;
+        let mut missing = Vec::new();
+        let mut fields = Vec::with_capacity(places.len());
+        let mut columns = Vec::with_capacity(places.len());
+        for place in places {
+            let Some(found) = self.schema().fields().get(place) else { continue };
+            match self.array(found, place, &range, rows) {
+                Ok(array) => {
+                    fields.push(found.as_ref().clone().with_data_type(array.data_type().clone()));
+                    columns.push(array);
+                }
+                Err(error) => gather(Err(error), &mut missing)?,
+            }
+        }
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            missing.dedup();
+            return Err(SegmentError::Missing(missing));
+        }
+        let count = rows.map_or(range.len(), Mask::count);
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+            .map_err(encode_error)
+    }
+
+    fn array(
+        &self,
+        found: &Field,
+        place: usize,
+        range: &Range<usize>,
+        rows: Option<&Mask>,
+    ) -> Result<ArrayRef, SegmentError> {
+        if found.name() == field::STREAM {
+            let codes = self.by_run(range, rows, |stream| stream as u32)?;
+            let keys: Int32Array = codes.into_iter().map(|code| code as i32).collect();
+            let texts = Arc::new(self.streams()?.texts.clone());
+            return Ok(Arc::new(DictionaryArray::try_new(keys, texts).map_err(encode_error)?));
+        }
+        let Stored { presence, values } = self.stored(place)?;
+        if let Values::Runs(runs) = values {
+            let code = |stream: usize| runs.codes.get(stream).copied().unwrap_or(0);
+            let codes = self.by_run(range, rows, code)?;
+            let key = |code: u32| code.checked_sub(1).map(|code| code as i32);
+            let keys: Int32Array = codes.into_iter().map(key).collect();
+            let texts = Arc::new(runs.texts.clone());
+            return Ok(Arc::new(DictionaryArray::try_new(keys, texts).map_err(encode_error)?));
+        }
+        let dense = presence.dense_range(range.clone());
+        let picked = match rows {
+            Some(rows) if !presence.is_all() => Some(presence.gather(range.clone(), rows)),
+            _ => None,
+        };
+        let inner = picked.as_ref().or(rows);
+        let array = match values {
+            Values::Plain(values) => values.array(dense, inner),
+            Values::Text(values) => {
+                let count = inner.map_or(dense.len(), Mask::count);
+                let mut texts = StringBuilder::with_capacity(count, count.saturating_mul(64));
+                values.append(self.sections(), dense, inner, &mut texts)?;
+                Arc::new(texts.finish()) as ArrayRef
+            }
+            Values::Runs(_) => return Err(SegmentError::Encode("a column of runs".into())),
+        };
+        if presence.is_all() {
+            return Ok(array);
+        }
+        // The values of the rows that have one, in their places.
+        let there = presence.mask(range.clone());
+        let mut next = 0u32;
+        let place = |row: usize| {
+            there.get(row).then(|| {
+                next += 1;
+                next - 1
+            })
+        };
+        let places: UInt32Array = match rows {
+            None => (0..range.len()).map(place).collect(),
+            Some(rows) => rows.iter().map(place).collect(),
+        };
+        take_values(&array, &places)
+    }
+}
+
+/// `array` at `places`; a dictionary keeps its values.
+fn take_values(array: &ArrayRef, places: &UInt32Array) -> Result<ArrayRef, SegmentError> {
+    if let Some(coded) = array.as_dictionary_opt::<Int32Type>() {
+        let keys = take(coded.keys(), places, None).map_err(encode_error)?;
+        let keys = keys.as_primitive::<Int32Type>().clone();
+        let values = Arc::clone(coded.values());
+        return Ok(Arc::new(DictionaryArray::try_new(keys, values).map_err(encode_error)?));
+    }
+    if array.is_empty() && array.data_type() != &DataType::Null {
+        return Ok(arrow::array::new_null_array(array.data_type(), places.len()));
+    }
+    take(array.as_ref(), places, None).map_err(encode_error)
+}

@@ -1,0 +1,312 @@
+//! An open segment: its directory, and the columns that were needed so far.
+//!
+//! Whatever is asked for, the answer may be [`SegmentError::Missing`]: the sections named are then to
+//! be read ([`Segment::range`]) and supplied ([`Segment::supply`]), and the question asked again.
+//!
+//! Invariant: every answer follows from checked sections only.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use lodge_record::field;
+
+use super::directory::{CHUNK_ROWS, ChunkInfo, Directory, Entry, Kind, TRAILER_BYTES};
+use super::runs::{Runs, Streams};
+use crate::SegmentError;
+use crate::column::{ColumnReader, Loaded, Presence, Times};
+use crate::sections::{SectionNo, Sections};
+use crate::text::{TextColumn, TextReader};
+
+/// A segment that can be asked.
+#[derive(Debug)]
+pub struct Segment {
+    rows: usize,
+    chunks: Vec<ChunkInfo>,
+    schema: SchemaRef,
+    places: HashMap<String, usize>,
+    columns: Vec<Column>,
+    streams_section: SectionNo,
+    streams: OnceLock<Streams>,
+    sections: Sections,
+}
+
+/// A column: how to load it, and what was loaded.
+#[derive(Debug)]
+struct Column {
+    presence: Option<SectionNo>,
+    codec: Codec,
+    stored: OnceLock<Stored>,
+}
+
+#[derive(Debug)]
+enum Codec {
+    Plain(ColumnReader),
+    Text(TextReader),
+    Runs(SectionNo),
+}
+
+/// A column in memory.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) presence: Presence,
+    pub(crate) values: Values,
+}
+
+/// The values of the rows that have one.
+#[derive(Debug)]
+pub(crate) enum Values {
+    Plain(Loaded),
+    Text(TextColumn),
+    /// One a stream; presence is of no account.
+    Runs(Runs),
+}
+
+impl Stored {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        match &self.values {
+            Values::Plain(values) => values.len(),
+            Values::Text(values) => values.len(),
+            Values::Runs(runs) => runs.codes.len(),
+        }
+    }
+}
+
+impl Segment {
+    /// How many bytes at the end of a segment must be at hand to open it, by its last bytes (20 or
+    /// more of them).
+    pub fn tail_bytes(tail: &[u8]) -> Result<usize, SegmentError> {
+        let trailer = tail.get(tail.len().saturating_sub(TRAILER_BYTES)..).unwrap_or_default();
+        Directory::tail_bytes(trailer)
+    }
+
+    /// Opens a segment of `segment_bytes` by its last [`Segment::tail_bytes`] or more.
+    pub fn open(tail: &[u8], segment_bytes: u64) -> Result<Self, SegmentError> {
+        let directory = Directory::parse(tail, segment_bytes)?;
+        let schema = directory.schema();
+        let columns =
+            directory.columns.iter().map(Column::of).collect::<Result<Vec<_>, SegmentError>>()?;
+        let names = schema.fields().iter().enumerate();
+        Ok(Self {
+            rows: directory.rows,
+            places: names.map(|(at, field)| (field.name().clone(), at)).collect(),
+            chunks: directory.chunks,
+            schema,
+            columns,
+            streams_section: directory.streams,
+            streams: OnceLock::new(),
+            sections: Sections::new(directory.spans),
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Its columns, text as `Utf8`, in the order of the record shape.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The chunks in which it is read.
+    pub fn chunks(&self) -> &[ChunkInfo] {
+        &self.chunks
+    }
+
+    /// Where a section lies, from the segment's first byte.
+    pub fn range(&self, section: SectionNo) -> Option<Range<u64>> {
+        self.sections.range(section)
+    }
+
+    /// Takes the bytes of a section that was [`SegmentError::Missing`].
+    pub fn supply(&self, section: SectionNo, bytes: &Bytes) -> Result<(), SegmentError> {
+        self.sections.supply(section, bytes)
+    }
+
+    /// Bytes that it takes in memory, with what was loaded.
+    pub fn memory_bytes(&self) -> usize {
+        let of = |column: &Column| match column.stored.get() {
+            None => 256,
+            Some(stored) => 256 + match &stored.values {
+                Values::Plain(values) => values.bytes(),
+                Values::Text(values) => values.bytes(),
+                Values::Runs(runs) => runs.memory_bytes(),
+            },
+        };
+        let columns: usize = self.columns.iter().map(of).sum();
+        columns + self.sections.memory_bytes() + self.streams.get().map_or(0, Streams::memory_bytes)
+    }
+
+    pub(crate) fn sections(&self) -> &Sections {
+        &self.sections
+    }
+
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
+    /// Earliest and latest `_time`.
+    pub(crate) fn time_range(&self) -> (i64, i64) {
+        let first = self.chunks.iter().map(|c| c.time_min_ns).min();
+        let last = self.chunks.iter().map(|c| c.time_max_ns).max();
+        (first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN))
+    }
+
+    /// The rows of a chunk.
+    pub(crate) fn chunk_rows(&self, chunk: usize) -> Result<Range<usize>, SegmentError> {
+        let first = chunk.saturating_mul(CHUNK_ROWS);
+        let rows = self.chunks.get(chunk).map(|chunk| first..first + chunk.rows);
+        rows.ok_or_else(|| SegmentError::Encode(format!("there is no chunk {chunk}")))
+    }
+
+    /// The streams of the rows.
+    pub(crate) fn streams(&self) -> Result<&Streams, SegmentError> {
+        if let Some(streams) = self.streams.get() {
+            return Ok(streams);
+        }
+        let streams = Streams::open(self.sections.get(self.streams_section)?, self.rows)?;
+        Ok(self.streams.get_or_init(|| streams))
+    }
+
+    /// Checks that these columns (and the streams) are in memory; else names all sections that are
+    /// needed, so that they are read at once.
+    pub(crate) fn require(&self, columns: &[usize]) -> Result<(), SegmentError> {
+        let mut missing = Vec::new();
+        gather(self.streams().map(drop), &mut missing)?;
+        for column in columns {
+            gather(self.stored(*column).map(drop), &mut missing)?;
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
+    }
+
+    /// A column in memory.
+    pub(crate) fn stored(&self, column: usize) -> Result<&Stored, SegmentError> {
+        let column = self.columns.get(column);
+        let column = column.ok_or_else(|| SegmentError::Encode("there is no such column".into()))?;
+        if let Some(stored) = column.stored.get() {
+            return Ok(stored);
+        }
+        let stored = column.load(self)?;
+        Ok(column.stored.get_or_init(|| stored))
+    }
+
+    /// The times.
+    pub(crate) fn times_column(&self) -> Result<&Times, SegmentError> {
+        let absent = || SegmentError::damaged("directory", "has no _time");
+        let stored = self.stored(self.place(field::TIME).ok_or_else(absent)?)?;
+        match &stored.values {
+            Values::Plain(Loaded::Times(times)) if stored.presence.is_all() => Ok(times),
+            _ => Err(SegmentError::damaged("_time", "is no column of times")),
+        }
+    }
+}
+
+/// Notes missing sections; any other error ends it.
+pub(crate) fn gather(
+    outcome: Result<(), SegmentError>,
+    missing: &mut Vec<SectionNo>,
+) -> Result<(), SegmentError> {
+    match outcome {
+        Err(SegmentError::Missing(more)) => {
+            missing.extend(more);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl Column {
+    fn of(entry: &Entry) -> Result<Self, SegmentError> {
+        let mut meta = entry.meta.as_slice();
+        let codec = match entry.kind {
+            Kind::Plain => Codec::Plain(ColumnReader::open(&mut meta)?),
+            Kind::Text => Codec::Text(TextReader::open(&mut meta)?),
+            Kind::Runs => {
+                let damaged = || SegmentError::damaged("directory", "a column of runs is cut short");
+                let (section, rest) = meta.split_first_chunk::<4>().ok_or_else(damaged)?;
+                meta = rest;
+                Codec::Runs(u32::from_le_bytes(*section))
+            }
+        };
+        if !meta.is_empty() {
+            let place = format!("column {}", entry.field.name());
+            return Err(SegmentError::damaged(place, "has bytes left over in the directory"));
+        }
+        Ok(Self { presence: entry.presence, codec, stored: OnceLock::new() })
+    }
+
+    fn load(&self, segment: &Segment) -> Result<Stored, SegmentError> {
+        let sections = &segment.sections;
+        let mut missing = Vec::new();
+        gather(sections.require(self.presence), &mut missing)?;
+        let values = match &self.codec {
+            Codec::Plain(reader) => reader.load(sections).map(Values::Plain),
+            Codec::Text(reader) => reader.load(sections).map(Values::Text),
+            Codec::Runs(section) => sections
+                .get(*section)
+                .and_then(|bytes| Runs::open(bytes, segment.streams()?.len()))
+                .map(Values::Runs),
+        };
+        let values = match values {
+            Ok(values) if missing.is_empty() => values,
+            Ok(_) => return Err(SegmentError::Missing(missing)),
+            Err(error) => {
+                gather(Err(error), &mut missing)?;
+                return Err(SegmentError::Missing(missing));
+            }
+        };
+        let presence = match self.presence {
+            None => Presence::all(segment.rows),
+            Some(section) => Presence::open(sections.get(section)?, segment.rows)?,
+        };
+        let stored = Stored { presence, values };
+        let expected = match &stored.values {
+            Values::Runs(runs) => runs.codes.len(),
+            _ => stored.presence.values(),
+        };
+        if stored.len() != expected {
+            return Err(SegmentError::damaged("a column", "has not as many values as rows"));
+        }
+        Ok(stored)
+    }
+}
+
+/// Asks a segment whose bytes are all at hand.
+pub fn ask<T>(
+    segment: &Segment,
+    bytes: &Bytes,
+    mut question: impl FnMut(&Segment) -> Result<T, SegmentError>,
+) -> Result<T, SegmentError> {
+    loop {
+        let missing = match question(segment) {
+            Err(SegmentError::Missing(missing)) => missing,
+            done => return done,
+        };
+        for section in missing {
+            let stored = segment
+                .range(section)
+                .and_then(|range| {
+                    let (start, end) = (range.start.try_into().ok()?, range.end.try_into().ok()?);
+                    (end <= bytes.len()).then(|| bytes.slice(start..end))
+                })
+                .ok_or_else(|| SegmentError::damaged("directory", "names no section"))?;
+            segment.supply(section, &stored)?;
+        }
+    }
+}
+
+/// All rows of a segment, chunk by chunk: for rewriting it.
+pub fn read_all(bytes: &Bytes) -> Result<Vec<RecordBatch>, SegmentError> {
+    let segment = Segment::open(bytes, bytes.len() as u64)?;
+    let schema = Arc::clone(segment.schema());
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let chunks = 0..segment.chunks().len();
+    chunks.map(|chunk| ask(&segment, bytes, |segment| segment.read(chunk, &names, None))).collect()
+}

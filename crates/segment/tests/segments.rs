@@ -1,0 +1,484 @@
+//! Segments: what is written is what is read, what is found is what a look at every row finds, and
+//! damage is noticed.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::TimestampNanosecondType;
+use bytes::Bytes;
+use lodge_record::builder::BatchBuilder;
+use lodge_record::{field, overflow, schema};
+use lodge_segment::predicate::{
+    FieldTest, LabelMatcher, LabelTest, NumberRange, Pattern, Phrase, Predicate, StreamSelector,
+    TextRange, Verdict, evaluate,
+};
+use lodge_segment::segment::{self, Segment, ask, read_all};
+use lodge_segment::{Mask, SegmentError};
+use proptest::prelude::*;
+
+/// A record as text: every field with a value, `_overflow` spread out.
+type Row = BTreeMap<String, String>;
+
+fn rows(batches: &[RecordBatch]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let mut values = Row::new();
+            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+                let Some(text) = schema::value_text(column, row) else { continue };
+                if field.name() == field::OVERFLOW {
+                    overflow::for_each(&text, |name, value| {
+                        values.insert(name.into(), value.into());
+                    });
+                } else {
+                    values.insert(field.name().clone(), text.into_owned());
+                }
+            }
+            rows.push(values);
+        }
+    }
+    rows
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort();
+    rows
+}
+
+/// Records whose messages look like those of a service.
+fn records(count: usize, seed: u64) -> RecordBatch {
+    let mut builder = BatchBuilder::new();
+    let mut state = seed | 1;
+    let mut random = move |below: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for row in 0..count {
+        let service = random(4);
+        let stream = builder.stream(&format!("{{service=\"s{service}\"}}"));
+        builder.field_str("service", &format!("s{service}"));
+        builder.field_str("level", ["info", "warn", "error"][random(3) as usize]);
+        builder.field_str("trace_id", &format!("{:032x}", u128::from(random(1 << 40)) << 60));
+        builder.field_i64("status", 200 + random(4) as i64 * 100);
+        if random(3) == 0 {
+            builder.field_number_text("duration", &format!("{}.{:03}", random(900), random(1000)));
+        }
+        if random(2) == 0 {
+            builder.field_bool("ok", random(2) == 0);
+        }
+        builder.field_str("ip", &format!("10.0.{}.{}", random(256), random(256)));
+        let message = match random(5) {
+            0 => format!("GET /api/v1/items/{} took {}ms", random(100_000), random(500)),
+            1 => format!("user u{} logged in from 10.1.2.{}", random(1000), random(256)),
+            2 => format!(
+                "connection {:016x} closed, {} bytes sent",
+                random(1 << 50),
+                random(1 << 30)
+            ),
+            3 => {
+                format!("panic: index out of range [{}]\n\tat main.go:{}\n", random(9), random(900))
+            }
+            _ => format!("ünïcode “{}” über {}", random(10), ["alpha", "beta"][random(2) as usize]),
+        };
+        builder.message(&message);
+        let time_ns =
+            1_700_000_000_000_000_000 + (row as i64) * 1_000_003 + random(5_000_000) as i64;
+        builder.finish_row(time_ns, stream);
+    }
+    builder.finish().unwrap()
+}
+
+struct Opened {
+    segment: Segment,
+    bytes: Bytes,
+}
+
+impl Opened {
+    fn new(batches: &[RecordBatch]) -> Self {
+        let (bytes, info) = segment::build(batches).unwrap();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!((info.offset, info.len, info.rows), (0, bytes.len() as u64, rows as u64));
+        let bytes = Bytes::from(bytes);
+        let tail = bytes.len() - Segment::tail_bytes(&bytes).unwrap();
+        let segment = Segment::open(&bytes[tail..], bytes.len() as u64).unwrap();
+        assert_eq!(segment.schema(), &info.schema);
+        Self { segment, bytes }
+    }
+
+    fn select(&self, predicate: &Predicate) -> Vec<Mask> {
+        let prepared = ask(&self.segment, &self.bytes, |s| s.prepare(predicate)).unwrap();
+        let chunks = 0..self.segment.chunks().len();
+        let masks: Vec<Mask> = chunks
+            .map(|chunk| ask(&self.segment, &self.bytes, |s| s.select(&prepared, chunk)).unwrap())
+            .collect();
+        let found: usize = masks.iter().map(Mask::count).sum();
+        if let Some(count) = prepared.count() {
+            assert_eq!(count, found as u64, "{predicate}");
+        }
+        match prepared.verdict() {
+            Verdict::None => assert_eq!(found, 0, "{predicate}"),
+            Verdict::All => assert_eq!(found, self.segment.rows(), "{predicate}"),
+            Verdict::Some => {}
+        }
+        masks
+    }
+}
+
+/// The segment and a naive scan over its rows agree on `predicate`, in rows and in values.
+fn agree(opened: &Opened, all: &RecordBatch, predicate: &Predicate) {
+    let expected = evaluate(predicate, all);
+    let masks = opened.select(predicate);
+    let mut found = Vec::new();
+    let mut first = 0;
+    let names: Vec<&str> = all.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
+    let mut read = Vec::new();
+    let mut times = Vec::new();
+    for (chunk, mask) in masks.iter().enumerate() {
+        found.extend(mask.iter().map(|row| first + row));
+        first += mask.len();
+        let question = |s: &Segment| s.read(chunk, &names, Some(mask));
+        read.push(ask(&opened.segment, &opened.bytes, question).unwrap());
+        let question = |s: &Segment| s.times(chunk, Some(mask));
+        times.extend(ask(&opened.segment, &opened.bytes, question).unwrap());
+        for name in &names {
+            let question = |s: &Segment| s.groups(chunk, name, Some(mask));
+            let Some(groups) = ask(&opened.segment, &opened.bytes, question).unwrap() else {
+                continue;
+            };
+            let batch = read.last().unwrap();
+            let column = batch.column_by_name(name).unwrap();
+            assert_eq!(groups.codes.len(), mask.count());
+            for (row, code) in groups.codes.iter().enumerate() {
+                let text =
+                    code.checked_sub(1).map(|at| groups.values.value(at as usize).to_owned());
+                assert_eq!(text, schema::value_text(column, row).map(Into::into), "{name}");
+            }
+        }
+    }
+    let wanted: Vec<usize> = (0..all.num_rows()).filter(|row| expected.value(*row)).collect();
+    assert_eq!(found, wanted, "{predicate}");
+    let survivors = filter_record_batch(all, &expected).unwrap();
+    assert_eq!(rows(&read), rows(std::slice::from_ref(&survivors)), "{predicate}");
+    let column = survivors.column(0).as_primitive::<TimestampNanosecondType>();
+    assert_eq!(times, column.values().to_vec(), "{predicate}");
+}
+
+/// All rows of a segment as one batch without dictionaries.
+fn all_rows(bytes: &Bytes) -> RecordBatch {
+    let batches = read_all(bytes).unwrap();
+    let target = schema::unify_batches(&batches);
+    let conformed: Vec<_> = batches.iter().map(|b| schema::conform(b, &target).unwrap()).collect();
+    concat_batches(conformed[0].schema_ref(), &conformed).unwrap()
+}
+
+#[test]
+fn a_segment_holds_the_rows_sorted_by_stream_and_time() {
+    let batches = [records(70_000, 1), records(3_000, 2), records(1, 3)];
+    let opened = Opened::new(&batches);
+    let out = read_all(&opened.bytes).unwrap();
+    assert_eq!(sorted(rows(&out)), sorted(rows(&batches)));
+    let mut keys = Vec::new();
+    for batch in &out {
+        let times = batch.column(0).as_primitive::<TimestampNanosecondType>();
+        for row in 0..batch.num_rows() {
+            let stream = schema::value_text(batch.column(1), row).unwrap().into_owned();
+            keys.push((stream, times.value(row)));
+        }
+    }
+    assert!(keys.is_sorted());
+    let again = Opened::new(&out);
+    assert_eq!(rows(&read_all(&again.bytes).unwrap()), rows(&out));
+    assert!(opened.bytes.len() < 74_000 * 60, "{} bytes", opened.bytes.len());
+}
+
+#[test]
+fn a_footer_is_all_that_a_count_of_everything_needs() {
+    let opened = Opened::new(&[records(1_000, 5)]);
+    let tail = opened.bytes.len() - Segment::tail_bytes(&opened.bytes).unwrap();
+    let segment = Segment::open(&opened.bytes[tail..], opened.bytes.len() as u64).unwrap();
+    assert_eq!(segment.rows(), 1_000);
+    assert!(matches!(segment.read(0, &["level"], None), Err(SegmentError::Missing(_))));
+}
+
+#[test]
+fn questions_on_a_segment_of_many_chunks() {
+    let batches = [records(150_000, 11)];
+    let opened = Opened::new(&batches);
+    let all = all_rows(&opened.bytes);
+    let message = |test| Predicate::field(field::MSG, test);
+    let base = 1_700_000_000_000_000_000;
+    let level = Predicate::field("level", FieldTest::exact("error"));
+    for predicate in [
+        Predicate::All,
+        message(FieldTest::phrase("logged")),
+        message(FieldTest::phrase("u77")),
+        message(FieldTest::phrase("items/777")),
+        message(FieldTest::Substring("77m".into())),
+        message(FieldTest::Regex(Pattern::new(r"took \d{2}ms$").unwrap())),
+        Predicate::and([level.clone(), message(FieldTest::phrase("panic"))]),
+        Predicate::and([level.clone(), message(FieldTest::phrase("panic"))]).not(),
+        Predicate::or([level.clone(), Predicate::field("ok", FieldTest::exact("true"))]),
+        level.clone().within(base + 1_000_000_000, base + 50_000_000_000),
+        Predicate::field("trace_id", FieldTest::Any),
+        Predicate::field(
+            "duration",
+            FieldTest::Number(NumberRange {
+                min: 100.0,
+                min_open: false,
+                max: 120.5,
+                max_open: true,
+            }),
+        ),
+        Predicate::field("ip", FieldTest::Ipv4 { min: 0x0a00_1000, max: 0x0a00_1fff }),
+        Predicate::field("absent", FieldTest::Empty),
+        Predicate::field("duration", FieldTest::Empty),
+    ] {
+        agree(&opened, &all, &predicate);
+    }
+}
+
+const WORDS: &[&str] = &[
+    "error",
+    "a",
+    "b1",
+    "0",
+    "00",
+    "7",
+    "42",
+    "-1",
+    "1.5",
+    "2.50",
+    "10.0.0.1",
+    "10.0.0.255",
+    "deadbeef",
+    "DEAD01",
+    "x_y",
+    "ü",
+    "é9",
+    "9é",
+    "_9",
+    "9_",
+    "a9b",
+    "ms",
+    "\n",
+    "\t",
+    "\0",
+    " ",
+    "  ",
+    ":",
+    "=",
+    "/",
+    "true",
+    "false",
+    "null",
+    "18446744073709551616",
+    "1e5",
+    "0a1b2c3d-0a1b-2c3d-4e5f-001122334455",
+];
+
+fn any_text() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        6 => proptest::sample::select(WORDS).prop_map(str::to_owned),
+        1 => "\\PC{0,6}",
+        2 => any::<u16>().prop_map(|n| n.to_string()),
+        1 => any::<u32>().prop_map(|n| format!("{n:08x}")),
+    ];
+    proptest::collection::vec(word, 0..6).prop_map(|words| words.concat())
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Text(String),
+    Int(i64),
+    Number(String),
+    Bool(bool),
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        3 => any_text().prop_map(Value::Text),
+        2 => (-50i64..50).prop_map(Value::Int),
+        1 => any::<i64>().prop_map(Value::Int),
+        2 => (0u32..5, 0u32..100).prop_map(|(a, b)| Value::Number(format!("{a}.{b:02}"))),
+        1 => any::<f64>().prop_map(|f| Value::Number(format!("{f}"))),
+        1 => any::<bool>().prop_map(Value::Bool),
+    ]
+}
+
+type Record = (u8, i64, Option<String>, Vec<(u8, Value)>);
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let time = prop_oneof![4 => 0i64..2_000, 1 => any::<i64>()];
+    let fields = proptest::collection::vec((0u8..5, any_value()), 0..5);
+    (0u8..4, time, proptest::option::weighted(0.9, any_text()), fields)
+}
+
+fn batch_of(records: &[Record]) -> Option<RecordBatch> {
+    let mut builder = BatchBuilder::new();
+    for (stream, time_ns, message, fields) in records {
+        if let Some(message) = message {
+            builder.message(message);
+        }
+        for (name, value) in fields {
+            let name = format!("f{name}");
+            match value {
+                Value::Text(text) => builder.field_str(&name, text),
+                Value::Int(int) => builder.field_i64(&name, *int),
+                Value::Number(text) => builder.field_number_text(&name, text),
+                Value::Bool(value) => builder.field_bool(&name, *value),
+            }
+        }
+        let code = builder.stream(&format!("{{s=\"{stream}\"}}"));
+        builder.finish_row(*time_ns, code);
+    }
+    (!records.is_empty()).then(|| builder.finish().unwrap())
+}
+
+fn any_test() -> impl Strategy<Value = FieldTest> {
+    let text = any_text();
+    let phrases = || proptest::collection::vec(any_text().prop_map(|t| Phrase::whole(&t)), 1..3);
+    prop_oneof![
+        Just(FieldTest::Empty),
+        Just(FieldTest::Any),
+        any_text().prop_map(|t| FieldTest::phrase(&t)),
+        any_text().prop_map(|t| FieldTest::prefix(&t)),
+        any_text().prop_map(|t| FieldTest::phrase_any_case(&t)),
+        any_text().prop_map(|t| FieldTest::prefix_any_case(&t)),
+        any_text().prop_map(|t| FieldTest::exact(&t)),
+        any_text().prop_map(FieldTest::ExactPrefix),
+        text.prop_map(FieldTest::Substring),
+        phrases().prop_map(FieldTest::ContainsAll),
+        phrases().prop_map(FieldTest::ContainsAny),
+        phrases().prop_map(FieldTest::Sequence),
+        proptest::collection::btree_set(any_text(), 0..4).prop_map(FieldTest::In),
+        proptest::sample::select(vec![
+            r"\d+",
+            "^a",
+            "9$",
+            "err|warn",
+            r"(?i)ERROR",
+            r"^$",
+            r"b\d",
+            r"[a-f0-9]{8}",
+            ".",
+            r"\.",
+            "(a|9)+b?",
+        ])
+        .prop_map(|r| FieldTest::Regex(Pattern::new(r).unwrap())),
+        (-60.0f64..60.0, 0.0f64..100.0, any::<bool>(), any::<bool>()).prop_map(
+            |(min, size, a, b)| {
+                FieldTest::Number(NumberRange { min, min_open: a, max: min + size, max_open: b })
+            }
+        ),
+        (any_text(), any_text()).prop_map(|(a, b)| FieldTest::Text(TextRange {
+            min: Bound::Included(a),
+            max: Bound::Excluded(b),
+        })),
+        (any::<u32>(), any::<u32>())
+            .prop_map(|(a, b)| FieldTest::Ipv4 { min: a.min(b), max: a.max(b) }),
+        (0u64..20, 0u64..20).prop_map(|(min, max)| FieldTest::Length { min, max }),
+    ]
+}
+
+fn any_predicate() -> impl Strategy<Value = Predicate> {
+    let name =
+        proptest::sample::select(vec!["_msg", "f0", "f1", "f2", "f3", "f4", "none", "_stream"]);
+    let leaf = prop_oneof![
+        12 => (name, any_test()).prop_map(|(name, test)| Predicate::field(name, test)),
+        1 => Just(Predicate::All),
+        1 => Just(Predicate::None),
+        2 => (-10i64..2_010, 0i64..900).prop_map(|(a, b)| Predicate::Time { min_ns: a, max_ns: a + b }),
+        1 => (0i64..1_000_000, any::<i32>()).prop_map(|(a, b)| Predicate::DayRange {
+            min_ns: a, max_ns: a * 3, offset_ns: b.into(),
+        }),
+        2 => (0u8..4).prop_map(|s| Predicate::Stream(StreamSelector { groups: vec![vec![LabelMatcher {
+            name: "s".into(), test: LabelTest::In(vec![s.to_string()]),
+        }]] })),
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 1..3).prop_map(Predicate::And),
+            proptest::collection::vec(inner.clone(), 1..3).prop_map(Predicate::Or),
+            inner.prop_map(|p| Predicate::Not(Box::new(p))),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_records_come_back_and_any_question_is_answered_as_by_a_naive_scan_model(
+        groups in proptest::collection::vec(proptest::collection::vec(any_record(), 0..60), 1..4),
+        predicates in proptest::collection::vec(any_predicate(), 1..12),
+    ) {
+        let batches: Vec<RecordBatch> = groups.iter().filter_map(|g| batch_of(g)).collect();
+        prop_assume!(!batches.is_empty());
+        let opened = Opened::new(&batches);
+        let all = all_rows(&opened.bytes);
+        prop_assert_eq!(sorted(rows(&batches)), sorted(rows(std::slice::from_ref(&all))));
+        for predicate in &predicates {
+            agree(&opened, &all, predicate);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_an_error_fuzz(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(read_all(&Bytes::from(bytes)).is_err());
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_an_error_or_of_no_account_fuzz() {
+    let batch = records(700, 9);
+    let (bytes, _) = segment::build(&[batch]).unwrap();
+    let right = rows(&read_all(&Bytes::from(bytes.clone())).unwrap());
+    let mut harmless = BTreeSet::new();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        match read_all(&Bytes::from(flipped)) {
+            Ok(batches) => {
+                assert_eq!(rows(&batches), right, "byte {at}");
+                harmless.insert(at);
+            }
+            Err(SegmentError::Damaged { place, .. }) => assert!(!place.is_empty()),
+            Err(SegmentError::NewerVersion { .. }) => {}
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+    assert_eq!(harmless, BTreeSet::new(), "every byte is under a checksum");
+}
+
+#[test]
+fn a_cut_segment_is_an_error_fuzz() {
+    let (bytes, _) = segment::build(&[records(60, 4)]).unwrap();
+    let bytes = Bytes::from(bytes);
+    for end in 0..bytes.len() {
+        assert!(read_all(&bytes.slice(..end)).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn fields_beyond_the_limit_go_to_overflow_and_are_found() {
+    let mut builder = BatchBuilder::new();
+    for row in 0..5i64 {
+        for field in 0..1_200 {
+            builder.field_i64(&format!("f{field:04}"), row * 10_000 + field);
+        }
+        let stream = builder.stream("{}");
+        builder.finish_row(row, stream);
+    }
+    let batch = builder.finish().unwrap();
+    let opened = Opened::new(std::slice::from_ref(&batch));
+    let all = all_rows(&opened.bytes);
+    assert_eq!(rows(std::slice::from_ref(&batch)), rows(std::slice::from_ref(&all)));
+    assert!(all.column_by_name(field::OVERFLOW).is_some());
+    let predicate = Predicate::field("f1150", FieldTest::exact("21150"));
+    agree(&opened, &all, &predicate);
+    assert_eq!(opened.select(&predicate)[0].count(), 1);
+}
