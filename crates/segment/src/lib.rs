@@ -15,6 +15,7 @@
 
 mod bits;
 mod chunk;
+mod column;
 mod dictionary;
 mod error;
 mod footer;
