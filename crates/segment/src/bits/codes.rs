@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Mask;
 use super::lanes;
+use super::{Mask, Words};
 use crate::SegmentError;
 
 /// Bytes before the packed values.
@@ -88,50 +88,7 @@ impl Codes {
         let len = range.end.min(self.len).saturating_sub(range.start);
         let mut words = Words::new(len);
         self.for_each(range, |_, piece| words.append(piece, &test));
-        words.finish(len)
-    }
-}
-
-/// Bits in the making, appended piece by piece.
-struct Words {
-    done: Vec<u64>,
-    now: u64,
-    bits: usize,
-}
-
-impl Words {
-    fn new(len: usize) -> Self {
-        Self { done: Vec::with_capacity(len.div_ceil(64)), now: 0, bits: 0 }
-    }
-
-    fn append(&mut self, piece: &[u32], test: impl Fn(u32) -> bool) {
-        let mut piece = piece;
-        if self.bits == 0 {
-            let (whole, rest) = piece.as_chunks::<64>();
-            for values in whole {
-                let mut word = 0u64;
-                for (bit, value) in values.iter().enumerate() {
-                    word |= u64::from(test(*value)) << bit;
-                }
-                self.done.push(word);
-            }
-            piece = rest;
-        }
-        for value in piece {
-            self.now |= u64::from(test(*value)) << self.bits;
-            self.bits += 1;
-            if self.bits == 64 {
-                self.done.push(std::mem::take(&mut self.now));
-                self.bits = 0;
-            }
-        }
-    }
-
-    fn finish(mut self, len: usize) -> Mask {
-        if self.bits > 0 {
-            self.done.push(self.now);
-        }
-        Mask::from_words(self.done, len)
+        words.finish()
     }
 }
 

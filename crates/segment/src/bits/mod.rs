@@ -4,7 +4,9 @@ mod codes;
 mod ints;
 mod lanes;
 mod mask;
+mod words;
 
 pub(crate) use codes::Codes;
 pub(crate) use ints::Ints;
 pub use mask::Mask;
+pub(crate) use words::Words;

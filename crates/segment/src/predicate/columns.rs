@@ -18,7 +18,7 @@ use super::words::Phrase;
 const SPARSE_ROWS: usize = 16;
 
 /// The rows of `array` whose text passes `test`.
-pub(super) fn passing(
+pub(crate) fn passing(
     array: &ArrayRef,
     test: &FieldTest,
     within: Option<&BooleanBuffer>,

@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 
 use lodge_record::field;
 
+pub(crate) use columns::passing;
 pub use evaluate::evaluate;
 pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_number};
 pub use streams::{LabelMatcher, LabelTest, StreamSelector};

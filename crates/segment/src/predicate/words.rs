@@ -55,6 +55,11 @@ impl Phrase {
         &self.text
     }
 
+    /// Whether the phrase must end at a word border, and ends with a character that makes it count.
+    pub(crate) fn ends_at_border(&self) -> bool {
+        self.word_last
+    }
+
     /// Finds the phrase's bytes, borders aside.
     pub(super) fn finder(&self) -> &Finder<'static> {
         &self.finder

@@ -1,0 +1,69 @@
+//! A mask in the making.
+
+use super::Mask;
+
+/// Bits appended one after the other.
+#[derive(Debug)]
+pub(crate) struct Words {
+    done: Vec<u64>,
+    now: u64,
+    bits: usize,
+}
+
+impl Words {
+    /// No bits, with room for `len`.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { done: Vec::with_capacity(len.div_ceil(64)), now: 0, bits: 0 }
+    }
+
+    /// Appends a bit for each value: whether it passes `test`.
+    pub(crate) fn append<T: Copy>(&mut self, piece: &[T], test: impl Fn(T) -> bool) {
+        let mut piece = piece;
+        if self.bits == 0 {
+            let (whole, rest) = piece.as_chunks::<64>();
+            for values in whole {
+                let mut word = 0u64;
+                for (bit, value) in values.iter().enumerate() {
+                    word |= u64::from(test(*value)) << bit;
+                }
+                self.done.push(word);
+            }
+            piece = rest;
+        }
+        for value in piece {
+            self.push(test(*value));
+        }
+    }
+
+    /// Appends the same bit so many times.
+    pub(crate) fn append_same(&mut self, bit: bool, times: usize) {
+        let mut left = times;
+        while left > 0 && self.bits != 0 {
+            self.push(bit);
+            left -= 1;
+        }
+        let word = if bit { u64::MAX } else { 0 };
+        self.done.extend(std::iter::repeat_n(word, left / 64));
+        for _ in 0..left % 64 {
+            self.push(bit);
+        }
+    }
+
+    fn push(&mut self, bit: bool) {
+        self.now |= u64::from(bit) << self.bits;
+        self.bits += 1;
+        if self.bits == 64 {
+            self.done.push(std::mem::take(&mut self.now));
+            self.bits = 0;
+        }
+    }
+
+    /// The bits as a mask.
+    pub(crate) fn finish(mut self) -> Mask {
+        let len = self.done.len() * 64 + self.bits;
+        if self.bits > 0 {
+            self.done.push(self.now);
+        }
+        Mask::from_words(self.done, len)
+    }
+}

@@ -1,0 +1,215 @@
+//! Texts of which few differ: the different ones, sorted, and a code for each value.
+//!
+//! ```text
+//!  texts section := lengths (packed codes) · the texts, one after the other
+//!  codes section := packed codes
+//! ```
+//!
+//! Invariant: the texts are sorted, no two are the same, and all occur.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Int32Type};
+use bytes::Bytes;
+
+use super::meta::{Kind, Meta};
+use super::test::{CodeSet, How, by_text, by_value};
+use super::{ROWS_MAX, Texts, Values, keep};
+use crate::bits::Codes;
+use crate::predicate::FieldTest;
+use crate::sections::SectionWriter;
+use crate::{Mask, SegmentError};
+
+/// Writes a column of texts as the different ones (sorted) and a code for each value.
+pub(crate) fn encode_dict(
+    distinct: &[&str],
+    codes: &[u32],
+    w: &mut SectionWriter<'_>,
+    meta: &mut Vec<u8>,
+) -> Result<(), SegmentError> {
+    let mut bytes = Vec::new();
+    let lengths: Vec<u32> = distinct.iter().map(|text| text.len() as u32).collect();
+    Codes::encode(&lengths, &mut bytes);
+    distinct.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
+    let first = w.squeezed(&bytes)?;
+    encode_codes(codes, w)?;
+    Meta { len: codes.len(), sections: first..first + 2, kind: Kind::Dict }.write(meta);
+    Ok(())
+}
+
+/// Writes codes as a section. Rows of a stream are neighbours and alike, so zstd often pays.
+pub(super) fn encode_codes(codes: &[u32], w: &mut SectionWriter<'_>) -> Result<(), SegmentError> {
+    let mut bytes = Vec::new();
+    Codes::encode(codes, &mut bytes);
+    w.squeezed(&bytes)?;
+    Ok(())
+}
+
+/// Reads a section of codes.
+pub(super) fn open_codes(bytes: &Bytes) -> Result<Codes, SegmentError> {
+    let (codes, rest) = Codes::open(bytes)?;
+    if codes.len() > ROWS_MAX || !rest.is_empty() {
+        return Err(SegmentError::damaged("codes", "have another length"));
+    }
+    Ok(codes)
+}
+
+/// A dictionary array of the values' codes.
+pub(super) fn dictionary_array(
+    texts: &ArrayRef,
+    codes: &Codes,
+    values: Range<usize>,
+    picked: Option<&Mask>,
+) -> Result<ArrayRef, SegmentError> {
+    let keys = keep(codes.values(values), picked).into_iter().map(|code| code as i32);
+    let keys: Int32Array = keys.collect::<Vec<i32>>().into();
+    let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(texts))
+        .map_err(|error| SegmentError::damaged("codes", error.to_string()))?;
+    Ok(Arc::new(array))
+}
+
+/// Texts of which few differ.
+#[derive(Debug)]
+pub(crate) struct Dict {
+    texts: StringArray,
+    shared: ArrayRef,
+    codes: Codes,
+}
+
+impl Dict {
+    pub(super) fn open(texts: &Bytes, codes: &Bytes) -> Result<Self, SegmentError> {
+        let damaged = |trouble: String| SegmentError::damaged("dictionary", trouble);
+        let (lengths, rest) = Codes::open(texts)?;
+        if lengths.len() > ROWS_MAX {
+            return Err(damaged("has too many texts".into()));
+        }
+        let mut offsets = Vec::with_capacity(lengths.len() + 1);
+        let mut end = 0i64;
+        offsets.push(0i32);
+        lengths.for_each(0..lengths.len(), |_, piece| {
+            offsets.extend(piece.iter().map(|len| {
+                end += i64::from(*len);
+                end as i32
+            }));
+        });
+        if end != rest.len() as i64 || i32::try_from(end).is_err() {
+            return Err(damaged("has another number of bytes".into()));
+        }
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        let texts = StringArray::try_new(offsets, Buffer::from(rest), None)
+            .map_err(|error| damaged(error.to_string()))?;
+        if !(1..texts.len()).all(|at| texts.value(at - 1) < texts.value(at)) {
+            return Err(damaged("is not sorted".into()));
+        }
+        Ok(Self { shared: Arc::new(texts.clone()), texts, codes: open_codes(codes)? })
+    }
+
+    fn find(&self, text: &str) -> Option<usize> {
+        let (mut low, mut high) = (0, self.texts.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.texts.value(middle).cmp(text) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+}
+
+impl Values for Dict {
+    fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    fn data_type(&self) -> DataType {
+        DataType::Utf8
+    }
+
+    fn prepare(&self, test: &FieldTest) -> How {
+        let found = |texts: &mut dyn Iterator<Item = &str>| {
+            let mut marked = Mask::none(self.texts.len());
+            texts.filter_map(|text| self.find(text)).for_each(|at| marked.set(at));
+            How::codes(&marked)
+        };
+        match test {
+            FieldTest::Exact(text) => found(&mut std::iter::once(text.as_str())),
+            FieldTest::Empty => found(&mut std::iter::once("")),
+            FieldTest::In(texts) => found(&mut texts.iter().map(String::as_str)),
+            _ => by_value(&self.shared, test),
+        }
+    }
+
+    fn select(
+        &self,
+        how: &How,
+        values: Range<usize>,
+        within: Option<&Mask>,
+    ) -> Result<Mask, SegmentError> {
+        match how {
+            How::Codes(set) => Ok(select_codes(set, &self.codes, values, within)),
+            How::Text(test) => by_text(self, test, values, within),
+            _ => Ok(Mask::none(values.len())),
+        }
+    }
+
+    fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
+        let codes = keep(self.codes.values(values), picked);
+        let mut texts = Texts::with_capacity(codes.len(), codes.len() * 8);
+        for code in codes {
+            let code = code as usize;
+            let text = if code < self.texts.len() { self.texts.value(code) } else { "" };
+            texts.push(text.as_bytes());
+        }
+        Ok(Arc::new(texts.finish()?))
+    }
+
+    fn dictionary(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<ArrayRef, SegmentError>> {
+        Some(dictionary_array(&self.shared, &self.codes, values, picked))
+    }
+
+    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
+        Some(Ok(self.texts.clone()))
+    }
+
+    fn code_values(&self, values: Range<usize>) -> Vec<u32> {
+        self.codes.values(values)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.texts.len() * 4
+    }
+}
+
+/// Which of a range of codes are in the set; few wanted ones are looked up alone.
+pub(super) fn select_codes(
+    set: &CodeSet,
+    codes: &Codes,
+    values: Range<usize>,
+    within: Option<&Mask>,
+) -> Mask {
+    /// A look-up alone costs so many times what it costs among its neighbours.
+    const ALONE: usize = 16;
+    match within {
+        Some(within) if within.count().saturating_mul(ALONE) < values.len() => {
+            let mut mask = within.clone();
+            mask.retain(|at| {
+                let code = codes.get(values.start + at);
+                match set {
+                    CodeSet::Range(range) => range.contains(&code),
+                    CodeSet::Marked(marked) => marked.get(code as usize).is_some_and(|m| *m),
+                }
+            });
+            mask
+        }
+        _ => set.select(codes, values),
+    }
+}

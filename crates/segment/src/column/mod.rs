@@ -1,0 +1,332 @@
+//! Columns: the values of one field in the rows where it is present, dense, in row order.
+//!
+//! ```text
+//!  encode_* / Choice::encode ──► sections, and the column's bytes in the directory
+//!  directory ─ Column::open ─► Column ─ load(sections) ─► Loaded ─► prepare, select, array, …
+//!
+//!  column := kind u8 · values u32 · first section u32 · sections u32 · what the kind asks for
+//! ```
+//!
+//! | kind | values | kind's own bytes | sections |
+//! |---|---|---|---|
+//! | 1 | one value for all | type u8 · len u32 · text | none |
+//! | 2 | texts, few different ones | | texts, codes |
+//! | 3 | what an integer stands for: see [`Form`] | form u8 · scale u8 · dictionary u8 | integers, codes if dictionary |
+//! | 4 | decimals of several scales, as text | | mantissas and scales |
+//! | 5 | floats | | planes of their bytes |
+//! | 6 | booleans | | bits |
+//! | 7 | identifiers | digits u8 · flags u8 | entries, codes if dictionary |
+//! | 8 | times | | blocks |
+//! | 9 | any texts | | zstd'ed blocks |
+//!
+//! Invariants:
+//! - a value's index counts the values of the column, not the rows: `presence` maps between them;
+//! - what [`Loaded::select`] says of a value is what [`FieldTest::matches`] says of its text form;
+//! - bytes that were not written by this module give an error or other values, never a panic, and no
+//!   memory is reserved on their word alone beyond [`ROWS_MAX`] values.
+//!
+//! `select` and `array` give a `Result`, because a block of [`raw`] texts is unpacked only then.
+
+mod choose;
+mod constant;
+mod dict;
+mod flags;
+mod floats;
+mod form;
+mod id;
+mod intern;
+mod meta;
+mod numbers;
+mod presence;
+mod raw;
+mod scaled;
+mod test;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod times;
+
+use std::ops::Range;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::DataType;
+
+pub(crate) use choose::{Choice, choose, encode_float64, encode_int64};
+pub(crate) use constant::encode_const;
+pub(crate) use dict::encode_dict;
+pub(crate) use flags::encode_bools;
+pub(crate) use floats::encode_floats;
+pub(crate) use form::Form;
+pub(crate) use id::{Shape, encode_ids};
+pub(crate) use numbers::encode_numbers;
+pub(crate) use presence::Presence;
+pub(crate) use raw::encode_raw;
+pub(crate) use scaled::encode_scaled;
+pub(crate) use test::ColumnTest;
+pub(crate) use texts::Texts;
+pub(crate) use times::{Times, encode_times};
+
+use crate::predicate::FieldTest;
+use crate::sections::{SectionNo, Sections};
+use crate::{Mask, SegmentError};
+use meta::{Kind, Meta};
+use test::How;
+
+/// Most rows of a segment, so most values of a column.
+pub(crate) const ROWS_MAX: usize = 1 << 20;
+
+/// A column as the directory describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Column {
+    meta: Meta,
+}
+
+impl Column {
+    /// Reads a column's description from the front of `meta`, and moves `meta` behind it.
+    pub(crate) fn open(meta: &mut &[u8]) -> Result<Self, SegmentError> {
+        Ok(Self { meta: Meta::read(meta)? })
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.meta.len
+    }
+
+    /// The type of the values.
+    pub(crate) fn data_type(&self) -> DataType {
+        match &self.meta.kind {
+            Kind::Const { data_type, .. } => data_type.clone(),
+            Kind::Numbers { form, .. } => form.data_type(),
+            Kind::Floats => DataType::Float64,
+            Kind::Bools => DataType::Boolean,
+            Kind::Times => lodge_record::schema::time_type(),
+            Kind::Dict | Kind::Scaled | Kind::Ids { .. } | Kind::Raw => DataType::Utf8,
+        }
+    }
+
+    /// The sections that [`Column::load`] needs.
+    pub(crate) fn sections(&self) -> Range<SectionNo> {
+        self.meta.sections.clone()
+    }
+
+    /// The values, from sections in memory; [`SegmentError::Missing`] names those that are not.
+    pub(crate) fn load(&self, sections: &Sections) -> Result<Loaded, SegmentError> {
+        sections.require(self.sections())?;
+        let (len, nos) = (self.meta.len, self.sections());
+        let first = || sections.get(nos.start);
+        let second = || sections.get(nos.start.saturating_add(1));
+        let loaded = match &self.meta.kind {
+            Kind::Const { data_type, text } => {
+                Loaded::Const(constant::Const::open(len, data_type, text)?)
+            }
+            Kind::Dict => Loaded::Dict(dict::Dict::open(first()?, second()?)?),
+            Kind::Numbers { form, dictionary } => {
+                let codes = if *dictionary { Some(second()?) } else { None };
+                Loaded::Numbers(numbers::Numbers::open(*form, first()?, codes)?)
+            }
+            Kind::Scaled => Loaded::Scaled(scaled::Scaled::open(first()?)?),
+            Kind::Floats => Loaded::Floats(floats::Floats::open(len, first()?)?),
+            Kind::Bools => Loaded::Bools(flags::Bools::open(len, first()?)?),
+            Kind::Ids { shape, dictionary } => {
+                let codes = if *dictionary { Some(second()?) } else { None };
+                Loaded::Ids(id::Ids::open(*shape, first()?, codes)?)
+            }
+            Kind::Times => Loaded::Times(Times::open(first()?)?),
+            Kind::Raw => {
+                let parts: Result<Vec<_>, _> = nos.map(|no| sections.get(no).cloned()).collect();
+                Loaded::Raw(raw::Raw::open(parts?)?)
+            }
+        };
+        if loaded.len() != len {
+            return Err(SegmentError::damaged("column", "has another number of values"));
+        }
+        Ok(loaded)
+    }
+}
+
+/// A column whose sections are in memory.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// One value for all.
+    Const(constant::Const),
+    /// Few different texts.
+    Dict(dict::Dict),
+    /// Integers, addresses, decimals of one scale.
+    Numbers(numbers::Numbers),
+    /// Decimals of several scales.
+    Scaled(scaled::Scaled),
+    /// Floats.
+    Floats(floats::Floats),
+    /// Booleans.
+    Bools(flags::Bools),
+    /// Hexadecimal identifiers.
+    Ids(id::Ids),
+    /// Times.
+    Times(Times),
+    /// Any texts.
+    Raw(raw::Raw),
+}
+
+/// What each kind of column can do; [`Loaded`] has the words for callers.
+trait Values: std::fmt::Debug {
+    fn len(&self) -> usize;
+    fn data_type(&self) -> DataType;
+    fn prepare(&self, test: &FieldTest) -> How;
+    fn select(
+        &self,
+        how: &How,
+        values: Range<usize>,
+        within: Option<&Mask>,
+    ) -> Result<Mask, SegmentError>;
+    fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError>;
+    /// As a dictionary array, where the column has one.
+    fn dictionary(
+        &self,
+        _values: Range<usize>,
+        _picked: Option<&Mask>,
+    ) -> Option<Result<ArrayRef, SegmentError>> {
+        None
+    }
+    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
+        None
+    }
+    fn code_values(&self, _values: Range<usize>) -> Vec<u32> {
+        Vec::new()
+    }
+    fn integers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<i64>> {
+        None
+    }
+    fn numbers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<f64>> {
+        None
+    }
+    fn memory_bytes(&self) -> usize;
+}
+
+impl Loaded {
+    fn values(&self) -> &dyn Values {
+        match self {
+            Self::Const(column) => column,
+            Self::Dict(column) => column,
+            Self::Numbers(column) => column,
+            Self::Scaled(column) => column,
+            Self::Floats(column) => column,
+            Self::Bools(column) => column,
+            Self::Ids(column) => column,
+            Self::Times(column) => column,
+            Self::Raw(column) => column,
+        }
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.values().len()
+    }
+
+    /// Utf8, Int64, Float64, Boolean or Timestamp(ns, UTC).
+    pub(crate) fn data_type(&self) -> DataType {
+        self.values().data_type()
+    }
+
+    /// Decides a test as far as it can be without looking at the values one by one: once for each
+    /// value of a dictionary, or as an interval of integers. To be done once per segment.
+    pub(crate) fn prepare(&self, test: &FieldTest) -> ColumnTest {
+        ColumnTest::new(self.values().prepare(test))
+    }
+
+    /// Which of a range of values pass a test prepared by this column: bit 0 is the first of the
+    /// range. `within` is over the same range; nothing outside of it is selected.
+    pub(crate) fn select(
+        &self,
+        test: &ColumnTest,
+        values: Range<usize>,
+        within: Option<&Mask>,
+    ) -> Result<Mask, SegmentError> {
+        let values = self.clamp(values);
+        let mut mask = match test.how() {
+            How::Fixed(true) => Mask::all(values.len()),
+            How::Fixed(false) => return Ok(Mask::none(values.len())),
+            how => self.values().select(how, values, within)?,
+        };
+        if let Some(within) = within {
+            mask.and(within);
+        }
+        Ok(mask)
+    }
+
+    /// The picked values of a range (`picked` is over the range; all without it), of
+    /// [`Loaded::data_type`]; with `dictionary`, texts of a column with a dictionary are
+    /// `Dictionary(Int32, Utf8)` over the whole of it.
+    pub(crate) fn array(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+        dictionary: bool,
+    ) -> Result<ArrayRef, SegmentError> {
+        let values = self.clamp(values);
+        if dictionary
+            && self.data_type() == DataType::Utf8
+            && let Some(array) = self.values().dictionary(values.clone(), picked)
+        {
+            return array;
+        }
+        self.values().array(values, picked)
+    }
+
+    /// The different values as text, for a column with a dictionary: what
+    /// [`Loaded::code_values`] are indexes of. All of them occur.
+    pub(crate) fn distinct(&self) -> Result<Option<StringArray>, SegmentError> {
+        self.values().distinct().transpose()
+    }
+
+    /// The codes of a range of values, into [`Loaded::distinct`]; none without a dictionary.
+    pub(crate) fn code_values(&self, values: Range<usize>) -> Vec<u32> {
+        self.values().code_values(self.clamp(values))
+    }
+
+    /// The picked values of a range, if all values of the column are integers (as such or as text).
+    pub(crate) fn integers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<i64>> {
+        self.values().integers(self.clamp(values), picked)
+    }
+
+    /// The picked values of a range, if all values of the column are numbers (as such or as text).
+    pub(crate) fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
+        self.values().numbers(self.clamp(values), picked)
+    }
+
+    /// The times themselves, for searches in them.
+    pub(crate) fn times(&self) -> Option<&Times> {
+        match self {
+            Self::Times(times) => Some(times),
+            _ => None,
+        }
+    }
+
+    /// Bytes in memory beside those of the sections.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.values().memory_bytes()
+    }
+
+    fn clamp(&self, values: Range<usize>) -> Range<usize> {
+        let end = values.end.min(self.len());
+        values.start.min(end)..end
+    }
+}
+
+/// The indexes that are picked from a range.
+fn indexes(values: Range<usize>, picked: Option<&Mask>) -> Vec<usize> {
+    match picked {
+        None => values.collect(),
+        Some(picked) => {
+            let len = values.len();
+            picked.iter().take_while(|at| *at < len).map(|at| values.start + at).collect()
+        }
+    }
+}
+
+/// Keeps the picked ones of the values of a range.
+fn keep<T: Copy>(all: Vec<T>, picked: Option<&Mask>) -> Vec<T> {
+    match picked {
+        None => all,
+        Some(picked) => picked.iter().filter_map(|at| all.get(at).copied()).collect(),
+    }
+}

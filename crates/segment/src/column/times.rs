@@ -1,0 +1,315 @@
+//! Times, which mostly rise: blocks of 128, each its first time and bit-packed steps.
+//!
+//! ```text
+//!  blocks section := values u32 · unit u64 · head{blocks} · steps…
+//!  head           := first i64 (in units) · width u8, bit 7 if the steps are zig-zag
+//!  steps          := one less than there are values in the block, `width` bits each from the least
+//!                    significant bit on; a block's steps begin at a whole byte
+//! ```
+//!
+//! The unit is the largest of 1 s, 1 ms, 1 µs, 1 ns that divides all times. A block in which a time is
+//! smaller than the one before has zig-zag steps: between the runs of two streams, or unsorted input.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, TimestampNanosecondArray};
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+
+use super::form::Form;
+use super::meta::{Kind, Meta};
+use super::test::{How, by_text};
+use super::{ROWS_MAX, Values, keep};
+use crate::bits::Words;
+use crate::predicate::FieldTest;
+use crate::sections::SectionWriter;
+use crate::{Mask, SegmentError};
+
+/// Times of a block.
+pub(crate) const BLOCK: usize = 128;
+const HEAD_BYTES: usize = 9;
+const ZIGZAG: u8 = 0x80;
+const UNITS_NS: [i64; 3] = [1_000_000_000, 1_000_000, 1_000];
+
+/// Writes a column of times.
+pub(crate) fn encode_times(
+    values: &[i64],
+    w: &mut SectionWriter<'_>,
+    meta: &mut Vec<u8>,
+) -> Result<(), SegmentError> {
+    let unit = UNITS_NS.into_iter().find(|unit| values.iter().all(|v| v % unit == 0)).unwrap_or(1);
+    let mut bytes = Vec::with_capacity(values.len() * 4 + 64);
+    bytes.extend_from_slice(&(values.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&unit.to_le_bytes());
+    let mut steps = Vec::with_capacity(values.len() * 4);
+    for block in values.chunks(BLOCK) {
+        let first = block.first().map_or(0, |first| first / unit);
+        let width = pack(block, unit, &mut steps);
+        bytes.extend_from_slice(&first.to_le_bytes());
+        bytes.push(width);
+    }
+    bytes.extend_from_slice(&steps);
+    let first = w.plain(&bytes)?;
+    Meta { len: values.len(), sections: first..first + 1, kind: Kind::Times }.write(meta);
+    Ok(())
+}
+
+/// Appends the steps of a block, and gives their width and whether they are zig-zag.
+fn pack(block: &[i64], unit: i64, out: &mut Vec<u8>) -> u8 {
+    let rising = block.is_sorted();
+    let step = |pair: &[i64]| -> u64 {
+        let &[a, b] = pair else { return 0 };
+        let step = (b / unit).wrapping_sub(a / unit);
+        if rising { step as u64 } else { (step << 1 ^ step >> 63) as u64 }
+    };
+    let width = 64 - block.windows(2).fold(0, |all, pair| all | step(pair)).leading_zeros();
+    let (mut held, mut bits) = (0u128, 0u32);
+    for pair in block.windows(2) {
+        held |= u128::from(step(pair)) << bits;
+        bits += width;
+        while bits >= 8 {
+            out.push(held as u8);
+            held >>= 8;
+            bits -= 8;
+        }
+    }
+    if bits > 0 {
+        out.push(held as u8);
+    }
+    width as u8 | if rising { 0 } else { ZIGZAG }
+}
+
+/// Times, each readable at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Times {
+    bytes: Bytes,
+    heads: Vec<Head>,
+    unit: i64,
+    len: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    first: i64,
+    start: u32,
+    width: u8,
+    zigzag: bool,
+}
+
+impl Times {
+    pub(super) fn open(bytes: &Bytes) -> Result<Self, SegmentError> {
+        let damaged = |trouble: &str| SegmentError::damaged("times", trouble);
+        let cut = || damaged("are cut short");
+        let ([a, b, c, d], rest) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
+        let unit = i64::from_le_bytes(*rest.first_chunk::<8>().ok_or_else(cut)?);
+        let len = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        if len > ROWS_MAX || unit < 1 {
+            return Err(damaged("are too many, or of no unit"));
+        }
+        let blocks = len.div_ceil(BLOCK);
+        let mut start = 12 + blocks * HEAD_BYTES;
+        let packed = bytes.get(12..start).ok_or_else(cut)?;
+        let mut heads = Vec::with_capacity(blocks);
+        for (at, head) in packed.as_chunks::<HEAD_BYTES>().0.iter().enumerate() {
+            let [first @ .., width] = *head;
+            let (width, zigzag) = (width & !ZIGZAG, width & ZIGZAG != 0);
+            if width > 64 {
+                return Err(damaged("have too wide steps"));
+            }
+            let from = u32::try_from(start).map_err(|_| damaged("are too long"))?;
+            heads.push(Head { first: i64::from_le_bytes(first), start: from, width, zigzag });
+            let steps = BLOCK.min(len - at * BLOCK) - 1;
+            start += (steps * usize::from(width)).div_ceil(8);
+        }
+        if start != bytes.len() {
+            return Err(cut());
+        }
+        Ok(Self { bytes: bytes.clone(), heads, unit, len })
+    }
+
+    /// Number of times.
+    pub(crate) fn count(&self) -> usize {
+        self.len
+    }
+
+    /// The time at `index`; 0 beyond the end.
+    pub(crate) fn get(&self, index: usize) -> i64 {
+        if index >= self.len {
+            return 0;
+        }
+        let mut times = [0; BLOCK];
+        self.block(index / BLOCK, &mut times).get(index % BLOCK).copied().unwrap_or(0)
+    }
+
+    /// Bounds of a block's times: none is outside of them. Cheap, and wide where steps differ much.
+    pub(crate) fn bounds(&self, block: usize) -> (i64, i64) {
+        let Some(head) = self.heads.get(block) else { return (0, 0) };
+        let largest = if head.width == 0 { 0 } else { u64::MAX >> (64 - head.width) };
+        let reach = if head.zigzag { largest / 2 + 1 } else { largest };
+        let steps = BLOCK.min(self.len - block * BLOCK) as i128 - 1;
+        let (first, reach) = (i128::from(head.first), steps * i128::from(reach));
+        let low = if head.zigzag { first - reach } else { first };
+        let ns = |units: i128| i64::try_from(units * i128::from(self.unit)).ok();
+        // Steps wrap around where a time could be beyond the ends: then it can be anywhere.
+        match (ns(low), ns(first + reach)) {
+            (Some(low), Some(high)) => (low, high),
+            (Some(low), None) if !head.zigzag => (low, i64::MAX),
+            _ => (i64::MIN, i64::MAX),
+        }
+    }
+
+    /// The times of a range.
+    pub(crate) fn values(&self, range: Range<usize>) -> Vec<i64> {
+        let mut out = Vec::with_capacity(range.len().min(self.len));
+        self.for_each(range, |_, piece| out.extend_from_slice(piece));
+        out
+    }
+
+    /// Hands out a range in pieces, none larger than a block: `each(index of the first, times)`.
+    pub(crate) fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, &[i64])) {
+        let (mut at, end) = (range.start, range.end.min(self.len));
+        let mut times = [0; BLOCK];
+        while at < end {
+            let first = at / BLOCK * BLOCK;
+            let stop = end.min(first + BLOCK);
+            let piece = self.block(at / BLOCK, &mut times);
+            each(at, piece.get(at - first..stop - first).unwrap_or_default());
+            at = stop;
+        }
+    }
+
+    /// The first index of a range, in which times rise, whose time is not `before`; the range's end
+    /// if there is none.
+    pub(crate) fn partition_point(
+        &self,
+        range: Range<usize>,
+        before: impl Fn(i64) -> bool,
+    ) -> usize {
+        let (mut low, mut high) = (range.start, range.end.min(self.len));
+        // By the first times of blocks, which need no unpacking; then within one block.
+        while low / BLOCK < high.saturating_sub(1) / BLOCK {
+            let block = (low / BLOCK + 1).midpoint((high - 1) / BLOCK);
+            let first = self.heads.get(block).map_or(0, |head| head.first.wrapping_mul(self.unit));
+            if before(first) {
+                low = block * BLOCK;
+            } else {
+                high = block * BLOCK;
+            }
+        }
+        if low >= high {
+            return low.min(range.end);
+        }
+        let mut times = [0; BLOCK];
+        let first = low / BLOCK * BLOCK;
+        let piece = self.block(low / BLOCK, &mut times).get(low - first..high - first);
+        low + piece.unwrap_or_default().partition_point(|time| before(*time))
+    }
+
+    /// Unpacks a block.
+    fn block<'t>(&self, block: usize, times: &'t mut [i64; BLOCK]) -> &'t [i64] {
+        let Some(head) = self.heads.get(block) else { return &[] };
+        let len = BLOCK.min(self.len - block * BLOCK);
+        let bytes = self.bytes.get(head.start as usize..).unwrap_or_default();
+        let width = usize::from(head.width);
+        let mask = if width == 0 { 0 } else { u64::MAX >> (64 - width) };
+        let mut now = head.first;
+        for (at, time) in times.iter_mut().take(len).enumerate() {
+            *time = now.wrapping_mul(self.unit);
+            let raw = step(bytes, at * width, width) & mask;
+            let zigzag = (raw >> 1) as i64 ^ -((raw & 1) as i64);
+            now = now.wrapping_add(if head.zigzag { zigzag } else { raw as i64 });
+        }
+        times.get(..len).unwrap_or_default()
+    }
+}
+
+/// At least `width` bits from bit `at` on; what lies beyond the end is 0.
+fn step(bytes: &[u8], at: usize, width: usize) -> u64 {
+    let (byte, shift) = (at / 8, at % 8);
+    let Some(rest) = bytes.get(byte..) else { return 0 };
+    let word = |from: usize| match rest.get(from..).and_then(|r| r.first_chunk::<8>()) {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => {
+            let mut eight = [0u8; 8];
+            let tail = rest.get(from..).unwrap_or_default();
+            eight.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+            u64::from_le_bytes(eight)
+        }
+    };
+    let low = word(0) >> shift;
+    if shift + width > 64 { low | word(8) << (64 - shift) } else { low }
+}
+
+/// Times as Arrow has them.
+pub(super) fn array_of(times: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
+}
+
+impl Values for Times {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn data_type(&self) -> DataType {
+        Form::Time.data_type()
+    }
+
+    fn prepare(&self, test: &FieldTest) -> How {
+        Form::Time.prepare(test)
+    }
+
+    fn select(
+        &self,
+        how: &How,
+        values: Range<usize>,
+        within: Option<&Mask>,
+    ) -> Result<Mask, SegmentError> {
+        let (min, max) = match how {
+            How::Interval(min, max) => (*min, *max),
+            How::Integers(set) => match (set.first(), set.last()) {
+                (Some(min), Some(max)) => (*min, *max),
+                _ => return Ok(Mask::none(values.len())),
+            },
+            How::Text(test) => return by_text(self, test, values, within),
+            _ => return Ok(Mask::none(values.len())),
+        };
+        let mut mask = self.between(values.clone(), min, max);
+        if let How::Integers(set) = how {
+            mask.retain(|at| set.binary_search(&self.get(values.start + at)).is_ok());
+        }
+        Ok(mask)
+    }
+
+    fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
+        Ok(array_of(keep(self.values(values), picked)))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.heads.len() * size_of::<Head>()
+    }
+}
+
+impl Times {
+    /// Which times of a range lie between two, both included.
+    pub(crate) fn between(&self, values: Range<usize>, min: i64, max: i64) -> Mask {
+        let values = values.start..values.end.min(self.len).max(values.start);
+        let mut words = Words::new(values.len());
+        let mut at = values.start;
+        while at < values.end {
+            let end = values.end.min((at / BLOCK + 1) * BLOCK);
+            let (low, high) = self.bounds(at / BLOCK);
+            if high < min || low > max {
+                words.append_same(false, end - at);
+            } else if min <= low && high <= max {
+                words.append_same(true, end - at);
+            } else {
+                self.for_each(at..end, |_, piece| {
+                    words.append(piece, |time| min <= time && time <= max);
+                });
+            }
+            at = end;
+        }
+        words.finish()
+    }
+}
