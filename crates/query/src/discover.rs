@@ -9,12 +9,13 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 use lodge_record::{field, overflow, schema};
+use lodge_store::Groups;
 use tokio::runtime::Handle;
 
 use crate::engine::Admitted;
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::ValueHits;
-use crate::scan::{Source, fold, stream_ids};
+use crate::scan::{Columns, Source, Wanted, fold};
 
 /// Matching records per task up to which the fields of each are looked at.
 const EXACT_ROWS_MAX: u64 = 200_000;
@@ -39,8 +40,8 @@ pub(crate) async fn field_names(
     }
     // The first pass counts matching rows only; it costs no column beyond the predicate's.
     let exact_until = EXACT_ROWS_MAX;
-    let counted = fold(runtime, admitted, &source, &[], |rows: &mut u64, found| {
-        *rows += found.batch.num_rows() as u64;
+    let counted = fold(runtime, admitted, &source, &Wanted::count(), |rows: &mut u64, found| {
+        *rows += found.rows as u64;
         Ok(())
     })
     .await?;
@@ -51,8 +52,9 @@ pub(crate) async fn field_names(
     } else {
         vec![field::OVERFLOW.to_owned()]
     };
-    let sums = fold(runtime, admitted, &source, &columns, move |sum: &mut Sum, found| {
-        let rows = found.batch.num_rows() as u64;
+    let wanted = Wanted::of(Columns::Named(columns));
+    let sums = fold(runtime, admitted, &source, &wanted, move |sum: &mut Sum, found| {
+        let rows = found.rows as u64;
         sum.rows += rows;
         if exact {
             for (stored, column) in
@@ -93,29 +95,10 @@ pub(crate) async fn field_values(
     name: &str,
     limit: Option<usize>,
 ) -> Result<Vec<ValueHits>, QueryError> {
-    let wanted = name.to_owned();
-    let columns = [name.to_owned()];
-    let sums = fold(runtime, admitted, &source, &columns, move |hits: &mut Hits, found| {
-        let batch = &found.batch;
-        let column = match batch.column_by_name(&wanted) {
-            None if wanted == field::STREAM_ID => {
-                batch.column_by_name(field::STREAM).map(stream_ids)
-            }
-            column => column.cloned(),
-        };
-        if let Some(column) = &column {
-            count_values(hits, column);
-        }
-        let spilled = batch.column_by_name(field::OVERFLOW);
-        if let Some(spilled) = spilled.filter(|_| !schema::is_reserved(&wanted)) {
-            for row in 0..spilled.len() {
-                let in_column = column.as_ref().is_some_and(|column| column.is_valid(row));
-                if let Some(text) = schema::value_text(spilled, row).filter(|_| !in_column)
-                    && let Some(value) = overflow::get(&text, &wanted)
-                {
-                    add(hits, &value, 1);
-                }
-            }
+    let wanted = Wanted { groups: vec![name.to_owned()], ..Wanted::count() };
+    let sums = fold(runtime, admitted, &source, &wanted, move |hits: &mut Hits, found| {
+        for groups in &found.groups {
+            count_values(hits, groups);
         }
         within_limits(hits)
     })
@@ -125,25 +108,15 @@ pub(crate) async fn field_values(
     Ok(ranked(hits, limit))
 }
 
-fn count_values(hits: &mut Hits, column: &ArrayRef) {
-    if let Some(dictionary) = column.as_dictionary_opt::<Int32Type>() {
-        let mut counts = vec![0u64; dictionary.values().len()];
-        for key in dictionary.keys().iter().flatten() {
-            if let Some(count) = usize::try_from(key).ok().and_then(|key| counts.get_mut(key)) {
-                *count += 1;
-            }
+fn count_values(hits: &mut Hits, groups: &Groups) {
+    let mut counts = vec![0u64; groups.values.len()];
+    for code in &groups.codes {
+        if let Some(count) = counts.get_mut(*code as usize) {
+            *count += 1;
         }
-        for (code, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-            if let Some(text) = schema::value_text(dictionary.values(), code) {
-                add(hits, &text, count);
-            }
-        }
-        return;
     }
-    for row in 0..column.len() {
-        if let Some(text) = schema::value_text(column, row) {
-            add(hits, &text, 1);
-        }
+    for (text, count) in groups.values.iter().flatten().zip(counts).filter(|(_, n)| *n > 0) {
+        add(hits, text, count);
     }
 }
 

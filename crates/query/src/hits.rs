@@ -1,20 +1,20 @@
 //! Matching records per time bucket: the histogram above a list of logs.
 //!
-//! Counted straight from the stored columns: times, and codes of dictionaries where there are any.
+//! Counted from times and the codes of the fields' texts; no record is put together.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::array::Array;
 use hashbrown::HashMap;
-use lodge_record::{field, limits, overflow, schema};
+use lodge_record::limits;
+use lodge_store::Groups;
 use tokio::runtime::Handle;
 
 use crate::engine::Admitted;
 use crate::error::{QueryError, QueryErrorKind};
 use crate::plan::bucket_floor;
 use crate::request::{HitsGroup, HitsRequest};
-use crate::scan::{Source, fold, stream_ids};
+use crate::scan::{Source, Wanted, fold};
 
 /// Most groups × buckets that one answer counts.
 const CELLS_MAX: usize = 1_000_000;
@@ -51,18 +51,9 @@ pub(crate) async fn hits(
         )));
     }
     let fields: Arc<[String]> = request.fields.clone().into();
-    let mut columns = vec![field::TIME.to_owned()];
-    columns.extend(fields.iter().cloned());
-    let names = fields.clone();
-    let sums = fold(runtime, admitted, &source, &columns, move |sum: &mut Sum, found| {
-        let batch = &found.batch;
-        let times = batch
-            .column_by_name(field::TIME)
-            .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>())
-            .ok_or_else(|| QueryError::internal("a block has no _time"))?;
-        let values: Vec<FieldValues> =
-            names.iter().map(|name| FieldValues::of(batch, name)).collect();
-        count(sum, times.values(), &values, step_ns, offset_ns)
+    let wanted = Wanted { times: true, groups: fields.to_vec(), ..Wanted::count() };
+    let sums = fold(runtime, admitted, &source, &wanted, move |sum: &mut Sum, found| {
+        count(sum, &found.times, &found.groups, step_ns, offset_ns)
     })
     .await?;
     let mut counts = Counts::new();
@@ -82,7 +73,7 @@ pub(crate) async fn hits(
 fn count(
     sum: &mut Sum,
     times: &[i64],
-    values: &[FieldValues],
+    values: &[Groups],
     step_ns: i64,
     offset_ns: i64,
 ) -> Result<(), QueryError> {
@@ -92,13 +83,13 @@ fn count(
         let end = start.saturating_add(step_ns);
         let same = |other: usize| {
             times.get(other).is_some_and(|time| start <= *time && *time < end)
-                && values.iter().all(|values| values.same(row, other))
+                && values.iter().all(|values| values.codes.get(row) == values.codes.get(other))
         };
         let mut next = row + 1;
         while same(next) {
             next += 1;
         }
-        let group: Vec<String> = values.iter().map(|values| values.text(row)).collect();
+        let group: Vec<String> = values.iter().map(|values| text(values, row).to_owned()).collect();
         let buckets = sum.counts.entry(group).or_default();
         let before = buckets.len();
         *buckets.entry(start).or_default() += (next - row) as u64;
@@ -117,47 +108,10 @@ fn count(
     Ok(())
 }
 
-/// A field's values in a batch, from its column or `_overflow`.
-struct FieldValues {
-    name: String,
-    column: Option<ArrayRef>,
-    spilled: Option<ArrayRef>,
-}
-
-impl FieldValues {
-    fn of(batch: &arrow::record_batch::RecordBatch, name: &str) -> Self {
-        let column = match batch.column_by_name(name) {
-            Some(column) => Some(column.clone()),
-            None if name == field::STREAM_ID => batch.column_by_name(field::STREAM).map(stream_ids),
-            None => None,
-        };
-        let spilled = batch.column_by_name(field::OVERFLOW).cloned();
-        Self { name: name.to_owned(), column, spilled }
-    }
-
-    fn text(&self, row: usize) -> String {
-        if let Some(text) = self.column.as_ref().and_then(|column| schema::value_text(column, row))
-        {
-            return text.into_owned();
-        }
-        let spilled = self.spilled.as_ref().and_then(|spilled| schema::value_text(spilled, row));
-        spilled
-            .and_then(|spilled| Some(overflow::get(&spilled, &self.name)?.into_owned()))
-            .unwrap_or_default()
-    }
-
-    /// Whether two rows surely have the same value.
-    fn same(&self, a: usize, b: usize) -> bool {
-        if self.spilled.as_ref().is_some_and(|spilled| spilled.is_valid(a) || spilled.is_valid(b)) {
-            return false;
-        }
-        let Some(column) = &self.column else { return true };
-        if let Some(dictionary) = column.as_dictionary_opt::<arrow::datatypes::Int32Type>() {
-            let keys = dictionary.keys();
-            return keys.is_valid(a) == keys.is_valid(b) && keys.value(a) == keys.value(b);
-        }
-        schema::value_text(column, a) == schema::value_text(column, b)
-    }
+/// A row's text; empty where the field is absent.
+fn text(values: &Groups, row: usize) -> &str {
+    let code = values.codes.get(row).map_or(usize::MAX, |code| *code as usize);
+    if code < values.values.len() { values.values.value(code) } else { "" }
 }
 
 /// The answer: most hits first; beyond the limit one group of all the rest, without fields.

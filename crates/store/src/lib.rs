@@ -3,7 +3,7 @@
 //! ```text
 //!  commit(group) ─► L0 object, synced ─► ONE transaction {segment rows, producers} ─► Committed
 //!  background    ─► L0s ─► segment, synced ─► ONE transaction {swap rows, old keys to garbage}
-//!  snapshot      ─► rows of one catalog version ─► open_segment ─► read_block
+//!  snapshot      ─► rows of one catalog version ─► open_segment ─► select ─► read
 //! ```
 //!
 //! Invariants:
@@ -35,7 +35,7 @@ pub use commit::{Committed, Outcome};
 pub use error::{CommitError, StoreError};
 pub use options::StoreOptions;
 pub use producer::{ProducerState, Verdict, judge};
-pub use read::{BlockInfo, OpenSegment};
+pub use read::{BlockInfo, Groups, OpenSegment, Prepared};
 pub use snapshot::{SegmentId, SegmentRef, Snapshot};
 pub use stats::StoreStats;
 pub use store::Store;

@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Opens a segment of a snapshot for reading.
-    pub async fn open_segment(&self, segment: &SegmentRef) -> Result<OpenSegment, StoreError> {
+    pub async fn open_segment(&self, segment: &Arc<SegmentRef>) -> Result<OpenSegment, StoreError> {
         if segment.level == 0
             && let Some(blocks) = self.hot.get(segment.id)
         {

@@ -149,7 +149,7 @@ async fn a_snapshot_does_not_change() {
     store.wait_built().await;
     assert_eq!(snapshot.rows(), 3);
     let open = store.open_segment(&snapshot.segments[0]).await.unwrap();
-    let block = open.read_block(0, &["_msg"]).await.unwrap();
+    let block = open.read(0, &["_msg"], None).await.unwrap();
     assert_eq!((block.num_rows(), block.num_columns()), (3, 1), "its object is still there");
     assert!(store.snapshot(&TenantId::default(), None).await.unwrap().version > snapshot.version);
 }

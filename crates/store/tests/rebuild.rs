@@ -108,7 +108,7 @@ async fn damage_is_an_error_that_names_its_place() {
         let snapshot = store.snapshot(&TenantId::default(), None).await.unwrap();
         let segment = &snapshot.segments[0];
         let names: Vec<&str> = segment.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let read = async { store.open_segment(segment).await?.read_block(0, &names).await };
+        let read = async { store.open_segment(segment).await?.read(0, &names, None).await };
         match read.await {
             Err(error) => {
                 assert!(error.is_damage(), "byte {place}: {error}");
@@ -142,7 +142,7 @@ async fn a_damaged_l0_does_not_keep_others_from_being_built() {
     assert_eq!(store.stats().rows, 15);
     let snapshot = store.snapshot(&TenantId::default(), None).await.unwrap();
     let open = store.open_segment(&snapshot.segments[0]).await.unwrap();
-    let error = open.read_block(0, &["_time"]).await.unwrap_err();
+    let error = open.read(0, &["_time"], None).await.unwrap_err();
     assert!(error.is_damage(), "queries are told: {error}");
 }
 
@@ -169,13 +169,13 @@ async fn only_the_columns_asked_for_are_given() {
         }
         let snapshot = store.snapshot(&TenantId::default(), None).await.unwrap();
         let open = store.open_segment(&snapshot.segments[0]).await.unwrap();
-        let block = open.read_block(0, &["n", "nowhere", "_time"]).await.unwrap();
+        let block = open.read(0, &["n", "nowhere", "_time"], None).await.unwrap();
         let names: Vec<String> = block.schema().fields().iter().map(|f| f.name().clone()).collect();
         assert_eq!(names, ["_time", "n"]);
-        let none = open.read_block(0, &[]).await.unwrap();
+        let none = open.read(0, &[], None).await.unwrap();
         assert_eq!((none.num_rows(), none.num_columns()), (3, 0));
         assert!(matches!(
-            open.read_block(1, &["n"]).await.unwrap_err(),
+            open.read(1, &["n"], None).await.unwrap_err(),
             StoreError::NoSuchBlock { block: 1, .. }
         ));
         let types = snapshot.schema();

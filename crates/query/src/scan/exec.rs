@@ -3,127 +3,105 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-    SendableRecordBatchStream,
-};
 
-use super::reader::{Columns, Reader};
+use super::leaf::{Leaf, LeafExec};
+use super::reader::{Columns, Reader, Wanted, rows_only};
 use super::shape::Shape;
 use super::{Source, Work};
 
+/// Rows of a batch that stands for rows nobody looks at.
+const COUNT_ROWS: usize = 65_536;
+
 /// Scans a source in its partitions.
 #[derive(Debug)]
-pub(super) struct ScanExec {
+pub(super) struct Scan {
     source: Source,
     shape: Shape,
     works: Vec<Vec<Work>>,
     limit: Option<usize>,
-    properties: Arc<PlanProperties>,
 }
 
-impl ScanExec {
-    pub(super) fn new(
+impl Scan {
+    pub(super) fn plan(
         source: Source,
         shape: Shape,
         partitions: usize,
         limit: Option<usize>,
-    ) -> Self {
+    ) -> Arc<LeafExec<Self>> {
         let works = source.divide(partitions, shape.output().fields().is_empty());
-        let properties = properties(&shape, works.len(), EmissionType::Incremental);
-        Self { source, shape, works, limit, properties }
+        let (schema, partitions) = (shape.output().clone(), works.len());
+        let scan = Self { source, shape, works, limit };
+        LeafExec::new(scan, schema, partitions, EmissionType::Incremental)
     }
 }
 
-/// What DataFusion must know of a leaf that gives `shape` in no order.
-pub(super) fn properties(
-    shape: &Shape,
-    partitions: usize,
-    emission: EmissionType,
-) -> Arc<PlanProperties> {
-    Arc::new(PlanProperties::new(
-        EquivalenceProperties::new(shape.output().clone()),
-        Partitioning::UnknownPartitioning(partitions),
-        emission,
-        Boundedness::Bounded,
-    ))
+/// One partition's rows on their way out.
+struct Running {
+    reader: Reader,
+    shape: Shape,
+    /// Rows that the limit leaves.
+    left: usize,
+    /// Rows without columns that were found and are not handed on yet.
+    bare: usize,
 }
 
-impl DisplayAs for ScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Running {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        if self.bare == 0 {
+            let Some(found) = self.reader.next().await? else { return Ok(None) };
+            if !self.shape.output().fields().is_empty() {
+                let mut batch = self.shape.apply(&found.batch)?;
+                if batch.num_rows() > self.left {
+                    batch = batch.slice(0, self.left);
+                }
+                self.left -= batch.num_rows();
+                return Ok(Some(batch));
+            }
+            self.bare = found.rows;
+        }
+        let rows = self.bare.min(COUNT_ROWS).min(self.left);
+        self.bare -= rows;
+        self.left -= rows;
+        Ok(Some(rows_only(rows)?))
+    }
+}
+
+impl Leaf for Scan {
+    const NAME: &'static str = "SegmentScan";
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let segments: usize = self.works.iter().flatten().filter(|work| work.part == 0).count();
         let total = self.source.snapshot.segments.len();
-        write!(f, "SegmentScan: segments={segments}/{total}, filter={}", self.source.predicate)?;
+        write!(f, "segments={segments}/{total}, filter={}", self.source.predicate)?;
         if let Some(limit) = self.limit {
             write!(f, ", limit={limit}")?;
         }
         Ok(())
     }
-}
 
-impl ExecutionPlan for ScanExec {
-    fn name(&self) -> &str {
-        "SegmentScan"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        let Some(works) = self.works.get(partition) else {
-            return Err(DataFusionError::Internal(format!("SegmentScan has no part {partition}")));
-        };
+    fn rows(&self, partition: usize, context: &TaskContext) -> Result<SendableRecordBatchStream> {
+        let works = self.works.get(partition).cloned().unwrap_or_default();
         let reservation = MemoryConsumer::new("reading a block").register(context.memory_pool());
-        let columns = Columns::Of(self.shape.clone());
-        let reader = Reader::new(self.source.clone(), works.clone(), columns, reservation);
-        let left = self.limit.unwrap_or(usize::MAX);
-        let shape = self.shape.clone();
-        let rows = futures::stream::try_unfold((reader, left), move |(mut reader, left)| {
-            let shape = shape.clone();
-            async move {
-                if left == 0 {
-                    return Ok(None);
-                }
-                let Some(found) = reader.next().await? else {
-                    return Ok(None);
-                };
-                let mut batch = shape.apply(&found.batch)?;
-                if batch.num_rows() > left {
-                    batch = batch.slice(0, left);
-                }
-                let left = left - batch.num_rows();
-                Ok::<_, DataFusionError>(Some((batch, (reader, left))))
-            }
+        let wanted = Wanted::of(Columns::Of(self.shape.clone()));
+        let running = Running {
+            reader: Reader::new(self.source.clone(), works, wanted, reservation),
+            shape: self.shape.clone(),
+            left: self.limit.unwrap_or(usize::MAX),
+            bare: 0,
+        };
+        let rows = futures::stream::try_unfold(running, |mut running| async move {
+            let batch = running.next().await?;
+            Ok::<_, DataFusionError>(batch.map(|batch| (batch, running)))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.shape.output().clone(), rows)))
     }

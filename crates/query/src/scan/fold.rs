@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use tokio::runtime::Handle;
 
 use super::Source;
-use super::reader::{Columns, Found, Reader};
+use super::reader::{Found, Reader, Wanted};
 use crate::engine::Admitted;
 use crate::error::QueryError;
 
@@ -18,17 +18,16 @@ pub(crate) async fn fold<T: Send + Default + 'static>(
     runtime: &Handle,
     admitted: &Admitted,
     source: &Source,
-    columns: &[String],
+    wanted: &Wanted,
     step: impl Fn(&mut T, &Found) -> Result<(), QueryError> + Send + Sync + 'static,
 ) -> Result<Vec<T>, QueryError> {
     let step = Arc::new(step);
     let pool = admitted.session.runtime_env().memory_pool.clone();
-    let works = source.divide(admitted.partitions, columns.is_empty());
+    let works = source.divide(admitted.partitions, wanted.is_count());
     let mut tasks = Vec::with_capacity(works.len());
     for works in works {
         let reservation = MemoryConsumer::new("reading a block").register(&pool);
-        let columns = Columns::Named(columns.to_vec());
-        let mut reader = Reader::new(source.clone(), works, columns, reservation);
+        let mut reader = Reader::new(source.clone(), works, wanted.clone(), reservation);
         let step = step.clone();
         let _on_our_threads = runtime.enter();
         // Dropping the handle, when the caller goes away, stops the task.
@@ -36,8 +35,6 @@ pub(crate) async fn fold<T: Send + Default + 'static>(
             let mut sum = T::default();
             while let Some(found) = reader.next().await? {
                 step(&mut sum, &found)?;
-                // A block is some milliseconds of work: let others have the thread.
-                tokio::task::yield_now().await;
             }
             Ok::<_, QueryError>(sum)
         }));

@@ -1,8 +1,9 @@
 //! The leaf of every plan: one snapshot's records, filtered.
 //!
 //! ```text
-//!  Snapshot ─ prune (time, streams, columns) ─► Work per partition ─► Reader: block by block
-//!      predicate columns first, the others only where rows matched ─► Shape: the table's types
+//!  Snapshot ─ prune (time, streams, columns) ─► Work per partition ─► Reader: segment by segment
+//!      prepare ─► per block: which rows ─► of those: times, groups, columns ─► Shape: the table's
+//!      types
 //! ```
 //!
 //! Invariants:
@@ -12,6 +13,7 @@
 
 mod exec;
 mod fold;
+mod leaf;
 mod newest;
 mod reader;
 mod shape;
@@ -20,11 +22,14 @@ mod table;
 use std::sync::Arc;
 
 use lodge_segment::predicate::{Facts, Predicate, Verdict};
-use lodge_store::{SegmentRef, Snapshot, Store};
+use lodge_store::{OpenSegment, Prepared, SegmentRef, Snapshot, Store};
+use tokio::sync::OnceCell;
 
 use crate::budget::QueryControl;
+use crate::error::QueryError;
 
 pub(crate) use fold::fold;
+pub(crate) use reader::{Columns, Wanted};
 pub(crate) use shape::{stream_ids, table_schema};
 pub(crate) use table::{LogsTable, TopByTime};
 
@@ -48,6 +53,38 @@ pub(crate) struct Work {
     /// Blocks `part`, `part + of`, `part + 2 × of`, …
     pub(crate) part: usize,
     pub(crate) of: usize,
+    /// The segment once opened, for those that share it.
+    shared: Option<Arc<OnceCell<Arc<Opened>>>>,
+}
+
+/// A segment that is open, and what the predicate comes to in it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) segment: OpenSegment,
+    pub(crate) prepared: Prepared,
+}
+
+impl Opened {
+    async fn of(source: &Source, segment: &Arc<SegmentRef>) -> Result<Arc<Self>, QueryError> {
+        let segment = source.store.open_segment(segment).await?;
+        let prepared = segment.prepare(&source.predicate).await?;
+        Ok(Arc::new(Self { segment, prepared }))
+    }
+}
+
+impl Work {
+    fn whole(segment: Arc<SegmentRef>, verdict: Verdict) -> Self {
+        Self { segment, verdict, part: 0, of: 1, shared: None }
+    }
+
+    /// Opens its segment, or takes what another part opened.
+    async fn open(&self, source: &Source) -> Result<Arc<Opened>, QueryError> {
+        let opening = || Opened::of(source, &self.segment);
+        match &self.shared {
+            Some(shared) => shared.get_or_try_init(opening).await.cloned(),
+            None => opening().await,
+        }
+    }
 }
 
 impl Source {
@@ -95,9 +132,10 @@ impl Source {
         for (segment, verdict) in self.segments() {
             let known = counting && verdict == Verdict::All;
             if segment.rows >= SHARED_ROWS_MIN && !known {
+                let shared = Some(Arc::new(OnceCell::new()));
                 for (part, list) in works.iter_mut().enumerate() {
-                    let segment = segment.clone();
-                    list.push(Work { segment, verdict, part, of: partitions });
+                    let (segment, shared) = (segment.clone(), shared.clone());
+                    list.push(Work { segment, verdict, part, of: partitions, shared });
                 }
                 continue;
             }
@@ -105,7 +143,9 @@ impl Source {
             if !known {
                 loads[least] += segment.rows;
             }
-            works[least].push(Work { segment, verdict, part: 0, of: 1 });
+            if let Some(list) = works.get_mut(least) {
+                list.push(Work::whole(segment, verdict));
+            }
         }
         works
     }

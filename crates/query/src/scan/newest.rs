@@ -1,7 +1,7 @@
 //! "The last N": the first rows in order of `_time`, with an early stop.
 //!
-//! Segments are taken in the order of the best time they can hold. Of each block only the columns of
-//! the predicate are read, and of its matching rows only place and time are kept, N at most in all.
+//! Segments are taken in the order of the best time they can hold. Of each block only which rows match
+//! is asked, and of those only place and time are kept, N at most in all.
 //! As soon as no further segment can hold a better row than the worst one kept, the search ends; only
 //! then are the rows themselves read.
 //!
@@ -13,31 +13,26 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use arrow::array::{AsArray, UInt64Array};
-use arrow::compute::{interleave_record_batch, take_record_batch};
-use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, SendableRecordBatchStream,
-};
 use futures::{StreamExt, TryStreamExt, stream};
-use lodge_record::field;
-use lodge_segment::predicate::{Predicate, Verdict, evaluate};
-use lodge_store::{OpenSegment, SegmentRef};
+use lodge_segment::Mask;
+use lodge_segment::predicate::Verdict;
+use lodge_store::OpenSegment;
 use tokio::task::JoinError;
 
-use super::exec::properties;
-use super::reader::{Block, arrow_error, rows_only};
+use super::leaf::{Leaf, LeafExec};
+use super::reader::{arrow_error, rows_only, stored_names};
 use super::shape::Shape;
-use super::{Source, TopByTime};
+use super::{Opened, Source, TopByTime};
 use crate::error::QueryError;
 
 /// Rows of a batch handed on.
@@ -54,63 +49,35 @@ struct Hit {
 
 /// Finds the first rows by time.
 #[derive(Debug)]
-pub(super) struct TopExec {
+pub(super) struct Top {
     source: Source,
     shape: Shape,
     parallel: usize,
     top: TopByTime,
-    properties: Arc<PlanProperties>,
 }
 
-impl TopExec {
-    pub(super) fn new(source: Source, shape: Shape, parallel: usize, top: TopByTime) -> Self {
-        let properties = properties(&shape, 1, EmissionType::Final);
-        Self { source, shape, parallel: parallel.max(1), top, properties }
+impl Top {
+    pub(super) fn plan(
+        source: Source,
+        shape: Shape,
+        parallel: usize,
+        top: TopByTime,
+    ) -> Arc<LeafExec<Self>> {
+        let schema = shape.output().clone();
+        let leaf = Self { source, shape, parallel: parallel.max(1), top };
+        LeafExec::new(leaf, schema, 1, EmissionType::Final)
     }
 }
 
-impl DisplayAs for TopExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Leaf for Top {
+    const NAME: &'static str = "SegmentTop";
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let which = if self.top.newest { "newest" } else { "oldest" };
-        write!(f, "SegmentTop: {which}={}, filter={}", self.top.rows, self.source.predicate)
-    }
-}
-
-impl ExecutionPlan for TopExec {
-    fn name(&self) -> &str {
-        "SegmentTop"
+        write!(f, "{which}={}, filter={}", self.top.rows, self.source.predicate)
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return Err(DataFusionError::Internal("SegmentTop has one partition".to_owned()));
-        }
+    fn rows(&self, _: usize, context: &TaskContext) -> Result<SendableRecordBatchStream> {
         let search = Search {
             source: self.source.clone(),
             shape: self.shape.clone(),
@@ -140,12 +107,6 @@ struct Search {
 
 /// A searched block's segment and hits.
 type Searched = Result<(Arc<Opened>, Vec<Hit>), QueryError>;
-
-/// A segment that is or was searched.
-struct Opened {
-    segment: Arc<SegmentRef>,
-    open: OpenSegment,
-}
 
 impl Search {
     async fn run(self) -> Result<Rows, QueryError> {
@@ -186,10 +147,12 @@ impl Search {
                 break;
             }
             let number = opened.len() as u32;
-            let open = self.source.store.open_segment(&segment).await?;
-            let this = Arc::new(Opened { segment, open });
+            let this = Opened::of(&self.source, &segment).await?;
+            if this.prepared.verdict() == Verdict::None {
+                continue;
+            }
             opened.push(None);
-            for block in self.blocks(&this.open) {
+            for block in self.blocks(&this.segment) {
                 if !self.source.control.proceed()? {
                     break 'segments;
                 }
@@ -225,11 +188,10 @@ impl Search {
         segment: u32,
         block: usize,
     ) -> impl Future<Output = std::result::Result<Searched, JoinError>> + use<> {
-        let predicate = self.source.predicate.clone();
         let (top, bar) = (self.top, self.bar.clone());
         let task = SpawnedTask::spawn(async move {
             let place = (segment, block as u32);
-            let hits = search_block(&opened, place, &predicate, top, &bar).await?;
+            let hits = search_block(&opened, place, top, &bar).await?;
             Ok((opened, hits))
         });
         task.join()
@@ -273,13 +235,14 @@ impl Search {
         opened: &[Option<Arc<Opened>>],
     ) -> Result<Rows, QueryError> {
         hits.sort_unstable_by_key(|hit| Reverse(*hit));
-        let mut blocks: BTreeMap<(u32, u32), Vec<(u64, usize)>> = BTreeMap::new();
+        let mut blocks: BTreeMap<(u32, u32), Vec<(u32, usize)>> = BTreeMap::new();
         for (place, hit) in hits.iter().enumerate() {
             let rows = blocks.entry((hit.segment.0, hit.block.0)).or_default();
-            rows.push((u64::from(hit.row.0), place));
+            rows.push((hit.row.0, place));
         }
         let mut reads = Vec::with_capacity(blocks.len());
-        for ((segment, block), rows) in blocks {
+        for ((segment, block), mut rows) in blocks {
+            rows.sort_unstable();
             let Some(Some(from)) = opened.get(segment as usize) else {
                 return Err(QueryError::internal("a segment with rows was closed too early"));
             };
@@ -294,10 +257,9 @@ impl Search {
                     // answer.
                     return Ok(None);
                 }
-                let places: Vec<usize> = rows.iter().map(|(_, place)| *place).collect();
-                let task = SpawnedTask::spawn(async move {
-                    read_rows(&from, block, &shape, rows.iter().map(|(row, _)| *row)).await
-                });
+                let (rows, places): (Vec<u32>, Vec<usize>) = rows.into_iter().unzip();
+                let task =
+                    SpawnedTask::spawn(async move { read_rows(&from, block, &shape, &rows).await });
                 let batch = task.join().await.map_err(crate::engine::died)??;
                 Ok::<_, QueryError>(Some((batch, places)))
             }
@@ -351,37 +313,35 @@ impl Rows {
 /// The matching rows of a block that are better than the bar, N of them at most.
 async fn search_block(
     opened: &Opened,
-    (segment, block): (u32, u32),
-    predicate: &Predicate,
+    (number, block): (u32, u32),
     top: TopByTime,
     bar: &AtomicI64,
 ) -> Result<Vec<Hit>, QueryError> {
-    let place = Block { open: &opened.open, segment: &opened.segment, index: block as usize };
-    let verdict = place.verdict(predicate);
-    if verdict == Verdict::None {
-        return Ok(Vec::new());
-    }
-    let with_time =
-        Predicate::and([Predicate::Time { min_ns: i64::MIN, max_ns: i64::MAX }, predicate.clone()]);
-    let batch = place.tested(&with_time).await?;
-    let times = batch
-        .column_by_name(field::TIME)
-        .and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>())
-        .ok_or_else(|| QueryError::internal("a block has no _time"))?;
+    let Opened { segment, prepared } = opened;
+    let index = block as usize;
     let bar = bar.load(Ordering::Relaxed);
-    let hit = |row: usize| {
-        let time = times.value(row);
-        let key = if top.newest { time } else { !time };
-        let row = Reverse(row as u32);
-        Hit { key, segment: Reverse(segment), block: Reverse(block), row }
+    let key = |time: i64| if top.newest { time } else { !time };
+    let hit = |time: i64, row: usize| {
+        let (segment, row) = (Reverse(number), Reverse(row as u32));
+        Hit { key: key(time), segment, block: Reverse(block), row }
     };
-    let useful = |hit: &Hit| bar == i64::MIN || hit.key > bar;
-    let mut hits: Vec<Hit> = match verdict {
-        Verdict::All => (0..batch.num_rows()).map(hit).filter(useful).collect(),
-        _ => {
-            let mask = evaluate(predicate, &batch);
-            mask.values().set_indices().map(hit).filter(useful).collect()
+    let mut hits: Vec<Hit> = if bar == i64::MIN {
+        let mask = segment.select(prepared, index, None).await?;
+        if mask.is_empty() {
+            return Ok(Vec::new());
         }
+        let times = segment.times(index, Some(&mask)).await?;
+        times.into_iter().zip(mask.iter()).map(|(time, row)| hit(time, row)).collect()
+    } else {
+        // Times are cheap to have: with a bar, most blocks end here.
+        let times = segment.times(index, None).await?;
+        let better = |row: usize| times.get(row).is_some_and(|time| key(*time) > bar);
+        let within = Mask::collect(times.len(), better);
+        if within.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mask = segment.select(prepared, index, Some(&within)).await?;
+        mask.iter().filter_map(|row| Some(hit(*times.get(row)?, row))).collect()
     };
     if hits.len() > top.rows {
         hits.select_nth_unstable_by_key(top.rows, |hit| Reverse(*hit));
@@ -390,21 +350,19 @@ async fn search_block(
     Ok(hits)
 }
 
-/// Some rows of a block, in the shape of the plan.
+/// Some rows of a block, ascending, in the shape of the plan.
 async fn read_rows(
     opened: &Opened,
     block: usize,
     shape: &Shape,
-    rows: impl Iterator<Item = u64>,
+    rows: &[u32],
 ) -> Result<RecordBatch, QueryError> {
-    let place = Block { open: &opened.open, segment: &opened.segment, index: block };
-    let columns = shape.columns(&opened.segment.schema);
-    let mut names = place.stored(columns.iter().map(String::as_str));
-    if names.is_empty() {
-        names.push(field::TIME);
-    }
-    let batch = opened.open.read_block(block, &names).await?;
-    let rows: UInt64Array = rows.collect();
-    let taken = take_record_batch(&batch, &rows).map_err(arrow_error)?;
-    shape.apply(&taken)
+    let segment = &opened.segment;
+    let columns = shape.columns(segment.schema());
+    let names = stored_names(segment.schema(), columns.iter().map(String::as_str));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut mask = Mask::none(segment.blocks().get(block).map_or(0, |info| info.rows));
+    rows.iter().for_each(|row| mask.set(*row as usize));
+    let batch = segment.read(block, &names, Some(&mask)).await?;
+    shape.apply(&batch)
 }

@@ -1,35 +1,48 @@
-//! Reads the matching records of some segments, block by block, in their stored types.
+//! Reads the matching records of some segments, block by block, in their stored types: which rows
+//! first, then of those alone what is wanted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatchOptions;
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
 use lodge_record::{field, schema};
-use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
-use lodge_store::{OpenSegment, SegmentRef};
+use lodge_segment::predicate::Verdict;
+use lodge_store::{Groups, SegmentRef};
 
 use super::shape::Shape;
-use super::{Source, Work};
+use super::{Opened, Source, Work};
 use crate::error::QueryError;
 
-/// Rows of a batch that stands for rows nobody looks at.
-const COUNT_ROWS: u64 = 65_536;
+/// Rows looked at after which others get the thread; some milliseconds of work.
+const TURN_ROWS: usize = 65_536;
 
 /// One partition's reading.
 #[derive(Debug)]
 pub(crate) struct Reader {
     source: Source,
     works: VecDeque<Work>,
-    columns: Columns,
+    wanted: Wanted,
     reservation: MemoryReservation,
     open: Option<Open>,
+    /// Rows looked at since others had the thread.
+    turn_rows: usize,
 }
 
-/// What is wanted of a matching record.
+/// What is wanted of matching records.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Fields as they are stored.
+    pub(crate) columns: Columns,
+    /// `_time`.
+    pub(crate) times: bool,
+    /// Fields as the different texts that they have.
+    pub(crate) groups: Vec<String>,
+}
+
+/// Which fields are wanted as they are stored.
 #[derive(Debug, Clone)]
 pub(crate) enum Columns {
     /// These fields.
@@ -38,50 +51,106 @@ pub(crate) enum Columns {
     Of(Shape),
 }
 
-impl Columns {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Named(names) => names.is_empty(),
-            Self::Of(shape) => shape.output().fields().is_empty(),
-        }
+impl Wanted {
+    /// Nothing but `columns`.
+    pub(crate) fn of(columns: Columns) -> Self {
+        Self { columns, times: false, groups: Vec::new() }
     }
 
-    /// The names to look for in a segment.
-    pub(super) fn of(&self, stored: &Schema) -> Vec<String> {
+    /// Nothing but the number of records.
+    pub(crate) fn count() -> Self {
+        Self::of(Columns::Named(Vec::new()))
+    }
+
+    /// Whether the number of records is enough.
+    pub(super) fn is_count(&self) -> bool {
+        let columns = match &self.columns {
+            Columns::Named(names) => names.is_empty(),
+            Columns::Of(shape) => shape.output().fields().is_empty(),
+        };
+        columns && !self.times && self.groups.is_empty()
+    }
+}
+
+impl Columns {
+    /// The names of the columns to read of a segment with the columns `stored`.
+    fn stored(&self, stored: &Schema) -> Vec<String> {
         match self {
-            Self::Named(names) => names.clone(),
-            Self::Of(shape) => shape.columns(stored),
+            Self::Named(names) => stored_names(stored, names.iter().map(String::as_str)),
+            Self::Of(shape) => {
+                stored_names(stored, shape.columns(stored).iter().map(String::as_str))
+            }
         }
     }
+}
+
+/// Those of `names` that are among the columns `stored`, `_stream` for `_stream_id`, and `_overflow`
+/// where a field could be in it.
+pub(super) fn stored_names<'n>(
+    stored: &Schema,
+    names: impl Iterator<Item = &'n str>,
+) -> Vec<String> {
+    let has = |name: &str| stored.index_of(name).is_ok();
+    let mut found: Vec<String> = Vec::new();
+    let mut overflow = false;
+    for name in names {
+        let column = if name == field::STREAM_ID { field::STREAM } else { name };
+        overflow |= !schema::is_reserved(column);
+        if has(column) && !found.iter().any(|name| name == column) {
+            found.push(column.to_owned());
+        }
+    }
+    if overflow && has(field::OVERFLOW) && !found.iter().any(|name| name == field::OVERFLOW) {
+        found.push(field::OVERFLOW.to_owned());
+    }
+    found
 }
 
 /// The segment that is being read.
 #[derive(Debug)]
 struct Open {
     work: Work,
-    segment: OpenSegment,
+    opened: Arc<Opened>,
     columns: Vec<String>,
     next: usize,
 }
 
-/// Matching records of one block.
+/// Matching records of one block, or of a whole segment if only their number is wanted.
 #[derive(Debug)]
 pub(crate) struct Found {
+    /// How many there are; at least one.
+    pub(crate) rows: usize,
     /// The wanted columns that the segment has (and `_overflow`), in their stored types.
     pub(crate) batch: RecordBatch,
+    /// `_time`, if it is wanted as such.
+    pub(crate) times: Vec<i64>,
+    /// What was wanted as groups, in that order.
+    pub(crate) groups: Vec<Groups>,
     /// Where they are from.
     pub(crate) segment: Arc<SegmentRef>,
 }
 
+impl Found {
+    fn count(rows: u64, segment: Arc<SegmentRef>) -> Result<Self, QueryError> {
+        Ok(Self {
+            rows: usize::try_from(rows).unwrap_or(usize::MAX),
+            batch: rows_only(0)?,
+            times: Vec::new(),
+            groups: Vec::new(),
+            segment,
+        })
+    }
+}
+
 impl Reader {
-    /// Reads `columns` of the matching records of `works`.
+    /// Reads what is `wanted` of the matching records of `works`.
     pub(crate) fn new(
         source: Source,
         works: Vec<Work>,
-        columns: Columns,
+        wanted: Wanted,
         reservation: MemoryReservation,
     ) -> Self {
-        Self { source, works: works.into(), columns, reservation, open: None }
+        Self { source, works: works.into(), wanted, reservation, open: None, turn_rows: 0 }
     }
 
     /// The matching records of the next block that has any; `None` at the end.
@@ -95,42 +164,74 @@ impl Reader {
                     self.reservation.free();
                     return Ok(None);
                 };
-                if work.verdict == Verdict::All && self.columns.is_empty() {
-                    return self.count_only(work).map(Some);
+                if let Some(found) = self.begin(work).await? {
+                    return Ok(Some(found));
                 }
-                let segment = self.source.store.open_segment(&work.segment).await?;
-                let columns = self.columns.of(&work.segment.schema);
-                self.open = Some(Open { next: work.part, work, segment, columns });
                 continue;
             };
-            if open.next >= open.segment.blocks().len() {
-                continue;
+            let Some(info) = open.opened.segment.blocks().get(open.next) else { continue };
+            if self.turn_rows >= TURN_ROWS {
+                self.turn_rows = 0;
+                tokio::task::yield_now().await;
             }
-            let index = open.next;
+            self.turn_rows = self.turn_rows.saturating_add(info.rows);
+            let block = open.next;
             open.next += open.work.of;
-            let block = Block { open: &open.segment, segment: &open.work.segment, index };
-            let batch = block.matching(&self.source.predicate, &open.columns).await?;
-            let segment = open.work.segment.clone();
+            let found = self.found(&open, block).await?;
             self.open = Some(open);
-            if let Some(batch) = batch {
-                let held = self.reservation.try_resize(batch.get_array_memory_size());
+            if let Some(found) = found {
+                let held = self.reservation.try_resize(found.batch.get_array_memory_size());
                 held.map_err(QueryError::from)?;
-                return Ok(Some(Found { batch, segment }));
+                return Ok(Some(found));
             }
         }
     }
 
-    /// Rows of a segment that all match and of which no column is wanted: nothing is read.
-    fn count_only(&mut self, mut work: Work) -> Result<Found, QueryError> {
-        let rows = work.segment.rows.min(COUNT_ROWS);
-        let segment = work.segment.clone();
-        if work.segment.rows > rows {
-            let mut rest = work.segment.as_ref().clone();
-            rest.rows -= rows;
-            work.segment = Arc::new(rest);
-            self.works.push_front(work);
+    /// Opens a segment; gives its count at once if nothing else is wanted and it is known.
+    async fn begin(&mut self, work: Work) -> Result<Option<Found>, QueryError> {
+        let counting = self.wanted.is_count();
+        if counting && work.verdict == Verdict::All {
+            return Found::count(work.segment.rows, work.segment).map(Some);
         }
-        Ok(Found { batch: rows_only(rows as usize)?, segment })
+        let opened = work.open(&self.source).await?;
+        let known = opened.prepared.count().filter(|rows| counting || *rows == 0);
+        if let Some(rows) = known {
+            // One part of the segment gives the rows of all.
+            let rows = if work.part == 0 { rows } else { 0 };
+            return match rows {
+                0 => Ok(None),
+                rows => Found::count(rows, work.segment).map(Some),
+            };
+        }
+        let columns = self.wanted.columns.stored(opened.segment.schema());
+        self.open = Some(Open { next: work.part, work, opened, columns });
+        Ok(None)
+    }
+
+    /// What is wanted of the matching rows of a block, `None` if there are no such rows.
+    async fn found(&self, open: &Open, block: usize) -> Result<Option<Found>, QueryError> {
+        let Opened { segment, prepared } = open.opened.as_ref();
+        let mask = segment.select(prepared, block, None).await?;
+        let rows = mask.count();
+        if rows == 0 {
+            return Ok(None);
+        }
+        let picked = (rows < mask.len()).then_some(&mask);
+        let times = match self.wanted.times {
+            true => segment.times(block, picked).await?,
+            false => Vec::new(),
+        };
+        let mut groups = Vec::with_capacity(self.wanted.groups.len());
+        for name in &self.wanted.groups {
+            groups.push(segment.groups(block, name, picked).await?);
+        }
+        let batch = if open.columns.is_empty() {
+            rows_only(rows)?
+        } else {
+            let names: Vec<&str> = open.columns.iter().map(String::as_str).collect();
+            segment.read(block, &names, picked).await?
+        };
+        Ok(Some(Found { rows, batch, times, groups, segment: open.work.segment.clone() }))
     }
 }
 
@@ -139,127 +240,6 @@ pub(super) fn rows_only(rows: usize) -> Result<RecordBatch, QueryError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
         .map_err(|error| QueryError::internal(error.to_string()))
-}
-
-/// One block of an open segment.
-pub(super) struct Block<'a> {
-    pub(super) open: &'a OpenSegment,
-    pub(super) segment: &'a SegmentRef,
-    pub(super) index: usize,
-}
-
-impl Block<'_> {
-    /// What is known of the block before it is read.
-    pub(super) fn verdict(&self, predicate: &Predicate) -> Verdict {
-        let Some(info) = self.open.blocks().get(self.index) else {
-            return Verdict::None;
-        };
-        predicate.verdict(&Facts {
-            time: (info.time_min_ns, info.time_max_ns),
-            streams: self.segment.streams.as_deref(),
-            schema: Some(&self.segment.schema),
-        })
-    }
-
-    /// `columns` of the matching rows, `None` if there are no such rows.
-    async fn matching(
-        &self,
-        predicate: &Predicate,
-        columns: &[String],
-    ) -> Result<Option<RecordBatch>, QueryError> {
-        let Some(info) = self.open.blocks().get(self.index) else {
-            return Ok(None);
-        };
-        let wanted = self.stored(columns.iter().map(String::as_str));
-        match self.verdict(predicate) {
-            Verdict::None => Ok(None),
-            Verdict::All if wanted.is_empty() => rows_only(info.rows).map(Some),
-            Verdict::All => Ok(Some(self.open.read_block(self.index, &wanted).await?)),
-            Verdict::Some => self.filtered(predicate, &wanted).await,
-        }
-    }
-
-    /// Reads the predicate's columns, and the others only if rows match.
-    async fn filtered(
-        &self,
-        predicate: &Predicate,
-        wanted: &[&str],
-    ) -> Result<Option<RecordBatch>, QueryError> {
-        let tested = self.tested(predicate).await?;
-        let mask = evaluate(predicate, &tested);
-        let matches = mask.true_count();
-        if matches == 0 {
-            return Ok(None);
-        }
-        if wanted.is_empty() {
-            return rows_only(matches).map(Some);
-        }
-        let missing: Vec<&str> =
-            wanted.iter().copied().filter(|name| tested.column_by_name(name).is_none()).collect();
-        let rest = if missing.is_empty() {
-            None
-        } else {
-            Some(self.open.read_block(self.index, &missing).await?)
-        };
-        let batch = join(&tested, rest.as_ref(), wanted)?;
-        if matches == batch.num_rows() {
-            return Ok(Some(batch));
-        }
-        filter_record_batch(&batch, &mask).map(Some).map_err(arrow_error)
-    }
-
-    /// The columns that `predicate` looks at.
-    pub(super) async fn tested(&self, predicate: &Predicate) -> Result<RecordBatch, QueryError> {
-        let fields = predicate.fields();
-        let mut names = self.stored(fields.iter().map(String::as_str));
-        if names.is_empty() {
-            // A batch must say how many rows it has; the smallest column does.
-            names.push(field::TIME);
-        }
-        Ok(self.open.read_block(self.index, &names).await?)
-    }
-
-    /// Those of `names` that the segment has, `_stream` for `_stream_id`, and `_overflow` where a
-    /// field could be in it.
-    pub(super) fn stored<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
-        let has = |name: &str| self.segment.schema.index_of(name).is_ok();
-        let mut stored: Vec<&str> = Vec::new();
-        let mut overflow = false;
-        for name in names {
-            let column = if name == field::STREAM_ID { field::STREAM } else { name };
-            overflow |= !schema::is_reserved(column);
-            if has(column) && !stored.contains(&column) {
-                stored.push(column);
-            }
-        }
-        if overflow && has(field::OVERFLOW) && !stored.contains(&field::OVERFLOW) {
-            stored.push(field::OVERFLOW);
-        }
-        stored
-    }
-}
-
-/// The `wanted` columns out of two batches of the same rows.
-fn join(
-    first: &RecordBatch,
-    second: Option<&RecordBatch>,
-    wanted: &[&str],
-) -> Result<RecordBatch, QueryError> {
-    let mut fields: Vec<FieldRef> = Vec::with_capacity(wanted.len());
-    let mut columns = Vec::with_capacity(wanted.len());
-    for name in wanted {
-        let found = [Some(first), second].into_iter().flatten().find_map(|batch| {
-            let index = batch.schema_ref().index_of(name).ok()?;
-            Some((batch.schema_ref().fields().get(index)?.clone(), batch.column(index).clone()))
-        });
-        if let Some((field, column)) = found {
-            fields.push(field);
-            columns.push(column);
-        }
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(first.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(arrow_error)
 }
 
 pub(super) fn arrow_error(error: arrow::error::ArrowError) -> QueryError {

@@ -11,8 +11,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use lodge_segment::predicate::Predicate;
 
 use super::Source;
-use super::exec::ScanExec;
-use super::newest::TopExec;
+use super::exec::Scan;
+use super::newest::Top;
 use super::shape::Shape;
 use crate::sql::pushdown;
 
@@ -74,8 +74,8 @@ impl TableProvider for LogsTable {
             _ => self.source.clone(),
         };
         Ok(match self.top {
-            Some(top) => Arc::new(TopExec::new(source, shape, self.partitions, top)),
-            None => Arc::new(ScanExec::new(source, shape, self.partitions, limit)),
+            Some(top) => Top::plan(source, shape, self.partitions, top),
+            None => Scan::plan(source, shape, self.partitions, limit),
         })
     }
 

@@ -91,7 +91,7 @@ pub async fn stored(store: &Store, tenant: &TenantId) -> Vec<Row> {
         let open = store.open_segment(segment).await.unwrap();
         let names: Vec<&str> = segment.schema.fields().iter().map(|f| f.name().as_str()).collect();
         for (index, info) in open.blocks().iter().enumerate() {
-            let batch = open.read_block(index, &names).await.unwrap();
+            let batch = open.read(index, &names, None).await.unwrap();
             assert_eq!(batch.num_rows(), info.rows);
             rows.extend(rows_of(&batch));
         }

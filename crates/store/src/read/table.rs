@@ -1,22 +1,20 @@
-//! Reading a segment block by block: only the bytes of the columns asked for.
+//! Tables: Arrow chunks by block and column, read by the ranges that are needed.
 //!
-//! Invariants:
-//! - bytes are used only after their checksum held; damage is [`StoreError::Damaged`] with object,
-//!   block and column;
-//! - L0 records come from memory where they still are; they are the same either way.
+//! Invariant: bytes are used only after their checksum held; damage is [`StoreError::Damaged`] with
+//! object, block and column.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arrow::array::{Array, ArrayRef, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lodge_segment::{Footer, SegmentError, TRAILER_BYTES, TableKind};
 
-use crate::hot::HotBlocks;
+use super::BlockInfo;
 use crate::objects::{Objects, blocking};
 use crate::{SegmentId, SegmentRef, StoreError};
 
@@ -24,32 +22,6 @@ use crate::{SegmentId, SegmentRef, StoreError};
 const TAIL_BYTES: u64 = 64 << 10;
 /// So many bytes of chunks are decoded where they were read; more on a thread that may take long.
 const DECODE_INLINE_BYTES: usize = 32 << 10;
-
-/// One block of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockInfo {
-    /// Number of records.
-    pub rows: usize,
-    /// Earliest `_time`, nanoseconds.
-    pub time_min_ns: i64,
-    /// Latest `_time`, nanoseconds.
-    pub time_max_ns: i64,
-}
-
-/// A segment whose blocks can be read.
-#[derive(Debug, Clone)]
-pub struct OpenSegment {
-    id: SegmentId,
-    schema: SchemaRef,
-    blocks: Arc<[BlockInfo]>,
-    source: Source,
-}
-
-#[derive(Debug, Clone)]
-enum Source {
-    Hot(Arc<HotBlocks>),
-    Table(Arc<OpenTable>, Arc<Objects>),
-}
 
 /// The footer of a table, and its dictionaries once they were needed.
 #[derive(Debug)]
@@ -70,6 +42,18 @@ pub(crate) fn kind_of(segment: &SegmentRef) -> TableKind {
 }
 
 impl OpenTable {
+    /// The table of a segment; its footer is read if it is not kept.
+    pub(super) async fn of(
+        objects: &Objects,
+        footers: &Footers,
+        segment: &SegmentRef,
+    ) -> Result<Arc<Self>, StoreError> {
+        match footers.get(segment.id) {
+            Some(table) => Ok(table),
+            None => Ok(footers.keep(segment.id, Self::open(objects, segment).await?)),
+        }
+    }
+
     async fn open(objects: &Objects, segment: &SegmentRef) -> Result<Self, StoreError> {
         let kind = kind_of(segment);
         let damaged = damaged(&segment.object_key);
@@ -94,7 +78,11 @@ impl OpenTable {
         }
     }
 
-    fn infos(&self) -> Arc<[BlockInfo]> {
+    pub(super) fn schema(&self) -> &SchemaRef {
+        self.footer.schema()
+    }
+
+    pub(super) fn infos(&self) -> Arc<[BlockInfo]> {
         let info = |b: &lodge_segment::BlockMeta| BlockInfo {
             rows: b.rows as usize,
             time_min_ns: b.time_min_ns,
@@ -120,6 +108,32 @@ impl OpenTable {
             }
         }
         needs
+    }
+
+    /// The named columns of a block, all rows.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        objects: &Objects,
+        block: usize,
+        projection: &[&str],
+    ) -> Result<RecordBatch, StoreError> {
+        let mut columns: Vec<usize> =
+            projection.iter().filter_map(|name| self.footer.column(name)).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        let needs = self.needs(block, &columns);
+        let ranges: Vec<Range<u64>> = needs.iter().map(|(_, r)| r.clone()).collect();
+        let read = match ranges.is_empty() {
+            true => Vec::new(),
+            false => objects.ranges(&self.key, &ranges).await?,
+        };
+        let bytes: usize = read.iter().map(Bytes::len).sum();
+        let read = needs.into_iter().map(|(need, _)| need).zip(read).collect();
+        if bytes <= DECODE_INLINE_BYTES {
+            return self.decode(block, &columns, read);
+        }
+        let table = Arc::clone(self);
+        blocking(move || table.decode(block, &columns, read)).await
     }
 
     fn decode(
@@ -177,109 +191,6 @@ pub(crate) async fn read_all(
     let bytes = read_one(objects, &segment.object_key, range).await?;
     let (kind, key) = (kind_of(segment), Arc::clone(&segment.object_key));
     blocking(move || lodge_segment::table::read_all(&bytes, kind).map_err(damaged(&key))).await
-}
-
-impl OpenSegment {
-    pub(crate) fn hot(segment: &SegmentRef, blocks: Arc<HotBlocks>) -> Self {
-        Self {
-            id: segment.id,
-            schema: Arc::clone(&segment.schema),
-            blocks: blocks.infos.clone().into(),
-            source: Source::Hot(blocks),
-        }
-    }
-
-    pub(crate) async fn table(
-        objects: &Arc<Objects>,
-        footers: &Footers,
-        segment: &SegmentRef,
-    ) -> Result<Self, StoreError> {
-        let table = match footers.get(segment.id) {
-            Some(table) => table,
-            None => footers.keep(segment.id, OpenTable::open(objects, segment).await?),
-        };
-        Ok(Self {
-            id: segment.id,
-            schema: Arc::clone(table.footer.schema()),
-            blocks: table.infos(),
-            source: Source::Table(table, Arc::clone(objects)),
-        })
-    }
-
-    /// Its blocks, in the order of their rows.
-    pub fn blocks(&self) -> &[BlockInfo] {
-        &self.blocks
-    }
-
-    /// Its columns, as in [`crate::SegmentRef::schema`].
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// The columns of block `index` that are named in `projection` and that the segment has, in the
-    /// order of the segment's schema, whatever the order of `projection`. Text columns may be
-    /// `Dictionary(Int32, Utf8)`, `_stream` always is. A column without a value in the block is all
-    /// null. With no column left the batch still has the number of rows of the block.
-    pub async fn read_block(
-        &self,
-        index: usize,
-        projection: &[&str],
-    ) -> Result<RecordBatch, StoreError> {
-        let no_such = || StoreError::NoSuchBlock { segment: self.id.0, block: index };
-        let info = self.blocks.get(index).ok_or_else(no_such)?;
-        match &self.source {
-            Source::Hot(blocks) => {
-                let batch = blocks.batches.get(index).ok_or_else(no_such)?;
-                project(batch, &self.schema, projection, info.rows)
-            }
-            Source::Table(table, objects) => {
-                let mut columns: Vec<usize> =
-                    projection.iter().filter_map(|name| table.footer.column(name)).collect();
-                columns.sort_unstable();
-                columns.dedup();
-                let needs = table.needs(index, &columns);
-                let ranges: Vec<Range<u64>> = needs.iter().map(|(_, r)| r.clone()).collect();
-                let read = match ranges.is_empty() {
-                    true => Vec::new(),
-                    false => objects.ranges(&table.key, &ranges).await?,
-                };
-                let bytes: usize = read.iter().map(Bytes::len).sum();
-                let read = needs.into_iter().map(|(need, _)| need).zip(read).collect();
-                if bytes <= DECODE_INLINE_BYTES {
-                    return table.decode(index, &columns, read);
-                }
-                let table = Arc::clone(table);
-                blocking(move || table.decode(index, &columns, read)).await
-            }
-        }
-    }
-}
-
-/// The columns asked for of a block in memory, in the order of the segment's schema.
-fn project(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    projection: &[&str],
-    rows: usize,
-) -> Result<RecordBatch, StoreError> {
-    let mut places: Vec<usize> =
-        projection.iter().filter_map(|name| schema.index_of(name).ok()).collect();
-    places.sort_unstable();
-    places.dedup();
-    let (fields, columns): (Vec<_>, Vec<_>) = places
-        .iter()
-        .map(|&place| {
-            let field = schema.field(place);
-            let column = match batch.column_by_name(field.name()) {
-                Some(column) => Arc::clone(column),
-                None => new_null_array(field.data_type(), rows),
-            };
-            (field.clone().with_data_type(column.data_type().clone()), column)
-        })
-        .unzip();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|e| StoreError::Encode(SegmentError::Encode(e.to_string())))
 }
 
 /// Opened tables, kept by segment within a limit of bytes; the oldest go first.

@@ -1,0 +1,98 @@
+//! What all leaves of a physical plan have in common: no inputs, no order, an end.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+    SendableRecordBatchStream,
+};
+
+/// One way to read a source.
+pub(super) trait Leaf: fmt::Debug + Send + Sync + 'static {
+    /// Its name in a printed plan.
+    const NAME: &'static str;
+
+    /// Its line in a printed plan.
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// The rows of one partition, which exists.
+    fn rows(&self, partition: usize, context: &TaskContext) -> Result<SendableRecordBatchStream>;
+}
+
+/// A leaf as DataFusion knows it.
+#[derive(Debug)]
+pub(super) struct LeafExec<L> {
+    pub(super) leaf: L,
+    properties: Arc<PlanProperties>,
+}
+
+impl<L: Leaf> LeafExec<L> {
+    pub(super) fn new(
+        leaf: L,
+        schema: SchemaRef,
+        partitions: usize,
+        emission: EmissionType,
+    ) -> Arc<Self> {
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(partitions),
+            emission,
+            Boundedness::Bounded,
+        ));
+        Arc::new(Self { leaf, properties })
+    }
+}
+
+impl<L: Leaf> DisplayAs for LeafExec<L> {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", L::NAME)?;
+        self.leaf.describe(f)
+    }
+}
+
+impl<L: Leaf> ExecutionPlan for LeafExec<L> {
+    fn name(&self) -> &str {
+        L::NAME
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition >= self.properties.partitioning.partition_count() {
+            let name = L::NAME;
+            return Err(DataFusionError::Internal(format!("{name} has no part {partition}")));
+        }
+        self.leaf.rows(partition, &context)
+    }
+}

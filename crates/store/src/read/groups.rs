@@ -1,0 +1,100 @@
+//! The different texts of a field among some rows, and which row has which.
+
+use std::borrow::Cow;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::Int32Type;
+use arrow::record_batch::RecordBatch;
+use hashbrown::HashMap;
+use lodge_record::{field, overflow, schema, stream};
+
+/// A field's texts among some rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Groups {
+    /// Texts, none of them null; some may belong to no row, and a text may be there twice.
+    pub values: StringArray,
+    /// Per row the place of its text in `values`, or [`Groups::ABSENT`].
+    pub codes: Vec<u32>,
+}
+
+impl Groups {
+    /// The code of a row that does not have the field. (The empty text is a value.)
+    pub const ABSENT: u32 = u32::MAX;
+
+    /// The texts of `name` in plain columns: its own, `_overflow` or `_stream`.
+    pub(super) fn of(batch: &RecordBatch, name: &str) -> Self {
+        let column = match name {
+            field::STREAM_ID => batch.column_by_name(field::STREAM),
+            _ => batch.column_by_name(name),
+        };
+        let spilled = batch
+            .column_by_name(field::OVERFLOW)
+            .filter(|spilled| name != field::OVERFLOW && spilled.null_count() < spilled.len())
+            .and_then(|spilled| spilled.as_string_opt::<i32>());
+        let groups = match (column, spilled) {
+            (column, Some(spilled)) => {
+                let own = |row| column.and_then(|column| schema::value_text(column, row));
+                collect(batch.num_rows(), |row| {
+                    let spilled =
+                        || overflow::get(spilled.is_valid(row).then(|| spilled.value(row))?, name);
+                    own(row).or_else(spilled)
+                })
+            }
+            (Some(column), None) => of_column(column),
+            (None, None) => Self {
+                values: StringArray::from_iter_values(std::iter::empty::<&str>()),
+                codes: vec![Self::ABSENT; batch.num_rows()],
+            },
+        };
+        match name {
+            field::STREAM_ID => Self {
+                values: StringArray::from_iter_values(
+                    groups.values.iter().flatten().map(stream::stream_id),
+                ),
+                ..groups
+            },
+            _ => groups,
+        }
+    }
+}
+
+fn of_column(column: &ArrayRef) -> Groups {
+    if let Some(dictionary) = column.as_dictionary_opt::<Int32Type>()
+        && let Some(values) = dictionary.values().as_string_opt::<i32>()
+        && values.null_count() == 0
+        // Of a large dictionary few values may be in these rows.
+        && values.len() <= dictionary.len().max(256)
+    {
+        let code = |key: Option<i32>| {
+            let key = key.and_then(|key| u32::try_from(key).ok());
+            key.filter(|key| (*key as usize) < values.len()).unwrap_or(Groups::ABSENT)
+        };
+        let codes = dictionary.keys().iter().map(code).collect();
+        return Groups { values: values.clone(), codes };
+    }
+    collect(column.len(), |row| schema::value_text(column, row))
+}
+
+/// Numbers texts in the order in which they come first.
+fn collect<'a>(rows: usize, text: impl Fn(usize) -> Option<Cow<'a, str>>) -> Groups {
+    let mut known: HashMap<String, u32> = HashMap::new();
+    let mut order: Vec<String> = Vec::new();
+    let mut codes = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let Some(text) = text(row) else {
+            codes.push(Groups::ABSENT);
+            continue;
+        };
+        let code = match known.get(text.as_ref()) {
+            Some(code) => *code,
+            None => {
+                let code = order.len() as u32;
+                order.push(text.clone().into_owned());
+                known.insert(text.into_owned(), code);
+                code
+            }
+        };
+        codes.push(code);
+    }
+    Groups { values: StringArray::from_iter_values(order), codes }
+}

@@ -1,0 +1,287 @@
+//! Reading a segment block by block: which rows match, and what is asked for of those.
+//!
+//! ```text
+//!  open_segment ─► prepare(predicate) ─► per block: select ─► Mask ─► read | times | groups
+//! ```
+//!
+//! Invariants:
+//! - who reads does not know how a segment is stored: hot L0, table or anything later answer alike;
+//! - [`OpenSegment::select`] is exact: the rows that match and no other;
+//! - bytes are used only after their checksum held; damage is [`StoreError::Damaged`];
+//! - L0 records come from memory where they still are; they are the same either way.
+
+mod groups;
+mod table;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatchOptions, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema, SchemaRef, TimestampNanosecondType};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use lodge_record::{field, schema};
+use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
+use lodge_segment::{Mask, SegmentError};
+
+use crate::hot::HotBlocks;
+use crate::objects::Objects;
+use crate::{SegmentRef, StoreError};
+
+pub use groups::Groups;
+pub(crate) use table::{Footers, read_all};
+
+use table::OpenTable;
+
+/// One block of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Number of records.
+    pub rows: usize,
+    /// Earliest `_time`, nanoseconds.
+    pub time_min_ns: i64,
+    /// Latest `_time`, nanoseconds.
+    pub time_max_ns: i64,
+}
+
+/// A segment whose blocks can be read.
+#[derive(Debug, Clone)]
+pub struct OpenSegment {
+    segment: Arc<SegmentRef>,
+    schema: SchemaRef,
+    blocks: Arc<[BlockInfo]>,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Hot(Arc<HotBlocks>),
+    Table(Arc<OpenTable>, Arc<Objects>),
+}
+
+/// A predicate decided for one segment as far as that is possible without its rows. It is of use
+/// only with the segment that made it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    predicate: Arc<Predicate>,
+    verdict: Verdict,
+    rows: u64,
+    /// The stored columns that the predicate looks at.
+    columns: Vec<String>,
+}
+
+impl Prepared {
+    /// Whether any or all rows of the segment match.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// How many rows match, if that is known without looking at them.
+    pub fn count(&self) -> Option<u64> {
+        match self.verdict {
+            Verdict::None => Some(0),
+            Verdict::Some => None,
+            Verdict::All => Some(self.rows),
+        }
+    }
+}
+
+impl OpenSegment {
+    pub(crate) fn hot(segment: &Arc<SegmentRef>, blocks: Arc<HotBlocks>) -> Self {
+        Self {
+            segment: Arc::clone(segment),
+            schema: Arc::clone(&segment.schema),
+            blocks: blocks.infos.clone().into(),
+            source: Source::Hot(blocks),
+        }
+    }
+
+    pub(crate) async fn table(
+        objects: &Arc<Objects>,
+        footers: &Footers,
+        segment: &Arc<SegmentRef>,
+    ) -> Result<Self, StoreError> {
+        let table = OpenTable::of(objects, footers, segment).await?;
+        Ok(Self {
+            segment: Arc::clone(segment),
+            schema: Arc::clone(table.schema()),
+            blocks: table.infos(),
+            source: Source::Table(table, Arc::clone(objects)),
+        })
+    }
+
+    /// The segment that this is.
+    pub fn segment(&self) -> &Arc<SegmentRef> {
+        &self.segment
+    }
+
+    /// Its blocks, in the order of their rows.
+    pub fn blocks(&self) -> &[BlockInfo] {
+        &self.blocks
+    }
+
+    /// Its columns, as in [`SegmentRef::schema`].
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Decides `predicate` once for all blocks.
+    pub async fn prepare(&self, predicate: &Arc<Predicate>) -> Result<Prepared, StoreError> {
+        let time = (self.segment.time_min_ns, self.segment.time_max_ns);
+        let fields = predicate.fields();
+        let mut columns: Vec<String> =
+            fields.iter().filter(|name| self.has(name)).cloned().collect();
+        if self.has(field::OVERFLOW)
+            && !columns.iter().any(|name| name == field::OVERFLOW)
+            && fields.iter().any(|name| !schema::is_reserved(name))
+        {
+            columns.push(field::OVERFLOW.to_owned());
+        }
+        Ok(Prepared {
+            predicate: Arc::clone(predicate),
+            verdict: predicate.verdict(&self.facts(time)),
+            rows: self.segment.rows,
+            columns,
+        })
+    }
+
+    /// The rows of a block that match: those of `within`, if it is given, that the predicate selects.
+    pub async fn select(
+        &self,
+        prepared: &Prepared,
+        block: usize,
+        within: Option<&Mask>,
+    ) -> Result<Mask, StoreError> {
+        let info = self.info(block)?;
+        let verdict = match prepared.verdict {
+            // What is not decided for all blocks may be for the times of this one.
+            Verdict::Some => {
+                prepared.predicate.verdict(&self.facts((info.time_min_ns, info.time_max_ns)))
+            }
+            decided => decided,
+        };
+        let mut mask = match verdict {
+            Verdict::None => return Ok(Mask::none(info.rows)),
+            Verdict::All => Mask::all(info.rows),
+            Verdict::Some => {
+                let names: Vec<&str> = prepared.columns.iter().map(String::as_str).collect();
+                let batch = self.columns(block, &names).await?;
+                Mask::from_arrow(evaluate(&prepared.predicate, &batch).values())
+            }
+        };
+        if let Some(within) = within {
+            mask.and(within);
+        }
+        Ok(mask)
+    }
+
+    /// The columns of block `block` that are named in `projection` and that the segment has, in the
+    /// order of the segment's schema, whatever the order of `projection`; of the rows in `rows`, or of
+    /// all. Text columns may be `Dictionary(Int32, Utf8)`, `_stream` always is. A column without a
+    /// value in the block is all null. With no column left the batch still has its number of rows.
+    pub async fn read(
+        &self,
+        block: usize,
+        projection: &[&str],
+        rows: Option<&Mask>,
+    ) -> Result<RecordBatch, StoreError> {
+        let batch = self.columns(block, projection).await?;
+        match rows.filter(|rows| !rows.is_full()) {
+            Some(rows) => {
+                let picked = BooleanArray::new(rows.to_arrow(), None);
+                filter_record_batch(&batch, &picked).map_err(not_in_shape)
+            }
+            None => Ok(batch),
+        }
+    }
+
+    /// `_time` of the rows in `rows`, or of all, nanoseconds, in the order of the rows.
+    pub async fn times(&self, block: usize, rows: Option<&Mask>) -> Result<Vec<i64>, StoreError> {
+        let batch = self.columns(block, &[field::TIME]).await?;
+        let times = batch
+            .column_by_name(field::TIME)
+            .and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>())
+            .ok_or_else(|| StoreError::Encode(SegmentError::Encode("no _time".to_owned())))?
+            .values();
+        Ok(match rows.filter(|rows| !rows.is_full()) {
+            Some(rows) => rows.iter().filter_map(|row| times.get(row).copied()).collect(),
+            None => times.to_vec(),
+        })
+    }
+
+    /// The text of a field in the rows in `rows`, or in all: the different texts once and a number
+    /// per row, in the order of the rows. The field may be in a column, in `_overflow`, in neither, or
+    /// be `_stream_id`.
+    pub async fn groups(
+        &self,
+        block: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Groups, StoreError> {
+        let column = if name == field::STREAM_ID { field::STREAM } else { name };
+        let mut names = vec![column];
+        if !schema::is_reserved(column) {
+            names.push(field::OVERFLOW);
+        }
+        let batch = self.read(block, &names, rows).await?;
+        Ok(Groups::of(&batch, name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.schema.index_of(name).is_ok()
+    }
+
+    fn facts(&self, time: (i64, i64)) -> Facts<'_> {
+        Facts { time, streams: self.segment.streams.as_deref(), schema: Some(&self.schema) }
+    }
+
+    fn info(&self, block: usize) -> Result<&BlockInfo, StoreError> {
+        let segment = self.segment.id.0;
+        self.blocks.get(block).ok_or(StoreError::NoSuchBlock { segment, block })
+    }
+
+    /// All rows of the named columns.
+    async fn columns(&self, block: usize, names: &[&str]) -> Result<RecordBatch, StoreError> {
+        let info = self.info(block)?;
+        match &self.source {
+            Source::Hot(blocks) => {
+                let segment = self.segment.id.0;
+                let no_such = StoreError::NoSuchBlock { segment, block };
+                let batch = blocks.batches.get(block).ok_or(no_such)?;
+                project(batch, &self.schema, names, info.rows)
+            }
+            Source::Table(table, objects) => table.read(objects, block, names).await,
+        }
+    }
+}
+
+fn not_in_shape(error: ArrowError) -> StoreError {
+    StoreError::Encode(SegmentError::Encode(error.to_string()))
+}
+
+/// The columns asked for of a block in memory, in the order of the segment's schema.
+fn project(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    projection: &[&str],
+    rows: usize,
+) -> Result<RecordBatch, StoreError> {
+    let mut places: Vec<usize> =
+        projection.iter().filter_map(|name| schema.index_of(name).ok()).collect();
+    places.sort_unstable();
+    places.dedup();
+    let (fields, columns): (Vec<_>, Vec<_>) = places
+        .iter()
+        .map(|&place| {
+            let field = schema.field(place);
+            let column: ArrayRef = match batch.column_by_name(field.name()) {
+                Some(column) => Arc::clone(column),
+                None => new_null_array(field.data_type(), rows),
+            };
+            (field.clone().with_data_type(column.data_type().clone()), column)
+        })
+        .unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(not_in_shape)
+}
