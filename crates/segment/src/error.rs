@@ -31,4 +31,9 @@ impl SegmentError {
     pub(crate) fn damaged(place: impl Into<String>, trouble: impl Into<String>) -> Self {
         SegmentError::Damaged { place: place.into(), trouble: trouble.into() }
     }
+
+    /// A question that asks for sections without end, or for one that there is not.
+    pub fn damaged_question() -> Self {
+        Self::damaged("directory", "names sections that are not there")
+    }
 }

@@ -321,7 +321,7 @@ impl Store {
             }
         }
         self.hot.remove(&ids);
-        self.footers.remove(&ids);
+        self.opened.remove(&ids);
         let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.swapped(from, &new, us);
         Ok(())

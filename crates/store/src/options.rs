@@ -10,8 +10,9 @@ pub struct StoreOptions {
     pub disk_reserve_bytes: Option<u64>,
     /// Arrow bytes of committed L0 records that stay in memory for queries and the builder.
     pub hot_bytes_max: usize,
-    /// Bytes of opened footers and dictionaries of segments that stay in memory.
-    pub footer_cache_bytes_max: usize,
+    /// Bytes of opened segments (directories, dictionaries, sections that queries read) that stay in
+    /// memory.
+    pub open_bytes_max: usize,
     /// L0 records of a tenant are built once there are this many Arrow bytes of them …
     pub build_bytes: u64,
     /// … or once the oldest has waited so long.
@@ -36,7 +37,7 @@ impl Default for StoreOptions {
         Self {
             disk_reserve_bytes: None,
             hot_bytes_max: 192 << 20,
-            footer_cache_bytes_max: 64 << 20,
+            open_bytes_max: 256 << 20,
             build_bytes: 96 << 20,
             build_age: Duration::from_secs(3),
             segment_bytes_max: 128 << 20,

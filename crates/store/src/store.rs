@@ -14,7 +14,7 @@ use crate::catalog::{Candidates, Catalog, SqliteCatalog};
 use crate::counters::Counters;
 use crate::hot::Hot;
 use crate::objects::{Objects, sync_dir};
-use crate::read::Footers;
+use crate::read::Cache;
 use crate::space::{DirLock, Space};
 use crate::{
     OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError, StoreOptions,
@@ -32,7 +32,7 @@ pub struct Store {
     pub(crate) objects: Arc<Objects>,
     pub(crate) space: Space,
     pub(crate) hot: Hot,
-    pub(crate) footers: Footers,
+    pub(crate) opened: Arc<Cache>,
     pub(crate) pending: Pending,
     pub(crate) merge_due: AtomicBool,
     pub(crate) building: tokio::sync::Mutex<()>,
@@ -78,7 +78,7 @@ impl Store {
         pending.add(&catalog.candidates(Candidates::L0, L0_AT_START_MAX).await?);
         Ok(Arc::new(Self {
             hot: Hot::new(options.hot_bytes_max),
-            footers: Footers::new(options.footer_cache_bytes_max),
+            opened: Arc::new(Cache::new(options.open_bytes_max)),
             options,
             catalog,
             objects,
@@ -141,7 +141,7 @@ impl Store {
         {
             return Ok(OpenSegment::hot(segment, blocks));
         }
-        OpenSegment::table(&self.objects, &self.footers, segment).await
+        OpenSegment::object(&self.objects, &self.opened, segment).await
     }
 
     /// Changes the reserve of [`StoreOptions::disk_reserve_bytes`] while running.

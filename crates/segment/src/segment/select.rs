@@ -87,10 +87,19 @@ impl Segment {
         Ok(Prepared { node, rows: self.rows(), count })
     }
 
-    /// The rows of a chunk that match; bit 0 is the chunk's first.
-    pub fn select(&self, prepared: &Prepared, chunk: usize) -> Result<Mask, SegmentError> {
+    /// The rows of a chunk that match, of those in `within` if it is given; bit 0 is the chunk's first.
+    pub fn select(
+        &self,
+        prepared: &Prepared,
+        chunk: usize,
+        within: Option<&Mask>,
+    ) -> Result<Mask, SegmentError> {
         let rows = self.chunk_rows(chunk)?;
-        self.decide(&prepared.node, &rows, None)
+        let mut mask = self.decide(&prepared.node, &rows, within)?;
+        if let Some(within) = within {
+            mask.and(within);
+        }
+        Ok(mask)
     }
 
     /// Asks for all sections that preparing `predicate` needs at once, so that they are read at once.

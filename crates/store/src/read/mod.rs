@@ -10,9 +10,12 @@
 //! - bytes are used only after their checksum held; damage is [`StoreError::Damaged`];
 //! - L0 records come from memory where they still are; they are the same either way.
 
+mod built;
+mod cache;
 mod groups;
 mod table;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatchOptions, new_null_array};
@@ -22,15 +25,17 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use lodge_record::{field, schema};
 use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
-use lodge_segment::{Mask, SegmentError};
+use bytes::Bytes;
+use lodge_segment::{Mask, SegmentError, TableKind, segment, table as l0_table};
 
 use crate::hot::HotBlocks;
-use crate::objects::Objects;
+use crate::objects::{Objects, blocking};
 use crate::{SegmentRef, StoreError};
 
+pub(crate) use cache::Cache;
 pub use groups::Groups;
-pub(crate) use table::{Footers, read_all};
 
+use built::OpenBuilt;
 use table::OpenTable;
 
 /// One block of a segment.
@@ -57,6 +62,7 @@ pub struct OpenSegment {
 enum Source {
     Hot(Arc<HotBlocks>),
     Table(Arc<OpenTable>, Arc<Objects>),
+    Built(Arc<OpenBuilt>, Arc<Objects>, Arc<Cache>),
 }
 
 /// A predicate decided for one segment as far as that is possible without its rows. It is of use
@@ -68,6 +74,8 @@ pub struct Prepared {
     rows: u64,
     /// The stored columns that the predicate looks at.
     columns: Vec<String>,
+    /// What was decided on the encoded columns of a built segment.
+    built: Option<Arc<segment::Prepared>>,
 }
 
 impl Prepared {
@@ -78,6 +86,9 @@ impl Prepared {
 
     /// How many rows match, if that is known without looking at them.
     pub fn count(&self) -> Option<u64> {
+        if let Some(built) = &self.built {
+            return built.count();
+        }
         match self.verdict {
             Verdict::None => Some(0),
             Verdict::Some => None,
@@ -96,12 +107,22 @@ impl OpenSegment {
         }
     }
 
-    pub(crate) async fn table(
+    /// Opens the object of a segment.
+    pub(crate) async fn object(
         objects: &Arc<Objects>,
-        footers: &Footers,
+        cache: &Arc<Cache>,
         segment: &Arc<SegmentRef>,
     ) -> Result<Self, StoreError> {
-        let table = OpenTable::of(objects, footers, segment).await?;
+        if segment.level > 0 {
+            let built = OpenBuilt::of(objects, cache, segment).await?;
+            return Ok(Self {
+                segment: Arc::clone(segment),
+                schema: Arc::clone(built.segment().schema()),
+                blocks: built.infos(),
+                source: Source::Built(built, Arc::clone(objects), Arc::clone(cache)),
+            });
+        }
+        let table = OpenTable::of(objects, cache, segment).await?;
         Ok(Self {
             segment: Arc::clone(segment),
             schema: Arc::clone(table.schema()),
@@ -137,12 +158,15 @@ impl OpenSegment {
         {
             columns.push(field::OVERFLOW.to_owned());
         }
-        Ok(Prepared {
-            predicate: Arc::clone(predicate),
-            verdict: predicate.verdict(&self.facts(time)),
-            rows: self.segment.rows,
-            columns,
-        })
+        let mut verdict = predicate.verdict(&self.facts(time));
+        let mut built = None;
+        if let (Source::Built(open, objects, cache), Verdict::Some) = (&self.source, verdict) {
+            let prepared = open.ask(objects, cache, |segment| segment.prepare(predicate)).await?;
+            verdict = prepared.verdict();
+            built = Some(Arc::new(prepared));
+        }
+        let rows = self.segment.rows;
+        Ok(Prepared { predicate: Arc::clone(predicate), verdict, rows, columns, built })
     }
 
     /// The rows of a block that match: those of `within`, if it is given, that the predicate selects.
@@ -163,6 +187,12 @@ impl OpenSegment {
         let mut mask = match verdict {
             Verdict::None => return Ok(Mask::none(info.rows)),
             Verdict::All => Mask::all(info.rows),
+            Verdict::Some if let (Source::Built(open, objects, cache), Some(built)) =
+                (&self.source, &prepared.built) =>
+            {
+                let select = |segment: &segment::Segment| segment.select(built, block, within);
+                open.ask(objects, cache, select).await?
+            }
             Verdict::Some => {
                 let names: Vec<&str> = prepared.columns.iter().map(String::as_str).collect();
                 let batch = self.columns(block, &names).await?;
@@ -185,6 +215,10 @@ impl OpenSegment {
         projection: &[&str],
         rows: Option<&Mask>,
     ) -> Result<RecordBatch, StoreError> {
+        if let Source::Built(open, objects, cache) = &self.source {
+            let read = |segment: &segment::Segment| segment.read(block, projection, rows);
+            return open.ask(objects, cache, read).await;
+        }
         let batch = self.columns(block, projection).await?;
         match rows.filter(|rows| !rows.is_full()) {
             Some(rows) => {
@@ -197,6 +231,9 @@ impl OpenSegment {
 
     /// `_time` of the rows in `rows`, or of all, nanoseconds, in the order of the rows.
     pub async fn times(&self, block: usize, rows: Option<&Mask>) -> Result<Vec<i64>, StoreError> {
+        if let Source::Built(open, objects, cache) = &self.source {
+            return open.ask(objects, cache, |segment| segment.times(block, rows)).await;
+        }
         let batch = self.columns(block, &[field::TIME]).await?;
         let times = batch
             .column_by_name(field::TIME)
@@ -222,6 +259,17 @@ impl OpenSegment {
         let mut names = vec![column];
         if !schema::is_reserved(column) {
             names.push(field::OVERFLOW);
+        }
+        if let Source::Built(open, objects, cache) = &self.source
+            && (schema::is_reserved(name) || !self.has(field::OVERFLOW))
+            && name != field::STREAM_ID
+        {
+            let groups = |segment: &segment::Segment| segment.groups(block, name, rows);
+            if let Some(groups) = open.ask(objects, cache, groups).await? {
+                // The absent code is the one below the first.
+                let codes = groups.codes.into_iter().map(|code| code.wrapping_sub(1)).collect();
+                return Ok(Groups { values: groups.values, codes });
+            }
         }
         let batch = self.read(block, &names, rows).await?;
         Ok(Groups::of(&batch, name))
@@ -251,8 +299,37 @@ impl OpenSegment {
                 project(batch, &self.schema, names, info.rows)
             }
             Source::Table(table, objects) => table.read(objects, block, names).await,
+            Source::Built(open, objects, cache) => {
+                open.ask(objects, cache, |segment| segment.read(block, names, None)).await
+            }
         }
     }
+}
+
+fn damaged(key: &str) -> impl Fn(SegmentError) -> StoreError {
+    move |source| StoreError::Damaged { key: key.to_owned(), source }
+}
+
+async fn read_one(objects: &Objects, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    let read = objects.ranges(key, &[range]).await?;
+    Ok(read.into_iter().next().unwrap_or_default())
+}
+
+/// All records of a segment from its object. Columns that are null throughout a block may be missing
+/// in it.
+pub(crate) async fn read_all(
+    objects: &Objects,
+    segment: &SegmentRef,
+) -> Result<Vec<RecordBatch>, StoreError> {
+    let start = segment.object_offset;
+    let range = start..start.saturating_add(segment.bytes);
+    let bytes = read_one(objects, &segment.object_key, range).await?;
+    let (level, key) = (segment.level, Arc::clone(&segment.object_key));
+    let read = move || match level {
+        0 => l0_table::read_all(&bytes, TableKind::L0),
+        _ => segment::read_all(&bytes),
+    };
+    blocking(move || read().map_err(damaged(&key))).await
 }
 
 fn not_in_shape(error: ArrowError) -> StoreError {

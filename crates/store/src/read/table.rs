@@ -1,12 +1,12 @@
-//! Tables: Arrow chunks by block and column, read by the ranges that are needed.
+//! L0 tables: Arrow chunks by block and column, read by the ranges that are needed.
 //!
 //! Invariant: bytes are used only after their checksum held; damage is [`StoreError::Damaged`] with
 //! object, block and column.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::SchemaRef;
@@ -14,9 +14,10 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lodge_segment::{Footer, SegmentError, TRAILER_BYTES, TableKind};
 
-use super::BlockInfo;
+use super::cache::Opened;
+use super::{BlockInfo, Cache, damaged, read_one};
 use crate::objects::{Objects, blocking};
-use crate::{SegmentId, SegmentRef, StoreError};
+use crate::{SegmentRef, StoreError};
 
 /// So many bytes at the end of a table are read first; most footers are within them.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -33,41 +34,34 @@ pub(crate) struct OpenTable {
     bytes: AtomicUsize,
 }
 
-fn damaged(key: &str) -> impl Fn(SegmentError) -> StoreError {
-    move |source| StoreError::Damaged { key: key.to_owned(), source }
-}
-
-pub(crate) fn kind_of(segment: &SegmentRef) -> TableKind {
-    if segment.level == 0 { TableKind::L0 } else { TableKind::Segment }
-}
-
 impl OpenTable {
     /// The table of a segment; its footer is read if it is not kept.
     pub(super) async fn of(
         objects: &Objects,
-        footers: &Footers,
+        cache: &Cache,
         segment: &SegmentRef,
     ) -> Result<Arc<Self>, StoreError> {
-        match footers.get(segment.id) {
-            Some(table) => Ok(table),
-            None => Ok(footers.keep(segment.id, Self::open(objects, segment).await?)),
+        if let Some(Opened::Table(table)) = cache.get(segment.id) {
+            return Ok(table);
         }
+        let table = Arc::new(Self::open(objects, segment).await?);
+        cache.keep(segment.id, Opened::Table(Arc::clone(&table)));
+        Ok(table)
     }
 
     async fn open(objects: &Objects, segment: &SegmentRef) -> Result<Self, StoreError> {
-        let kind = kind_of(segment);
         let damaged = damaged(&segment.object_key);
         let end = segment.object_offset.saturating_add(segment.bytes);
         let mut wanted = segment.bytes.min(TAIL_BYTES);
         loop {
             let tail = read_one(objects, &segment.object_key, end - wanted..end).await?;
             let trailer = tail.get(tail.len().saturating_sub(TRAILER_BYTES)..).unwrap_or_default();
-            let needed = Footer::tail_bytes(trailer, kind).map_err(&damaged)? as u64;
+            let needed = Footer::tail_bytes(trailer, TableKind::L0).map_err(&damaged)? as u64;
             if needed > wanted && needed <= segment.bytes {
                 wanted = needed;
                 continue;
             }
-            let footer = Footer::parse(&tail, segment.bytes, kind).map_err(&damaged)?;
+            let footer = Footer::parse(&tail, segment.bytes, TableKind::L0).map_err(&damaged)?;
             return Ok(Self {
                 key: Arc::clone(&segment.object_key),
                 offset: segment.object_offset,
@@ -76,6 +70,10 @@ impl OpenTable {
                 footer,
             });
         }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -173,77 +171,4 @@ impl OpenTable {
 enum Need {
     Chunk(usize),
     Dictionary(usize),
-}
-
-async fn read_one(objects: &Objects, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-    let read = objects.ranges(key, &[range]).await?;
-    Ok(read.into_iter().next().unwrap_or_default())
-}
-
-/// All records of a segment: from memory, or its whole table from its object. Columns that are null
-/// throughout a block may be missing in it.
-pub(crate) async fn read_all(
-    objects: &Objects,
-    segment: &SegmentRef,
-) -> Result<Vec<RecordBatch>, StoreError> {
-    let start = segment.object_offset;
-    let range = start..start.saturating_add(segment.bytes);
-    let bytes = read_one(objects, &segment.object_key, range).await?;
-    let (kind, key) = (kind_of(segment), Arc::clone(&segment.object_key));
-    blocking(move || lodge_segment::table::read_all(&bytes, kind).map_err(damaged(&key))).await
-}
-
-/// Opened tables, kept by segment within a limit of bytes; the oldest go first.
-#[derive(Debug)]
-pub(crate) struct Footers {
-    bytes_max: usize,
-    inner: Mutex<Kept>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    tables: HashMap<SegmentId, Arc<OpenTable>>,
-    order: VecDeque<SegmentId>,
-}
-
-impl Footers {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, inner: Mutex::default() }
-    }
-
-    fn inner(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, id: SegmentId) -> Option<Arc<OpenTable>> {
-        self.inner().tables.get(&id).cloned()
-    }
-
-    /// Keeps a table. Summing up anew each time costs little beside the read that led here, and
-    /// counts the dictionaries that came since.
-    fn keep(&self, id: SegmentId, table: OpenTable) -> Arc<OpenTable> {
-        let table = Arc::new(table);
-        let mut inner = self.inner();
-        if inner.tables.insert(id, Arc::clone(&table)).is_none() {
-            inner.order.push_back(id);
-        }
-        let weight = |table: &Arc<OpenTable>| table.bytes.load(Ordering::Relaxed);
-        let mut bytes: usize = inner.tables.values().map(weight).sum();
-        while bytes > self.bytes_max {
-            let Some(oldest) = inner.order.pop_front() else { break };
-            if let Some(gone) = inner.tables.remove(&oldest) {
-                bytes = bytes.saturating_sub(weight(&gone));
-            }
-        }
-        table
-    }
-
-    pub(crate) fn remove(&self, ids: &[SegmentId]) {
-        let mut inner = self.inner();
-        for id in ids {
-            inner.tables.remove(id);
-        }
-        let inner = &mut *inner;
-        inner.order.retain(|id| inner.tables.contains_key(id));
-    }
 }
