@@ -44,11 +44,7 @@ pub(crate) struct Const {
 }
 
 impl Const {
-    pub(super) fn open(
-        len: usize,
-        data_type: &DataType,
-        text: &str,
-    ) -> Result<Self, SegmentError> {
+    pub(super) fn open(len: usize, data_type: &DataType, text: &str) -> Result<Self, SegmentError> {
         let damaged = || SegmentError::damaged("directory: column", "its value is of another type");
         let value: ArrayRef = match data_type {
             DataType::Int64 => {
@@ -134,7 +130,8 @@ impl Values for Const {
             DataType::Float64 => self.value.as_primitive::<Float64Type>().value(0),
             DataType::Utf8 => {
                 let text = self.text.value(0);
-                let decimal = || parse_decimal(text).and_then(|(m, scale)| decimal_number(m, scale));
+                let decimal =
+                    || parse_decimal(text).and_then(|(m, scale)| decimal_number(m, scale));
                 Form::IntText.parse(text).map(|value| value as f64).or_else(decimal)?
             }
             _ => return None,

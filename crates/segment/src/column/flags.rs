@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::meta::{Kind, Meta};
 use super::test::How;
-use super::{Values, indexes};
+use super::{Values, encode_const, indexes};
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
 use crate::{Mask, SegmentError};
@@ -24,6 +24,11 @@ pub(crate) fn encode_bools(
     w: &mut SectionWriter<'_>,
     meta: &mut Vec<u8>,
 ) -> Result<(), SegmentError> {
+    if values.is_empty() || values.is_full() {
+        let text = if values.is_full() { "true" } else { "false" };
+        encode_const(&DataType::Boolean, text, values.len(), w, meta);
+        return Ok(());
+    }
     let bytes: Vec<u8> = values.words().iter().flat_map(|word| word.to_le_bytes()).collect();
     let first = w.squeezed(&bytes)?;
     Meta { len: values.len(), sections: first..first + 1, kind: Kind::Bools }.write(meta);

@@ -49,7 +49,9 @@ impl Floats {
         }
         let mut bits = vec![0u64; len];
         for plane in bytes.chunks(len.max(1)) {
-            bits.iter_mut().zip(plane).for_each(|(bits, byte)| *bits = *bits << 8 | u64::from(*byte));
+            bits.iter_mut()
+                .zip(plane)
+                .for_each(|(bits, byte)| *bits = *bits << 8 | u64::from(*byte));
         }
         Ok(Self { values: bits.into_iter().map(f64::from_bits).collect() })
     }
@@ -103,9 +105,8 @@ impl Values for Floats {
         match how {
             How::Text(FieldTest::Number(range)) => {
                 let mut words = Words::new(values.len());
-                words.append(self.range(values), |value| {
-                    value.is_finite() && range.contains(value)
-                });
+                words
+                    .append(self.range(values), |value| value.is_finite() && range.contains(value));
                 Ok(words.finish())
             }
             How::Text(test) => by_text(self, test, values, within),

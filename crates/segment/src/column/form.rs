@@ -201,7 +201,9 @@ impl Form {
         };
         match bisect(first, last, |value| beyond(number(value))) {
             None => How::interval(min, last),
-            Some(end) => end.checked_sub(1).map_or(How::Fixed(false), |max| How::interval(min, max)),
+            Some(end) => {
+                end.checked_sub(1).map_or(How::Fixed(false), |max| How::interval(min, max))
+            }
         }
     }
 
@@ -335,17 +337,21 @@ pub(super) fn decimal_number(value: i64, scale: u8) -> Option<f64> {
 }
 
 fn float(value: i64, scale: u8) -> f64 {
-    /// Powers of ten that a float holds exactly.
-    const POWERS: [f64; 23] = [
+    value as f64 / power(scale)
+}
+
+/// A power of ten; a float holds these exactly.
+fn power(scale: u8) -> f64 {
+    const POWERS: [f64; DECIMAL_DIGITS_MAX + 1] = [
         1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-        1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+        1e17, 1e18,
     ];
-    value as f64 / POWERS.get(usize::from(scale)).copied().unwrap_or(1.0)
+    POWERS.get(usize::from(scale)).copied().unwrap_or(1.0)
 }
 
 /// The integer that stands for `value` in a float column of this scale.
 fn mantissa(value: f64, scale: u8) -> Option<i64> {
-    let scaled = (value * float(1, 0) * 10f64.powi(i32::from(scale))).round();
+    let scaled = (value * power(scale)).round();
     if scaled.is_nan() || scaled.abs() > FLOAT_MANTISSA_MAX as f64 {
         return None;
     }
@@ -365,7 +371,8 @@ pub(super) fn scale_floats(values: &[f64]) -> Option<(Vec<i64>, u8)> {
                 Some(mantissa) => out.push(mantissa),
                 None => {
                     // The scale of this one is the least that all need.
-                    scale = (scale + 1..=FLOAT_SCALE_MAX).find(|s| mantissa(*value, *s).is_some())?;
+                    scale =
+                        (scale + 1..=FLOAT_SCALE_MAX).find(|s| mantissa(*value, *s).is_some())?;
                     continue 'scales;
                 }
             }

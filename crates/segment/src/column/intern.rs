@@ -7,10 +7,7 @@ use hashbrown::HashTable;
 
 /// The different values, sorted, and a code for each value: its place among them. `None` if there
 /// are more than `cap` different ones.
-pub(super) fn intern<T: Copy + Ord + Hash>(
-    values: &[T],
-    cap: usize,
-) -> Option<(Vec<T>, Vec<u32>)> {
+pub(super) fn intern<T: Copy + Ord + Hash>(values: &[T], cap: usize) -> Option<(Vec<T>, Vec<u32>)> {
     let hasher = RandomState::default();
     let mut distinct: Vec<T> = Vec::new();
     let mut table: HashTable<u32> = HashTable::new();

@@ -63,7 +63,8 @@ fn dictionary_of(values: &[i64]) -> Option<(Vec<i64>, Vec<u32>)> {
     let (distinct, codes) = intern(values, (values.len() / 4).max(FEW_VALUES))?;
     let width = (usize::BITS - distinct.len().saturating_sub(1).leading_zeros()) as usize;
     let size = values.len() * width + distinct.chunks(GROUP).map(packed_bits).sum::<usize>();
-    let pays = if distinct.len() <= FEW_VALUES { size <= plain * 5 / 4 } else { size <= plain / 4 * 3 };
+    let pays =
+        if distinct.len() <= FEW_VALUES { size <= plain * 5 / 4 } else { size <= plain / 4 * 3 };
     pays.then_some((distinct, codes))
 }
 
@@ -233,15 +234,14 @@ impl Values for Numbers {
 
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
         let number = |value: i64| self.form.number(value).unwrap_or(f64::NAN);
-        self.form
-            .is_number()
-            .then(|| self.picked(values, picked).into_iter().map(number).collect())
+        self.form.is_number().then(|| self.picked(values, picked).into_iter().map(number).collect())
     }
 
     fn memory_bytes(&self) -> usize {
-        let dictionary = self.dictionary.as_ref().map_or(0, |d| {
-            d.integers.len() * 16 + d.texts.get_array_memory_size()
-        });
+        let dictionary = self
+            .dictionary
+            .as_ref()
+            .map_or(0, |d| d.integers.len() * 16 + d.texts.get_array_memory_size());
         self.plain.memory_bytes() + dictionary
     }
 }

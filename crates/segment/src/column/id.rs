@@ -1,0 +1,455 @@
+//! Hexadecimal identifiers of one length, with or without the dashes of a UUID.
+//!
+//! ```text
+//!  entries section := entries u32 · prefix_len u8 · prefix · bucket_bytes u8 (0, 1, 2)
+//!                     · [first entry of each bucket, as packed codes] · entries, big-endian
+//!  codes section   := packed codes
+//! ```
+//!
+//! With a dictionary the entries are the different identifiers, sorted; those that begin (behind the
+//! common prefix) with the same one or two bytes are a bucket, and do not hold these bytes. Without,
+//! the entries are the values, in their order, and there are no buckets.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+
+use super::dict::{encode_codes, open_codes, select_codes};
+use super::intern::intern;
+use super::meta::{Kind, Meta, take};
+use super::test::{How, by_text, by_value, is_refuted};
+use super::{ROWS_MAX, Texts, Values, indexes, keep};
+use crate::bits::Codes;
+use crate::predicate::{FieldTest, Phrase};
+use crate::sections::SectionWriter;
+use crate::{Mask, SegmentError};
+
+/// Most digits of an identifier.
+const DIGITS_MAX: usize = 32;
+/// Shorter ones are words or small numbers, and better in a dictionary of texts.
+const DIGITS_MIN: usize = 8;
+/// Places of a UUID's dashes.
+const DASHES: [usize; 4] = [8, 13, 18, 23];
+/// From so many entries on, one byte of each is saved by 256 buckets.
+const BUCKETS_MIN: usize = 1 << 10;
+/// From so many entries on, another byte of each is saved by 65,536 buckets.
+const MANY_BUCKETS_MIN: usize = 1 << 18;
+
+/// How the identifiers of a column are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Hexadecimal digits.
+    pub(crate) digits: u8,
+    /// In upper case.
+    pub(crate) upper: bool,
+    /// With the dashes of a UUID.
+    pub(crate) dashes: bool,
+}
+
+impl Shape {
+    /// The shape of a text; its letters' case is that of the first one, lower if there is none.
+    pub(super) fn of(text: &str) -> Option<Self> {
+        let dashes = text.len() == DIGITS_MAX + DASHES.len();
+        let digits = if dashes { DIGITS_MAX } else { text.len() };
+        if !(DIGITS_MIN..=DIGITS_MAX).contains(&digits) {
+            return None;
+        }
+        let upper =
+            text.bytes().find(u8::is_ascii_alphabetic).is_some_and(|b| b.is_ascii_uppercase());
+        let shape = Self { digits: digits as u8, upper, dashes };
+        shape.parse(text).map(|_| shape)
+    }
+
+    /// Whether there can be such identifiers.
+    pub(super) fn is_sound(self) -> bool {
+        let digits = usize::from(self.digits);
+        (DIGITS_MIN..=DIGITS_MAX).contains(&digits) && (!self.dashes || digits == DIGITS_MAX)
+    }
+
+    /// The identifier that is written exactly so.
+    pub(super) fn parse(self, text: &str) -> Option<u128> {
+        let dashes = if self.dashes { DASHES.len() } else { 0 };
+        if text.len() != usize::from(self.digits) + dashes {
+            return None;
+        }
+        let first_letter = if self.upper { b'A' } else { b'a' };
+        let mut id = 0u128;
+        for (at, byte) in text.bytes().enumerate() {
+            if self.dashes && DASHES.contains(&at) {
+                if byte != b'-' {
+                    return None;
+                }
+                continue;
+            }
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                _ => Some(byte.wrapping_sub(first_letter)).filter(|letter| *letter < 6)? + 10,
+            };
+            id = id << 4 | u128::from(digit);
+        }
+        Some(id)
+    }
+
+    fn write(self, id: u128, out: &mut Vec<u8>) {
+        let digits: &[u8; 16] = if self.upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+        for place in (0..self.digits).rev() {
+            let at = usize::from(self.digits - 1 - place);
+            if self.dashes && matches!(at, 8 | 12 | 16 | 20) {
+                out.push(b'-');
+            }
+            let digit = (id >> (4 * u32::from(place))) as usize & 15;
+            out.push(digits.get(digit).copied().unwrap_or(b'0'));
+        }
+    }
+
+    /// Bytes of an identifier.
+    fn bytes(self) -> usize {
+        usize::from(self.digits).div_ceil(2)
+    }
+
+    fn chars(self) -> u64 {
+        u64::from(self.digits) + if self.dashes { DASHES.len() as u64 } else { 0 }
+    }
+
+    /// The identifiers in which a phrase occurs, if it can only be the whole of one.
+    fn words(self, phrase: &Phrase, any_case: bool) -> Option<Vec<u128>> {
+        let text = phrase.text();
+        if self.dashes && (text.len() as u64) < self.chars() {
+            return None;
+        }
+        if !phrase.ends_at_border() && (text.len() as u64) < self.chars() {
+            return None;
+        }
+        let upper = (any_case && self.upper).then(|| text.to_ascii_uppercase());
+        if any_case && text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Some(Vec::new());
+        }
+        Some(self.parse(upper.as_deref().unwrap_or(text)).into_iter().collect())
+    }
+}
+
+/// Writes a column of identifiers of one shape; chooses by itself whether with a dictionary.
+pub(crate) fn encode_ids(
+    shape: Shape,
+    values: &[u128],
+    w: &mut SectionWriter<'_>,
+    meta: &mut Vec<u8>,
+) -> Result<(), SegmentError> {
+    // Where nearly all differ, a dictionary is larger than what it lists.
+    let interned = intern(values, values.len() / 4 * 3 + 1);
+    let mut bytes = Vec::new();
+    let first = match &interned {
+        Some((distinct, codes)) => {
+            encode_entries(shape, distinct, true, &mut bytes);
+            let first = w.squeezed(&bytes)?;
+            encode_codes(codes, w)?;
+            first
+        }
+        None => {
+            encode_entries(shape, values, false, &mut bytes);
+            w.squeezed(&bytes)?
+        }
+    };
+    let kind = Kind::Ids { shape, dictionary: interned.is_some() };
+    Meta { len: values.len(), sections: first..w.next(), kind }.write(meta);
+    Ok(())
+}
+
+fn encode_entries(shape: Shape, entries: &[u128], sorted: bool, out: &mut Vec<u8>) {
+    let width = shape.bytes();
+    let tail = |id: u128, len: usize| id.to_be_bytes().into_iter().skip(16 - len);
+    let (first, differing) = entries
+        .first()
+        .map_or((0, 0), |first| (*first, entries.iter().fold(0, |all, id| all | (id ^ first))));
+    let prefix = width - (128 - differing.leading_zeros() as usize).div_ceil(8).min(width);
+    let buckets = match entries.len() {
+        _ if !sorted => 0,
+        MANY_BUCKETS_MIN.. => 2,
+        BUCKETS_MIN.. => 1,
+        _ => 0,
+    }
+    .min(width - prefix);
+    let rest = width - prefix - buckets;
+    out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    out.push(prefix as u8);
+    out.extend(tail(first, width).take(prefix));
+    out.push(buckets as u8);
+    if buckets > 0 {
+        let bucket = |id: u128| shr(id, rest) as usize & ((1 << (8 * buckets)) - 1);
+        let mut starts = vec![0u32; 1 << (8 * buckets)];
+        let mut next = 0;
+        for (at, start) in starts.iter_mut().enumerate() {
+            next += entries.get(next..).unwrap_or_default().partition_point(|id| bucket(*id) < at);
+            *start = next as u32;
+        }
+        Codes::encode(&starts, out);
+    }
+    out.reserve(entries.len() * rest);
+    entries.iter().for_each(|id| out.extend(tail(*id, rest)));
+}
+
+/// Shifts by whole bytes.
+fn shr(id: u128, bytes: usize) -> u128 {
+    id.checked_shr(8 * bytes as u32).unwrap_or(0)
+}
+
+fn shl(id: u128, bytes: usize) -> u128 {
+    id.checked_shl(8 * bytes as u32).unwrap_or(0)
+}
+
+/// So many identifiers are each looked for alone.
+const SCANS_MAX: usize = 4;
+
+/// Identifiers one after the other.
+#[derive(Debug)]
+struct Entries {
+    bytes: Bytes,
+    len: usize,
+    /// What all begin with.
+    prefix: u128,
+    /// The first entry of each bucket.
+    starts: Vec<u32>,
+    bucket_bytes: usize,
+    /// Bytes of each that are held.
+    rest: usize,
+}
+
+impl Entries {
+    fn open(shape: Shape, bytes: &Bytes) -> Result<Self, SegmentError> {
+        let damaged = |trouble: &str| SegmentError::damaged("identifiers", trouble);
+        let cut = || damaged("are cut short");
+        let mut from = &bytes[..];
+        let len = u32::from_le_bytes(take(&mut from).ok_or_else(cut)?) as usize;
+        let [prefix_len] = take(&mut from).ok_or_else(cut)?;
+        let prefix_len = usize::from(prefix_len);
+        if len > ROWS_MAX || prefix_len > shape.bytes() {
+            return Err(damaged("are too many, or have too long a prefix"));
+        }
+        let (head, rest) = from.split_at_checked(prefix_len).ok_or_else(cut)?;
+        let prefix = head.iter().fold(0, |all, byte| all << 8 | u128::from(*byte));
+        from = rest;
+        let [bucket_bytes] = take(&mut from).ok_or_else(cut)?;
+        let bucket_bytes = usize::from(bucket_bytes);
+        let Some(rest) = (shape.bytes() - prefix_len).checked_sub(bucket_bytes) else {
+            return Err(damaged("have too many buckets"));
+        };
+        let mut bytes = bytes.slice(bytes.len() - from.len()..);
+        let mut starts = Vec::new();
+        if bucket_bytes > 0 {
+            let (codes, after) = Codes::open(&bytes)?;
+            if bucket_bytes > 2 || codes.len() != 1 << (8 * bucket_bytes) {
+                return Err(damaged("have another number of buckets"));
+            }
+            starts = codes.values(0..codes.len());
+            let ends = starts.last().is_none_or(|last| *last as usize <= len);
+            if !starts.is_sorted() || !ends || starts.first() != Some(&0) {
+                return Err(damaged("have buckets out of order"));
+            }
+            bytes = after;
+        }
+        if bytes.len() != len * rest {
+            return Err(damaged("have another length"));
+        }
+        Ok(Self { bytes, len, prefix, starts, bucket_bytes, rest })
+    }
+
+    /// The bytes held of an entry.
+    fn held(&self, at: usize) -> u128 {
+        let bytes = self.bytes.get(at * self.rest..(at + 1) * self.rest).unwrap_or_default();
+        let mut all = [0u8; 16];
+        all.iter_mut().rev().zip(bytes.iter().rev()).for_each(|(to, from)| *to = *from);
+        u128::from_be_bytes(all)
+    }
+
+    fn get(&self, at: usize) -> u128 {
+        let mut head = self.prefix;
+        if self.bucket_bytes > 0 {
+            let bucket = self.starts.partition_point(|start| *start as usize <= at) - 1;
+            head = shl(head, self.bucket_bytes) | bucket as u128;
+        }
+        shl(head, self.rest) | self.held(at)
+    }
+
+    /// Marks where an identifier is in a range of a list without buckets.
+    fn scan(&self, id: u128, values: Range<usize>, found: &mut Mask) {
+        if shr(id, self.rest) != self.prefix {
+            return;
+        }
+        if self.rest == 0 {
+            return found.set_range(0..values.len());
+        }
+        let wanted = id.to_be_bytes();
+        let finder = memchr::memmem::Finder::new(wanted.get(16 - self.rest..).unwrap_or_default());
+        let bytes = self.bytes.get(values.start * self.rest..values.end * self.rest);
+        let bytes = bytes.unwrap_or_default();
+        let mut at = 0;
+        while let Some(ahead) = bytes.get(at..).and_then(|rest| finder.find(rest)) {
+            let start = at + ahead;
+            if start % self.rest == 0 {
+                found.set(start / self.rest);
+            }
+            at = start + 1;
+        }
+    }
+
+    /// The entry that an identifier is, in a sorted list.
+    fn find(&self, id: u128) -> Option<usize> {
+        if shr(id, self.bucket_bytes + self.rest) != self.prefix {
+            return None;
+        }
+        let mut range = 0..self.len;
+        if self.bucket_bytes > 0 {
+            let bucket = shr(id, self.rest) as usize & ((1 << (8 * self.bucket_bytes)) - 1);
+            let end = self.starts.get(bucket + 1).map_or(self.len, |end| *end as usize);
+            range = *self.starts.get(bucket)? as usize..end;
+        }
+        let wanted = if self.rest == 16 { id } else { id & (shl(1, self.rest) - 1) };
+        while range.start < range.end {
+            let middle = range.start.midpoint(range.end);
+            match self.held(middle).cmp(&wanted) {
+                std::cmp::Ordering::Less => range.start = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Greater => range.end = middle,
+            }
+        }
+        None
+    }
+}
+
+/// Hexadecimal identifiers.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    shape: Shape,
+    entries: Entries,
+    codes: Option<Codes>,
+}
+
+impl Ids {
+    pub(super) fn open(
+        shape: Shape,
+        entries: &Bytes,
+        codes: Option<&Bytes>,
+    ) -> Result<Self, SegmentError> {
+        let codes = codes.map(open_codes).transpose()?;
+        Ok(Self { shape, entries: Entries::open(shape, entries)?, codes })
+    }
+
+    fn texts(
+        &self,
+        entries: impl ExactSizeIterator<Item = usize>,
+    ) -> Result<StringArray, SegmentError> {
+        let mut texts =
+            Texts::with_capacity(entries.len(), entries.len() * self.shape.chars() as usize);
+        for at in entries {
+            texts.push_with(|out| self.shape.write(self.entries.get(at), out));
+        }
+        texts.finish()
+    }
+
+    fn all_texts(&self) -> Result<StringArray, SegmentError> {
+        self.texts(0..self.entries.len)
+    }
+
+    /// A set of identifiers, as codes if there is a dictionary.
+    fn set(&self, mut ids: Vec<u128>) -> How {
+        if self.codes.is_some() {
+            let mut marked = Mask::none(self.entries.len);
+            ids.iter().filter_map(|id| self.entries.find(*id)).for_each(|at| marked.set(at));
+            return How::codes(&marked);
+        }
+        ids.sort_unstable();
+        if ids.is_empty() { How::Fixed(false) } else { How::Ids(ids) }
+    }
+}
+
+impl Values for Ids {
+    fn len(&self) -> usize {
+        self.codes.as_ref().map_or(self.entries.len, Codes::len)
+    }
+
+    fn data_type(&self) -> DataType {
+        DataType::Utf8
+    }
+
+    fn prepare(&self, test: &FieldTest) -> How {
+        let alphabet = |byte: u8| byte.is_ascii_hexdigit() || (self.shape.dashes && byte == b'-');
+        let by_text = || match self.codes.is_some().then(|| self.all_texts()) {
+            Some(Ok(texts)) => by_value(&(Arc::new(texts) as ArrayRef), test),
+            _ => How::Text(test.clone()),
+        };
+        let words = |phrase: &Phrase, any_case: bool| match self.shape.words(phrase, any_case) {
+            Some(ids) => self.set(ids),
+            None => by_text(),
+        };
+        match test {
+            _ if is_refuted(test, alphabet) => How::Fixed(false),
+            FieldTest::Any => How::Fixed(true),
+            FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
+            FieldTest::Length { min, max } => {
+                How::Fixed((*min..=*max).contains(&self.shape.chars()))
+            }
+            FieldTest::Exact(text) => self.set(self.shape.parse(text).into_iter().collect()),
+            FieldTest::In(texts) => {
+                self.set(texts.iter().filter_map(|text| self.shape.parse(text)).collect())
+            }
+            FieldTest::Contains(phrase) => words(phrase, false),
+            FieldTest::ContainsAnyCase(phrase) => words(phrase, true),
+            _ => by_text(),
+        }
+    }
+
+    fn select(
+        &self,
+        how: &How,
+        values: Range<usize>,
+        within: Option<&Mask>,
+    ) -> Result<Mask, SegmentError> {
+        match (how, &self.codes) {
+            (How::Codes(set), Some(codes)) => Ok(select_codes(set, codes, values, within)),
+            (How::Text(test), _) => by_text(self, test, values, within),
+            (How::Ids(ids), None) if within.is_none() && ids.len() <= SCANS_MAX => {
+                let mut mask = Mask::none(values.len());
+                ids.iter().for_each(|id| self.entries.scan(*id, values.clone(), &mut mask));
+                Ok(mask)
+            }
+            (How::Ids(ids), None) => {
+                let among = |at: usize| ids.binary_search(&self.entries.get(at)).is_ok();
+                Ok(match within {
+                    None => Mask::collect(values.len(), |at| among(values.start + at)),
+                    Some(within) => {
+                        let mut mask = within.clone();
+                        mask.retain(|at| among(values.start + at));
+                        mask
+                    }
+                })
+            }
+            _ => Ok(Mask::none(values.len())),
+        }
+    }
+
+    fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
+        let entries = match &self.codes {
+            Some(codes) => {
+                let codes = keep(codes.values(values), picked);
+                codes.into_iter().map(|code| code as usize).collect()
+            }
+            None => indexes(values, picked),
+        };
+        Ok(Arc::new(self.texts(entries.into_iter())?))
+    }
+
+    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
+        self.codes.as_ref().map(|_| self.all_texts())
+    }
+
+    fn code_values(&self, values: Range<usize>) -> Vec<u32> {
+        self.codes.as_ref().map_or_else(Vec::new, |codes| codes.values(values))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.entries.starts.len() * 4
+    }
+}
