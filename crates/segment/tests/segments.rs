@@ -113,7 +113,9 @@ impl Opened {
         let prepared = ask(&self.segment, &self.bytes, |s| s.prepare(predicate)).unwrap();
         let chunks = 0..self.segment.chunks().len();
         let masks: Vec<Mask> = chunks
-            .map(|chunk| ask(&self.segment, &self.bytes, |s| s.select(&prepared, chunk, None)).unwrap())
+            .map(|chunk| {
+                ask(&self.segment, &self.bytes, |s| s.select(&prepared, chunk, None)).unwrap()
+            })
             .collect();
         let found: usize = masks.iter().map(Mask::count).sum();
         if let Some(count) = prepared.count() {

@@ -73,7 +73,7 @@ use meta::{Kind, Meta};
 use test::How;
 
 /// Most rows of a segment, so most values of a column.
-pub(crate) const ROWS_MAX: usize = 1 << 20;
+pub(crate) const ROWS_MAX: usize = 1 << 22;
 
 /// A column as the directory describes it.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,7 +19,7 @@ use super::order::Order;
 use super::runs::{Runs, Streams};
 use crate::SegmentError;
 use crate::chunk::encode_error;
-use crate::column::{self, Choice, Presence};
+use crate::column::{self, Presence};
 use crate::dictionary::{self, Dictionary, Want};
 use crate::l0::TableInfo;
 use crate::sections::{SectionNo, SectionWriter};
@@ -90,10 +90,7 @@ impl Builder<'_> {
                 };
                 match coded {
                     Some(coded) => self.coded(found, &coded)?,
-                    None => {
-                        let array = self.sorted(&plain(columns)?, found.data_type())?;
-                        self.texts(found, &array)?;
-                    }
+                    None => self.texts(found, &plain(columns)?)?,
                 }
             }
             _ => {
@@ -193,22 +190,36 @@ impl Builder<'_> {
     }
 
     /// A text column whose values differ.
-    fn texts(&mut self, found: &Arc<Field>, array: &ArrayRef) -> Result<(), SegmentError> {
-        let (presence, dense) = self.present(array)?;
-        let texts = dense.as_string::<i32>();
+    fn texts(
+        &mut self,
+        found: &Arc<Field>,
+        sources: &[Option<ArrayRef>],
+    ) -> Result<(), SegmentError> {
+        let arrays: Vec<Option<&StringArray>> =
+            sources.iter().map(|s| s.as_ref().and_then(|s| s.as_string_opt())).collect();
+        let mut there = crate::Mask::none(self.order.rows.len());
+        let mut texts: Vec<&str> = Vec::with_capacity(self.order.rows.len());
+        for (at, (source, row)) in self.order.rows.iter().enumerate() {
+            let row = *row as usize;
+            if let Some(Some(array)) = arrays.get(*source as usize)
+                && array.is_valid(row)
+            {
+                there.set(at);
+                texts.push(array.value(row));
+            }
+        }
+        let presence = if there.is_full() { None } else { Some(self.presence(&there)?) };
         let mut meta = Vec::new();
-        let choice = column::choose(texts);
-        if !matches!(choice, Choice::Text) {
-            choice.encode(texts, &mut self.writer, &mut meta)?;
+        if column::choose(&texts).encode(texts.len(), &mut self.writer, &mut meta)? {
             self.add(found, presence, Kind::Plain, meta);
             return Ok(());
         }
         let mut encoder = TextEncoder::new();
-        (0..texts.len()).for_each(|at| encoder.push(texts.value(at)));
+        texts.iter().for_each(|text| encoder.push(text));
         match encoder.finish(&mut self.writer, &mut meta)? {
             Outcome::Written => self.add(found, presence, Kind::Text, meta),
             Outcome::NotWorth => {
-                column::encode_raw(texts, &mut self.writer, &mut meta)?;
+                column::encode_raw(&texts, &mut self.writer, &mut meta)?;
                 self.add(found, presence, Kind::Plain, meta);
             }
         }

@@ -23,7 +23,7 @@ pub const TRAILER_BYTES: usize = 20;
 /// Rows of a chunk: the step in which queries go through a segment.
 pub const CHUNK_ROWS: usize = 65_536;
 /// Most rows of a segment.
-pub const ROWS_MAX: usize = 1 << 24;
+pub const ROWS_MAX: usize = 1 << 22;
 /// The last bytes of a segment.
 const MAGIC: [u8; 8] = *b"LODGESEG";
 /// Most bytes of a directory.

@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions,
-    StringArray, StringBuilder, UInt32Array,
+    StringArray, UInt32Array,
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use lodge_record::field;
 
-use super::reader::{Segment, Stored, Values, gather};
-use super::select::Prepared;
+use super::reader::{Segment, Stored, Values, gather, is_all};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::chunk::encode_error;
+use crate::text::Texts;
+
+/// Times are unpacked all together if more than one in this many is wanted.
+const UNPACK_SHARE: usize = 32;
 
 /// The values of a field in some rows, each distinct text once.
 #[derive(Debug, Clone)]
@@ -46,7 +49,14 @@ impl Segment {
         let times = self.times_column()?;
         Ok(match rows {
             None => times.values(range),
-            Some(rows) => times.picked(range, rows),
+            // A few are found faster than all are unpacked.
+            Some(rows) if rows.count() * UNPACK_SHARE < rows.len() => {
+                rows.iter().map(|row| times.get(range.start + row)).collect()
+            }
+            Some(rows) => {
+                let all = times.values(range);
+                rows.iter().filter_map(|row| all.get(row).copied()).collect()
+            }
         })
     }
 
@@ -72,12 +82,12 @@ impl Segment {
             return Ok(Some(Groups { values: runs.texts.clone(), codes }));
         }
         let Values::Plain(plain) = values else { return Ok(None) };
-        let Some(texts) = plain.distinct() else { return Ok(None) };
+        let Some(texts) = plain.distinct()? else { return Ok(None) };
         let dense = presence.dense_range(range.clone());
         let codes = plain.code_values(dense.clone());
         let one = |at: usize| codes.get(at).map_or(0, |code| code + 1);
         let codes = match rows {
-            None if presence.is_all() => codes.iter().map(|code| code + 1).collect(),
+            None if is_all(presence) => codes.iter().map(|code| code + 1).collect(),
             _ => {
                 let there = presence.mask(range.clone());
                 let mut before = 0;
@@ -93,12 +103,6 @@ impl Segment {
             }
         };
         Ok(Some(Groups { values: texts, codes }))
-    }
-
-    /// How many rows of the whole segment match, by the text of a column that has one value a stream
-    /// or by `_stream`; `None` if it cannot be said so.
-    pub fn count_by_stream(&self, _: &Prepared) -> Option<Vec<u64>> {
-        None
     }
 
     /// A number for each picked row, by its stream.
@@ -181,21 +185,20 @@ impl Segment {
         }
         let dense = presence.dense_range(range.clone());
         let picked = match rows {
-            Some(rows) if !presence.is_all() => Some(presence.gather(range.clone(), rows)),
+            Some(rows) if !is_all(presence) => Some(presence.gather(range.clone(), rows)),
             _ => None,
         };
         let inner = picked.as_ref().or(rows);
         let array = match values {
-            Values::Plain(values) => values.array(dense, inner),
+            Values::Plain(values) => values.array(dense, inner, true)?,
             Values::Text(values) => {
-                let count = inner.map_or(dense.len(), Mask::count);
-                let mut texts = StringBuilder::with_capacity(count, count.saturating_mul(64));
+                let mut texts = Texts::default();
                 values.append(self.sections(), dense, inner, &mut texts)?;
-                Arc::new(texts.finish()) as ArrayRef
+                Arc::new(texts.into_array()?) as ArrayRef
             }
             Values::Runs(_) => return Err(SegmentError::Encode("a column of runs".into())),
         };
-        if presence.is_all() {
+        if is_all(presence) {
             return Ok(array);
         }
         // The values of the rows that have one, in their places.

@@ -17,7 +17,7 @@ use lodge_record::field;
 use super::directory::{CHUNK_ROWS, ChunkInfo, Directory, Entry, Kind, TRAILER_BYTES};
 use super::runs::{Runs, Streams};
 use crate::SegmentError;
-use crate::column::{ColumnReader, Loaded, Presence, Times};
+use crate::column::{self, Loaded, Presence, Times};
 use crate::sections::{SectionNo, Sections};
 use crate::text::{TextColumn, TextReader};
 
@@ -44,7 +44,7 @@ struct Column {
 
 #[derive(Debug)]
 enum Codec {
-    Plain(ColumnReader),
+    Plain(column::Column),
     Text(TextReader),
     Runs(SectionNo),
 }
@@ -132,9 +132,9 @@ impl Segment {
     pub fn memory_bytes(&self) -> usize {
         let of = |column: &Column| match column.stored.get() {
             None => 256,
-            Some(stored) => 256 + match &stored.values {
-                Values::Plain(values) => values.bytes(),
-                Values::Text(values) => values.bytes(),
+            Some(stored) => 256 + stored.presence.memory_bytes() + match &stored.values {
+                Values::Plain(values) => values.memory_bytes(),
+                Values::Text(values) => values.memory_bytes(),
                 Values::Runs(runs) => runs.memory_bytes(),
             },
         };
@@ -202,7 +202,7 @@ impl Segment {
         let absent = || SegmentError::damaged("directory", "has no _time");
         let stored = self.stored(self.place(field::TIME).ok_or_else(absent)?)?;
         match &stored.values {
-            Values::Plain(Loaded::Times(times)) if stored.presence.is_all() => Ok(times),
+            Values::Plain(Loaded::Times(times)) if is_all(&stored.presence) => Ok(times),
             _ => Err(SegmentError::damaged("_time", "is no column of times")),
         }
     }
@@ -226,7 +226,7 @@ impl Column {
     fn of(entry: &Entry) -> Result<Self, SegmentError> {
         let mut meta = entry.meta.as_slice();
         let codec = match entry.kind {
-            Kind::Plain => Codec::Plain(ColumnReader::open(&mut meta)?),
+            Kind::Plain => Codec::Plain(column::Column::open(&mut meta)?),
             Kind::Text => Codec::Text(TextReader::open(&mut meta)?),
             Kind::Runs => {
                 let damaged = || SegmentError::damaged("directory", "a column of runs is cut short");
@@ -263,9 +263,12 @@ impl Column {
             }
         };
         let presence = match self.presence {
-            None => Presence::all(segment.rows),
-            Some(section) => Presence::open(sections.get(section)?, segment.rows)?,
+            None => Presence::All(segment.rows),
+            Some(section) => Presence::open(sections.get(section)?)?.0,
         };
+        if presence.rows() != segment.rows {
+            return Err(SegmentError::damaged("presence", "is of another number of rows"));
+        }
         let stored = Stored { presence, values };
         let expected = match &stored.values {
             Values::Runs(runs) => runs.codes.len(),
@@ -309,4 +312,9 @@ pub fn read_all(bytes: &Bytes) -> Result<Vec<RecordBatch>, SegmentError> {
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     let chunks = 0..segment.chunks().len();
     chunks.map(|chunk| ask(&segment, bytes, |segment| segment.read(chunk, &names, None))).collect()
+}
+
+/// Whether every row has a value.
+pub(crate) fn is_all(presence: &Presence) -> bool {
+    matches!(presence, Presence::All(_))
 }

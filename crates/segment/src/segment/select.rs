@@ -11,7 +11,7 @@ use std::ops::Range;
 use arrow::array::Array;
 use lodge_record::{field, schema, stream};
 
-use super::reader::{Segment, Stored, Values};
+use super::reader::{Segment, Stored, Values, is_all};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::column::ColumnTest;
@@ -226,12 +226,12 @@ impl Segment {
                 (ValueTest::Plain(test), verdict)
             }
             Values::Text(values) => {
-                let test = values.prepare(test, self.sections())?;
+                let test = values.prepare(test);
                 let verdict = test.verdict();
                 (ValueTest::Text(Box::new(test)), verdict)
             }
         };
-        let all_there = stored.presence.is_all();
+        let all_there = is_all(&stored.presence);
         let cost = cost_of(&test);
         let test = match verdict {
             Verdict::None => ValueTest::Known(false),
@@ -376,7 +376,7 @@ impl Segment {
         let Stored { presence, values } = self.stored(node.column)?;
         let dense = presence.dense_range(rows.clone());
         let gathered = match within {
-            Some(within) if !presence.is_all() => Some(presence.gather(rows.clone(), within)),
+            Some(within) if !is_all(presence) => Some(presence.gather(rows.clone(), within)),
             _ => None,
         };
         let inner = gathered.as_ref().or(within);
@@ -384,13 +384,13 @@ impl Segment {
             (ValueTest::Known(passes), _) => {
                 if *passes { Mask::all(dense.len()) } else { Mask::none(dense.len()) }
             }
-            (ValueTest::Plain(test), Values::Plain(values)) => values.select(test, dense, inner),
+            (ValueTest::Plain(test), Values::Plain(values)) => values.select(test, dense, inner)?,
             (ValueTest::Text(test), Values::Text(values)) => {
                 values.select(test, self.sections(), dense, inner)?
             }
             _ => return Err(SegmentError::Encode("a test of another column".into())),
         };
-        if presence.is_all() {
+        if is_all(presence) {
             return Ok(passed);
         }
         let mut mask = presence.spread(rows.clone(), &passed);

@@ -23,9 +23,9 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use lodge_record::{field, schema};
 use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
-use bytes::Bytes;
 use lodge_segment::{Mask, SegmentError, TableKind, segment, table as l0_table};
 
 use crate::hot::HotBlocks;
@@ -187,8 +187,9 @@ impl OpenSegment {
         let mut mask = match verdict {
             Verdict::None => return Ok(Mask::none(info.rows)),
             Verdict::All => Mask::all(info.rows),
-            Verdict::Some if let (Source::Built(open, objects, cache), Some(built)) =
-                (&self.source, &prepared.built) =>
+            Verdict::Some
+                if let (Source::Built(open, objects, cache), Some(built)) =
+                    (&self.source, &prepared.built) =>
             {
                 let select = |segment: &segment::Segment| segment.select(built, block, within);
                 open.ask(objects, cache, select).await?
