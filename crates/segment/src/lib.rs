@@ -24,6 +24,8 @@ mod sections;
 pub mod segment;
 mod sources;
 pub mod table;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "segments come to use it"))]
+mod text;
 
 pub use bits::Mask;
 pub use error::SegmentError;
