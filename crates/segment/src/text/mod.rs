@@ -1,0 +1,58 @@
+//! A text column split into templates and typed slots, after CLP (Rodrigues et al., OSDI '21).
+//!
+//! ```text
+//!  texts ─ TextEncoder ─► sections B (template numbers) │ C (slots) │ D (raw texts) │ A (templates)
+//!  meta  ─ TextReader ─ load: section A ─► TextColumn ─ prepare ─► TextTest ─ select ─► Mask
+//!                                                     └ append ─► texts
+//!
+//!  meta       varint values │ varint first section │ varint sections C │ varint sections D
+//!             sections in this order: B, one per 65,536 values; C; D; A
+//!  section A  varint templates │ of each: varint rows, text key │ the slots of each (see `pack`)
+//!             │ per section C: varint templates in it │ the raw index (see `raw`)
+//!  section B  see `rows`      section C  the slots of some templates, see `pack`
+//!  section D  see `raw`
+//! ```
+//!
+//! A value is a token run of literals and slots (see `tokens`); its template is the literals with a
+//! mark for each slot. Template 0 stands for the raw texts: those without a template.
+//!
+//! Invariants:
+//! - every text comes back byte by byte;
+//! - `select` is exact: the rows for which `FieldTest::matches` is true on the text, and no other;
+//! - what a hash says is verified by comparing bytes;
+//! - no bytes whatever lead to a panic.
+
+mod append;
+mod column;
+mod cursor;
+mod encode;
+mod pack;
+mod raw;
+mod rows;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod values;
+
+pub(crate) use append::Texts;
+pub(crate) use column::{TemplateInfo, TextColumn, TextReader};
+pub(crate) use encode::TextEncoder;
+
+/// Stands for a token in a template's key.
+const MARK_TOKEN: u8 = b'0';
+/// Stands for a UUID in a template's key.
+const MARK_UUID: u8 = b'1';
+/// Most templates of a column, the raw texts aside.
+const TEMPLATES_MAX: usize = 65_535;
+/// Most values of a column.
+const VALUES_MAX: usize = 1 << 24;
+
+/// What became of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was written.
+    Written,
+    /// Nothing was written: the texts have too little in common.
+    NotWorth,
+}

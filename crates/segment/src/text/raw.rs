@@ -1,0 +1,195 @@
+//! Texts as they are, in blocks that are zstd'ed on their own: those that no template fits.
+//!
+//! ```text
+//!  section D: blocks, one after the other
+//!  a block, once unpacked: varint length of each text │ texts
+//!  in section A: varint blocks │ of each: varint texts │ varint stored bytes │ varint unpacked bytes
+//! ```
+//! A section ends after the block with which it reaches [`SECTION_BYTES`].
+
+use std::ops::Range;
+
+use super::cursor::{Cursor, put_varint};
+use crate::SegmentError;
+use crate::sections::{SECTION_BYTES_MAX, SectionNo, SectionWriter, Sections};
+
+/// Text bytes of a block; a longer text has a block of its own.
+const BLOCK_BYTES: usize = 64 << 10;
+/// Stored bytes of a section, about.
+const SECTION_BYTES: usize = 256 << 10;
+const ZSTD_LEVEL: i32 = 1;
+
+fn no_zstd(error: std::io::Error) -> SegmentError {
+    SegmentError::Encode(format!("zstd: {error}"))
+}
+
+/// Writes the sections of `texts`, and appends the index to `index`. Gives the number of sections.
+pub(super) fn write<'a>(
+    texts: impl Iterator<Item = &'a [u8]>,
+    w: &mut SectionWriter<'_>,
+    index: &mut Vec<u8>,
+) -> Result<usize, SegmentError> {
+    let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(no_zstd)?;
+    let (mut blocks, mut count, mut sections) = (Vec::new(), 0u64, 0);
+    let (mut lengths, mut text, mut held) = (Vec::new(), Vec::new(), 0u64);
+    let mut section: Vec<u8> = Vec::new();
+    let mut texts = texts.peekable();
+    while let Some(next) = texts.next() {
+        put_varint(next.len() as u64, &mut lengths);
+        text.extend_from_slice(next);
+        held += 1;
+        let full = texts.peek().is_none_or(|next| text.len() + next.len() > BLOCK_BYTES);
+        if !full {
+            continue;
+        }
+        lengths.extend_from_slice(&text);
+        let packed = zstd.compress(&lengths).map_err(no_zstd)?;
+        put_varint(held, &mut blocks);
+        put_varint(packed.len() as u64, &mut blocks);
+        put_varint(lengths.len() as u64, &mut blocks);
+        section.extend_from_slice(&packed);
+        (count, held) = (count + 1, 0);
+        lengths.clear();
+        text.clear();
+        if section.len() >= SECTION_BYTES {
+            w.plain(&section)?;
+            section.clear();
+            sections += 1;
+        }
+    }
+    if !section.is_empty() {
+        w.plain(&section)?;
+        sections += 1;
+    }
+    put_varint(count, index);
+    index.extend_from_slice(&blocks);
+    Ok(sections)
+}
+
+/// Where a block is.
+#[derive(Debug)]
+struct Block {
+    /// Number of its first text.
+    first: usize,
+    texts: usize,
+    section: SectionNo,
+    stored: Range<usize>,
+    unpacked: usize,
+}
+
+/// The blocks of a column.
+#[derive(Debug, Default)]
+pub(super) struct RawIndex {
+    blocks: Vec<Block>,
+    texts: usize,
+}
+
+impl RawIndex {
+    /// Reads the index; its sections begin with `first`.
+    pub(super) fn parse(
+        cursor: &mut Cursor<'_>,
+        first: SectionNo,
+        sections: usize,
+    ) -> Result<Self, SegmentError> {
+        let count = cursor.count()?;
+        let mut index = Self { blocks: Vec::with_capacity(count), texts: 0 };
+        let (mut section, mut offset) = (0, 0);
+        for _ in 0..count {
+            let texts = cursor.at_most(u32::MAX as usize)?;
+            let stored = cursor.at_most(SECTION_BYTES_MAX)?;
+            let unpacked = cursor.at_most(SECTION_BYTES_MAX)?;
+            if section >= sections {
+                return Err(SegmentError::damaged("text column", "has too few sections"));
+            }
+            let stored = offset..offset + stored;
+            offset = stored.end;
+            let no = first + section as SectionNo;
+            index.blocks.push(Block { first: index.texts, texts, section: no, stored, unpacked });
+            index.texts = index.texts.saturating_add(texts);
+            if offset >= SECTION_BYTES {
+                (section, offset) = (section + 1, 0);
+            }
+        }
+        Ok(index)
+    }
+
+    /// Number of texts.
+    pub(super) fn len(&self) -> usize {
+        self.texts
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.blocks.len() * size_of::<Block>()
+    }
+
+    fn block_of(&self, text: usize) -> usize {
+        self.blocks.partition_point(|block| block.first <= text).saturating_sub(1)
+    }
+
+    /// The sections that hold a range of texts.
+    pub(super) fn sections(&self, texts: Range<usize>) -> impl Iterator<Item = SectionNo> + '_ {
+        let blocks = if texts.is_empty() || self.blocks.is_empty() {
+            0..0
+        } else {
+            self.block_of(texts.start)..self.block_of(texts.end - 1) + 1
+        };
+        let mut last = None;
+        self.blocks.get(blocks).unwrap_or_default().iter().filter_map(move |block| {
+            (last.replace(block.section) != Some(block.section)).then_some(block.section)
+        })
+    }
+}
+
+/// Reads texts; keeps the block that was read last.
+#[derive(Default)]
+pub(super) struct RawCursor {
+    block: Option<usize>,
+    first: usize,
+    bytes: Vec<u8>,
+    /// Where each text begins, and where the last one ends.
+    starts: Vec<u32>,
+}
+
+impl RawCursor {
+    /// A text.
+    pub(super) fn text<'a>(
+        &'a mut self,
+        index: &RawIndex,
+        sections: &Sections,
+        text: usize,
+    ) -> Result<&'a [u8], SegmentError> {
+        let at = index.block_of(text);
+        if self.block != Some(at) {
+            self.block = None;
+            self.unpack(index.blocks.get(at), sections)?;
+            self.block = Some(at);
+        }
+        let damaged = || SegmentError::damaged("text column", "lacks a text that it counts");
+        let within = text.checked_sub(self.first).ok_or_else(damaged)?;
+        let [start, end] = *self.starts.get(within..).and_then(|e| e.first_chunk()).ok_or_else(damaged)?;
+        self.bytes.get(start as usize..end as usize).ok_or_else(damaged)
+    }
+
+    fn unpack(&mut self, block: Option<&Block>, sections: &Sections) -> Result<(), SegmentError> {
+        let damaged = |what: &str| SegmentError::damaged("text column", what);
+        let block = block.ok_or_else(|| damaged("names a block that it has not"))?;
+        let section = sections.get(block.section)?;
+        let stored = section.get(block.stored.clone());
+        let stored = stored.ok_or_else(|| damaged("has a block beyond its section"))?;
+        self.bytes = zstd::bulk::decompress(stored, block.unpacked)
+            .map_err(|error| SegmentError::damaged(format!("section {}", block.section), error.to_string()))?;
+        self.first = block.first;
+        self.starts.clear();
+        let mut cursor = Cursor::new(&self.bytes);
+        for _ in 0..block.texts {
+            self.starts.push(cursor.at_most(self.bytes.len())? as u32);
+        }
+        let mut at = (self.bytes.len() - cursor.rest().len()) as u32;
+        for start in &mut self.starts {
+            let length = std::mem::replace(start, at);
+            at = at.saturating_add(length);
+        }
+        self.starts.push(at);
+        Ok(())
+    }
+}

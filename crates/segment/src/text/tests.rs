@@ -1,0 +1,212 @@
+//! The whole column against plain texts.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::bits::Mask;
+use crate::sections::{SectionWriter, Sections, Span};
+
+/// A column with all its sections in memory.
+struct Opened {
+    column: TextColumn,
+    sections: Sections,
+}
+
+struct Stored {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    meta: Vec<u8>,
+}
+
+fn encode(texts: &[String]) -> Option<Stored> {
+    let (mut bytes, mut meta) = (Vec::new(), Vec::new());
+    let mut writer = SectionWriter::new(&mut bytes).expect("a writer");
+    let mut encoder = TextEncoder::new();
+    texts.iter().for_each(|text| encoder.push(text));
+    let outcome = encoder.finish(&mut writer, &mut meta).expect("is written");
+    let (_, _, spans) = writer.finish();
+    (outcome == Outcome::Written).then_some(Stored { bytes, spans, meta })
+}
+
+fn supply(stored: &Stored) -> Sections {
+    let sections = Sections::new(stored.spans.clone());
+    let bytes = Bytes::from(stored.bytes.clone());
+    for no in 0..stored.spans.len() as u32 {
+        let range = sections.range(no).expect("a range");
+        let part = bytes.slice(range.start as usize..range.end as usize);
+        sections.supply(no, &part).expect("is taken");
+    }
+    sections
+}
+
+fn open(texts: &[String]) -> Option<Opened> {
+    let stored = encode(texts)?;
+    let sections = supply(&stored);
+    let reader = TextReader::open(&mut &stored.meta[..]).expect("opens");
+    assert_eq!((reader.len(), reader.sections()), (texts.len(), 0..stored.spans.len() as u32));
+    Some(Opened { column: reader.load(&sections).expect("loads"), sections })
+}
+
+fn read(opened: &Opened, values: std::ops::Range<usize>, picked: Option<&Mask>) -> Vec<String> {
+    let mut out = Texts::default();
+    opened.column.append(&opened.sections, values, picked, &mut out).expect("reads");
+    let array = out.into_array().expect("is text");
+    array.iter().map(|text| text.expect("no nulls").to_owned()).collect()
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    let fixed = |texts: &'static [&'static str]| {
+        proptest::sample::select(texts).prop_map(str::to_owned)
+    };
+    prop_oneof![
+        4 => fixed(&["error", "err", "open", "user", "Error", "a", "b_", "ошибка", "Σ", "İ", "abcd"]),
+        6 => fixed(&[" ", " ", ": ", "=", "_", ".", "-", "/", "\n", "\0", "é", "{\"k\":\"", "\"}"]),
+        3 => (0u32..30).prop_map(|n| n.to_string()),
+        1 => any::<u64>().prop_map(|n| n.to_string()),
+        1 => (0u32..30).prop_map(|n| format!("{n:03}")),
+        1 => (0u32..300).prop_map(|n| format!("{n:04x}")),
+        1 => (0u32..300).prop_map(|n| format!("{n:04X}")),
+        1 => (0u64..300).prop_map(|n| format!("0x{n:x}")),
+        1 => (0u32..30).prop_map(|n| format!("{n}ms")),
+        1 => (0u32..30).prop_map(|n| format!("w{n}")),
+        1 => (0u128..9).prop_map(|n| format!("{:024x}", n * 0x1234_5678_9abc_def0_1357)),
+        1 => (0u128..9).prop_map(uuid),
+        1 => (0u32..3, 0u32..3).prop_map(|(a, b)| format!("10.0.{a}.{b}")),
+    ]
+}
+
+fn uuid(n: u128) -> String {
+    let mut text = Vec::new();
+    values::put_uuid(0xabcd_0000_4000_8000_1234_5678_9abc_def0 ^ n * 0x1_0001_0001, &mut text);
+    String::from_utf8(text).expect("is text")
+}
+
+/// A row: a form, and what its slots are filled with.
+#[derive(Clone, Debug)]
+enum Fill {
+    Text(String),
+    Number(u32),
+    Pool,
+}
+
+fn fill() -> impl Strategy<Value = Fill> {
+    prop_oneof![
+        3 => piece().prop_map(Fill::Text),
+        1 => (1u32..5).prop_map(Fill::Number),
+        1 => Just(Fill::Pool),
+    ]
+}
+
+/// Texts of a few forms, so that templates get rows, and some others between them.
+pub(super) fn texts() -> impl Strategy<Value = Vec<String>> {
+    let forms = vec(vec(fill(), 0..8), 1..5);
+    (forms, vec(piece(), 6), vec((0usize..12, any::<u32>()), 0..160), vec(piece(), 0..6)).prop_map(
+        |(forms, pool, rows, other)| {
+            rows.into_iter()
+                .map(|(form, mut seed)| {
+                    let Some(form) = forms.get(form % (forms.len() + 1)) else {
+                        return other.concat();
+                    };
+                    let mut text = String::new();
+                    for fill in form {
+                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let random = seed >> 8;
+                        match fill {
+                            Fill::Text(fixed) => text += fixed,
+                            Fill::Number(digits) => {
+                                text += &(random % 10u32.pow(*digits)).to_string();
+                            }
+                            Fill::Pool => text += &pool[random as usize % pool.len()],
+                        }
+                    }
+                    text
+                })
+                .collect()
+        },
+    )
+}
+
+fn picks(len: usize, seed: u64) -> Mask {
+    Mask::collect(len, |row| (row as u64 + 1).wrapping_mul(seed | 1) >> 3 & 3 == 0)
+}
+
+proptest! {
+    #[test]
+    fn texts_come_back(texts in texts(), from in 0usize..160, seed in any::<u64>()) {
+        let Some(opened) = open(&texts) else { return Ok(()) };
+        prop_assert_eq!(&read(&opened, 0..texts.len(), None), &texts);
+        let from = from.min(texts.len());
+        let picked = picks(texts.len() - from, seed);
+        let expected: Vec<&String> = picked.iter().map(|row| &texts[from + row]).collect();
+        let given = read(&opened, from..texts.len(), Some(&picked));
+        prop_assert_eq!(given.iter().collect::<Vec<_>>(), expected);
+        let numbers = opened.column.template_numbers(&opened.sections, 0..texts.len()).expect("reads");
+        for info in opened.column.templates() {
+            let rows = numbers.iter().filter(|number| **number == info.number).count() as u64;
+            prop_assert_eq!(rows, info.rows);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused_fuzz(
+        texts in texts(), cuts in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let Some(stored) = encode(&texts) else { return Ok(()) };
+        // The sections are unpacked first, so that the damage is not found by a checksum.
+        let sections = supply(&stored);
+        let mut parts: Vec<Vec<u8>> =
+            (0..stored.spans.len() as u32).map(|no| sections.get(no).expect("is there").to_vec()).collect();
+        let mut meta = stored.meta;
+        for (at, byte) in cuts {
+            let part = at.index(parts.len() + 1);
+            let part = parts.get_mut(part).unwrap_or(&mut meta);
+            if !part.is_empty() {
+                let at = at.index(part.len());
+                part[at] = byte;
+            }
+        }
+        let mut bytes = Vec::new();
+        let mut writer = SectionWriter::new(&mut bytes).expect("a writer");
+        parts.iter().for_each(|part| drop(writer.plain(part).expect("is written")));
+        let (_, _, spans) = writer.finish();
+        let sections = supply(&Stored { bytes, spans, meta: Vec::new() });
+        let Ok(reader) = TextReader::open(&mut &meta[..]) else { return Ok(()) };
+        let Ok(column) = reader.load(&sections) else { return Ok(()) };
+        let mut out = Texts::default();
+        if column.append(&sections, 0..texts.len(), None, &mut out).is_ok() {
+            drop(out.into_array());
+        }
+    }
+}
+
+#[test]
+fn many_rows_fill_several_blocks() {
+    let texts: Vec<String> = (0..150_000u64)
+        .map(|row| match row % 7 {
+            0 => format!("job {} took {}ms", row, row * 7919 % 1000),
+            1 => format!("user u{} from 10.0.{}.{}", row % 97, row % 5, row * 31 % 256),
+            2 => format!("id {}", uuid(u128::from(row))),
+            3 => format!("{row:08} rare {}", "x".repeat((row % 50) as usize)),
+            4 => format!("token {:x}z{}", row.wrapping_mul(0x9e37_79b9), row % 11),
+            5 => "nothing here".to_owned(),
+            _ => format!("batch {} of {:016x}", row % 3, row.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        })
+        .collect();
+    let opened = open(&texts).expect("is worth it");
+    assert!(read(&opened, 0..texts.len(), None) == texts);
+    assert!(read(&opened, 70_000..70_100, None) == texts[70_000..70_100]);
+    let picked = Mask::collect(100_000, |row| row % 333 == 5);
+    let expected: Vec<&String> = picked.iter().map(|row| &texts[40_000 + row]).collect();
+    assert!(read(&opened, 40_000..140_000, Some(&picked)).iter().eq(expected));
+}
+
+#[test]
+fn texts_with_nothing_in_common_are_refused() {
+    let words = |row: u32| (0..9).map(move |at| row.wrapping_mul(2_654_435_761 + at * 2));
+    let letters = |n: u32| char::from(b'a' + (n >> 13) as u8 % 26);
+    let text = |row| words(row).map(letters).collect::<String>();
+    let texts: Vec<String> = (0..1000).map(text).collect();
+    assert!(encode(&texts).is_none());
+}

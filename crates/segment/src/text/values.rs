@@ -1,0 +1,347 @@
+//! The values of one slot of one template while a segment is written.
+//!
+//! Values are kept as numbers as long as all of them have one numeric form, from which their texts
+//! come back exactly; the first value that breaks the form turns all of them into texts.
+
+/// Most digits of a number kept as one: any such number is below 2^63.
+pub(super) const DECIMAL_DIGITS_MAX: usize = 18;
+/// Most hex digits of a `u64`.
+pub(super) const HEX_DIGITS_MAX: usize = 16;
+/// Most hex digits of a `u128`.
+pub(super) const WIDE_DIGITS_MAX: usize = 32;
+
+/// Values of a slot, in the order of the template's rows.
+#[derive(Debug)]
+pub(super) enum Values {
+    /// Decimal numbers. `plain`: all without needless zeros; `width`: the digits of each, 0 if they
+    /// differ. One of both always holds.
+    Decimal { plain: bool, width: u8, numbers: Vec<u64> },
+    /// Hex numbers of one width. `upper`: the case of the letters, if one was seen.
+    Hex { width: u8, upper: Option<bool>, numbers: Vec<u64> },
+    /// The same, of more digits than a `u64` has.
+    Wide { width: u8, upper: Option<bool>, numbers: Vec<u128> },
+    /// UUIDs in lower case.
+    Uuid { numbers: Vec<u128> },
+    /// Anything.
+    Texts { bytes: Vec<u8>, ends: Vec<u32> },
+}
+
+/// 0..=15 for a hex digit, with 0x10 for a lower-case letter and 0x20 for an upper-case one; 0xff for
+/// any other byte.
+const HEX: [u8; 256] = {
+    let mut table = [0xff; 256];
+    let mut digit = 0;
+    while digit < 10 {
+        table[b'0' as usize + digit] = digit as u8;
+        digit += 1;
+    }
+    let mut letter = 0;
+    while letter < 6 {
+        table[b'a' as usize + letter] = 0x10 | (10 + letter) as u8;
+        table[b'A' as usize + letter] = 0x20 | (10 + letter) as u8;
+        letter += 1;
+    }
+    table
+};
+
+/// The number that up to 32 hex digits are, and the case of its letters; `None` if it is none or of
+/// both cases.
+pub(super) fn parse_hex(token: &[u8]) -> Option<(u128, Option<bool>)> {
+    if token.len() > WIDE_DIGITS_MAX {
+        return None;
+    }
+    let (head, tail) = token.split_at(token.len().saturating_sub(HEX_DIGITS_MAX));
+    let (mut seen, mut halves) = (0u8, [0u64; 2]);
+    for (half, digits) in halves.iter_mut().zip([head, tail]) {
+        for byte in digits {
+            let digit = HEX.get(usize::from(*byte)).copied().unwrap_or(0xff);
+            seen |= digit;
+            *half = *half << 4 | u64::from(digit & 15);
+        }
+    }
+    let upper = match seen & 0xf0 {
+        0 => None,
+        0x10 => Some(false),
+        0x20 => Some(true),
+        _ => return None,
+    };
+    Some((u128::from(halves[0]) << 64 | u128::from(halves[1]), upper))
+}
+
+/// The number that up to 18 digits are.
+pub(super) fn parse_digits(digits: &[u8]) -> u64 {
+    let (head, words) = digits.as_rchunks::<8>();
+    let mut value = 0;
+    for byte in head {
+        value = value * 10 + u64::from(byte & 15);
+    }
+    for word in words {
+        let word = u64::from_le_bytes(*word) & 0x0f0f_0f0f_0f0f_0f0f;
+        let pairs = word.wrapping_mul(2561) >> 8 & 0x00ff_00ff_00ff_00ff;
+        let fours = pairs.wrapping_mul(6_553_601) >> 16 & 0x0000_ffff_0000_ffff;
+        let eight = fours.wrapping_mul(42_949_672_960_001) >> 32;
+        value = value * 100_000_000 + eight;
+    }
+    value
+}
+
+/// The number that the 36 bytes of a UUID are.
+pub(super) fn parse_uuid(text: &[u8]) -> u128 {
+    text.iter().filter(|byte| **byte != b'-').fold(0, |value, byte| {
+        value << 4 | u128::from(HEX.get(usize::from(*byte)).copied().unwrap_or(0) & 15)
+    })
+}
+
+/// Whether `digits` are a number as it is usually written.
+pub(super) fn is_plain(digits: &[u8]) -> bool {
+    digits.len() == 1 || digits.first() != Some(&b'0')
+}
+
+fn same_case(a: Option<bool>, b: Option<bool>) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+impl Values {
+    /// A slot with its first value.
+    pub(super) fn new(token: &[u8], digits: bool, uuid: bool) -> Self {
+        let width = token.len();
+        if uuid {
+            return Self::Uuid { numbers: vec![parse_uuid(token)] };
+        }
+        if digits && width <= DECIMAL_DIGITS_MAX {
+            let numbers = vec![parse_digits(token)];
+            return Self::Decimal { plain: is_plain(token), width: width as u8, numbers };
+        }
+        match parse_hex(token) {
+            Some((number, upper)) if width <= HEX_DIGITS_MAX => {
+                Self::Hex { width: width as u8, upper, numbers: vec![number as u64] }
+            }
+            Some((number, upper)) => {
+                Self::Wide { width: width as u8, upper, numbers: vec![number] }
+            }
+            None => Self::Texts { bytes: token.to_vec(), ends: vec![width as u32] },
+        }
+    }
+
+    /// Appends a value. `digits`: it has nothing else.
+    pub(super) fn push(&mut self, token: &[u8], digits: bool) {
+        match self {
+            Self::Decimal { plain, width, numbers } if digits => {
+                let plain_now = *plain && is_plain(token);
+                let width_now = if usize::from(*width) == token.len() { *width } else { 0 };
+                if (plain_now || width_now > 0) && token.len() <= DECIMAL_DIGITS_MAX {
+                    (*plain, *width) = (plain_now, width_now);
+                    return numbers.push(parse_digits(token));
+                }
+            }
+            Self::Decimal { width, .. }
+                if usize::from(*width) == token.len() && parse_hex(token).is_some() =>
+            {
+                self.turn_to_hex();
+                return self.push(token, digits);
+            }
+            Self::Hex { width, upper, numbers } if usize::from(*width) == token.len() => {
+                if let Some((number, case)) = parse_hex(token)
+                    && same_case(*upper, case)
+                {
+                    *upper = upper.or(case);
+                    return numbers.push(number as u64);
+                }
+            }
+            Self::Wide { width, upper, numbers } if usize::from(*width) == token.len() => {
+                if let Some((number, case)) = parse_hex(token)
+                    && same_case(*upper, case)
+                {
+                    *upper = upper.or(case);
+                    return numbers.push(number);
+                }
+            }
+            Self::Uuid { numbers } => return numbers.push(parse_uuid(token)),
+            Self::Texts { bytes, ends } => {
+                bytes.extend_from_slice(token);
+                return ends.push(bytes.len() as u32);
+            }
+            _ => {}
+        }
+        self.turn_to_texts();
+        self.push(token, digits);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Decimal { numbers, .. } | Self::Hex { numbers, .. } => numbers.len(),
+            Self::Wide { numbers, .. } | Self::Uuid { numbers } => numbers.len(),
+            Self::Texts { ends, .. } => ends.len(),
+        }
+    }
+
+    /// Appends the text of a value.
+    pub(super) fn render(&self, index: usize, out: &mut Vec<u8>) {
+        let number = |numbers: &[u64]| numbers.get(index).copied().unwrap_or_default();
+        let wide = |numbers: &[u128]| numbers.get(index).copied().unwrap_or_default();
+        match self {
+            Self::Decimal { plain: true, numbers, .. } => put_decimal(number(numbers), 1, out),
+            Self::Decimal { width, numbers, .. } => {
+                put_decimal(number(numbers), usize::from(*width), out);
+            }
+            Self::Hex { width, upper, numbers } => {
+                put_hex(number(numbers).into(), usize::from(*width), *upper == Some(true), out);
+            }
+            Self::Wide { width, upper, numbers } => {
+                put_hex(wide(numbers), usize::from(*width), *upper == Some(true), out);
+            }
+            Self::Uuid { numbers } => put_uuid(wide(numbers), out),
+            Self::Texts { .. } => out.extend_from_slice(self.text(index)),
+        }
+    }
+
+    /// A value that is kept as text.
+    pub(super) fn text(&self, index: usize) -> &[u8] {
+        let Self::Texts { bytes, ends } = self else { return &[] };
+        let end = ends.get(index).map_or(0, |end| *end as usize);
+        let start = match index.checked_sub(1) {
+            Some(before) => ends.get(before).map_or(0, |end| *end as usize),
+            None => 0,
+        };
+        bytes.get(start..end).unwrap_or_default()
+    }
+
+    fn turn_to_hex(&mut self) {
+        let Self::Decimal { width, numbers, .. } = self else { return };
+        let mut text = Vec::with_capacity(DECIMAL_DIGITS_MAX);
+        let again = numbers.iter().map(|number| {
+            text.clear();
+            put_decimal(*number, usize::from(*width), &mut text);
+            parse_hex(&text).map_or(0, |(number, _)| number)
+        });
+        *self = if usize::from(*width) <= HEX_DIGITS_MAX {
+            let numbers = again.map(|number| number as u64).collect();
+            Self::Hex { width: *width, upper: None, numbers }
+        } else {
+            Self::Wide { width: *width, upper: None, numbers: again.collect() }
+        };
+    }
+
+    fn turn_to_texts(&mut self) {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for index in 0..self.len() {
+            self.render(index, &mut bytes);
+            ends.push(bytes.len() as u32);
+        }
+        *self = Self::Texts { bytes, ends };
+    }
+}
+
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < 100 {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
+    }
+    pairs
+};
+
+/// Writes `number` with at least `width` digits.
+pub(super) fn put_decimal(number: u64, width: usize, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; 32];
+    let (mut left, mut start) = (number, digits.len());
+    while left >= 10 {
+        let pair = PAIRS.get((left % 100) as usize).copied().unwrap_or_default();
+        start -= 2;
+        if let Some(to) = digits.get_mut(start..start + 2) {
+            to.copy_from_slice(&pair);
+        }
+        left /= 100;
+    }
+    // A number of an odd count of digits has its first one left; so has 0.
+    if left > 0 || start == digits.len() {
+        start -= 1;
+        if let Some(to) = digits.get_mut(start) {
+            *to = b'0' + left as u8;
+        }
+    }
+    let start = start.min(digits.len().saturating_sub(width));
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
+
+const DIGITS: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
+
+/// Writes the last `width` hex digits of `number`, at most 32.
+pub(super) fn put_hex(number: u128, width: usize, upper: bool, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; WIDE_DIGITS_MAX];
+    let letters = DIGITS[usize::from(upper)];
+    let mut left = number;
+    let width = width.min(digits.len());
+    for digit in digits.iter_mut().rev().take(width) {
+        *digit = letters.get((left & 15) as usize).copied().unwrap_or(b'0');
+        left >>= 4;
+    }
+    out.extend_from_slice(digits.get(digits.len() - width..).unwrap_or_default());
+}
+
+/// Writes a UUID in lower case.
+pub(super) fn put_uuid(number: u128, out: &mut Vec<u8>) {
+    for (shift, width) in [(96, 8), (80, 4), (64, 4), (48, 4), (0, 12)] {
+        if shift < 96 {
+            out.push(b'-');
+        }
+        put_hex(number >> shift, width, false, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_pushed_comes_out(
+            tokens in proptest::collection::vec(
+                prop_oneof![
+                    "[0-9]{1,3}", "[0-9]{4}", "[0-9a-f]{4}", "[0-9A-F]{4}", "[0-9a-f]{20}", "[0-9]{17,40}",
+                    "[0-9]{1,5}ms",
+                ],
+                1..20,
+            ),
+            same in any::<bool>(),
+        ) {
+            let tokens: Vec<&String> =
+                tokens.iter().filter(|t| !same || t.len() == tokens[0].len()).collect();
+            let digits = |t: &str| t.bytes().all(|byte| byte.is_ascii_digit());
+            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false);
+            for token in &tokens[1..] {
+                values.push(token.as_bytes(), digits(token));
+            }
+            prop_assert_eq!(values.len(), tokens.len());
+            for (at, token) in tokens.iter().enumerate() {
+                let mut out = Vec::new();
+                values.render(at, &mut out);
+                prop_assert_eq!(String::from_utf8_lossy(&out), token.as_str());
+            }
+        }
+
+        #[test]
+        fn uuids_come_back(number in any::<u128>()) {
+            let mut text = Vec::new();
+            put_uuid(number, &mut text);
+            prop_assert_eq!(text.len(), 36);
+            prop_assert_eq!(parse_uuid(&text), number);
+        }
+    }
+
+    #[test]
+    fn decimals_are_written_as_usual() {
+        for number in [0, 7, 10, 99, 100, 101, 12_345, u64::MAX] {
+            let mut out = Vec::new();
+            put_decimal(number, 1, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), number.to_string());
+            assert!(number == u64::MAX || parse_digits(&out) == number);
+        }
+        let mut out = Vec::new();
+        put_decimal(42, 5, &mut out);
+        assert_eq!(out, b"00042");
+    }
+}
