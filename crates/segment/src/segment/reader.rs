@@ -296,7 +296,8 @@ pub fn ask<T>(
             let stored = segment
                 .range(section)
                 .and_then(|range| {
-                    let (start, end) = (range.start.try_into().ok()?, range.end.try_into().ok()?);
+                    let start = usize::try_from(range.start).ok()?;
+                    let end = usize::try_from(range.end).ok()?;
                     (end <= bytes.len()).then(|| bytes.slice(start..end))
                 })
                 .ok_or_else(|| SegmentError::damaged("directory", "names no section"))?;
