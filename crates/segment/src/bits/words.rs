@@ -22,11 +22,9 @@ impl Words {
         if self.bits == 0 {
             let (whole, rest) = piece.as_chunks::<64>();
             for values in whole {
-                let mut word = 0u64;
-                for (bit, value) in values.iter().enumerate() {
-                    word |= u64::from(test(*value)) << bit;
-                }
-                self.done.push(word);
+                let mut flags = [0u8; 64];
+                flags.iter_mut().zip(values).for_each(|(f, value)| *f = u8::from(test(*value)));
+                self.done.push(gathered(&flags));
             }
             piece = rest;
         }
@@ -66,4 +64,13 @@ impl Words {
         }
         Mask::from_words(self.done, len)
     }
+}
+
+/// Bits of flags that are 0 or 1.
+fn gathered(flags: &[u8; 64]) -> u64 {
+    /// Moves bit 0 of byte i to bit i of the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let (eights, _) = flags.as_chunks::<8>();
+    let bits = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56;
+    eights.iter().rev().fold(0, |word, eight| word << 8 | bits(eight))
 }

@@ -110,10 +110,11 @@ fn all_ids(texts: &[&str], first: &str) -> Option<(Shape, Vec<u128>)> {
 
 /// A dictionary, if it is small beside the texts.
 fn dictionary<'t>(texts: &[&'t str]) -> Option<(Vec<&'t str>, Vec<u32>)> {
-    if !repeats(texts) {
+    let cap = (texts.len() / 4).max(FEW_TEXTS);
+    if !repeats(texts, cap) {
         return None;
     }
-    let (distinct, codes) = intern(texts, (texts.len() / 4).max(FEW_TEXTS))?;
+    let (distinct, codes) = intern(texts, cap)?;
     let bytes: usize = distinct.iter().map(|text| text.len()).sum();
     let width = (usize::BITS - distinct.len().saturating_sub(1).leading_zeros()) as usize;
     let total: usize = texts.iter().map(|text| text.len()).sum();

@@ -246,21 +246,7 @@ fn bisect(first: i64, last: i64, test: impl Fn(i64) -> bool) -> Option<i64> {
 }
 
 fn write_int(value: i64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut left = value.unsigned_abs();
-    while let Some(place) = at.checked_sub(1).and_then(|before| digits.get_mut(before)) {
-        *place = b'0' + (left % 10) as u8;
-        left /= 10;
-        at -= 1;
-        if left == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// The integer that `text` is, if it is written as [`write_int`] does.
@@ -268,9 +254,26 @@ pub(super) fn parse_int(text: &str) -> Option<i64> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     match unsigned.as_bytes() {
         [b'0'] if unsigned.len() == text.len() => Some(0),
+        [b'1'..=b'9', ..] if unsigned.len() <= DECIMAL_DIGITS_MAX => {
+            let value = digits_value(unsigned)?;
+            Some(if unsigned.len() == text.len() { value } else { -value })
+        }
         [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => text.parse().ok(),
         _ => None,
     }
+}
+
+/// The number that at most [`DECIMAL_DIGITS_MAX`] digits are.
+fn digits_value(text: &str) -> Option<i64> {
+    let mut value = 0i64;
+    for byte in text.bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(value)
 }
 
 /// Appends a decimal with exactly `scale` digits after the point, and no point without any.
@@ -310,13 +313,8 @@ pub(super) fn parse_decimal(text: &str) -> Option<(i64, u8)> {
         [b'1'..=b'9', ..] => {}
         _ => return None,
     }
-    let mut value = 0i64;
-    for digit in whole.bytes().chain(decimals.bytes()) {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        value = value * 10 + i64::from(digit - b'0');
-    }
+    let shift = 10i64.checked_pow(decimals.len() as u32)?;
+    let value = digits_value(whole)? * shift + digits_value(decimals)?;
     let negative = unsigned.len() != text.len();
     if negative && value == 0 {
         return None;

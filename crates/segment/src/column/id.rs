@@ -18,7 +18,7 @@ use arrow::datatypes::DataType;
 use bytes::Bytes;
 
 use super::dict::{encode_codes, open_codes, select_codes};
-use super::intern::intern;
+use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta, take};
 use super::test::{How, by_text, by_value, is_refuted};
 use super::{ROWS_MAX, Texts, Values, indexes, keep};
@@ -37,6 +37,23 @@ const DASHES: [usize; 4] = [8, 13, 18, 23];
 const BUCKETS_MIN: usize = 1 << 10;
 /// From so many entries on, another byte of each is saved by 65,536 buckets.
 const MANY_BUCKETS_MIN: usize = 1 << 18;
+
+/// Marks a byte that is no digit.
+const NO_DIGIT: u8 = 0x80;
+const LOWER_VALUES: [u8; 256] = digit_values(b'a');
+const UPPER_VALUES: [u8; 256] = digit_values(b'A');
+
+/// The value of each byte as a digit, in one case.
+const fn digit_values(first_letter: u8) -> [u8; 256] {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0u8;
+    while digit < 16 {
+        let byte = if digit < 10 { b'0' + digit } else { first_letter + digit - 10 };
+        values[byte as usize] = digit;
+        digit += 1;
+    }
+    values
+}
 
 /// How the identifiers of a column are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,33 +92,53 @@ impl Shape {
         if text.len() != usize::from(self.digits) + dashes {
             return None;
         }
-        let first_letter = if self.upper { b'A' } else { b'a' };
-        let mut id = 0u128;
-        for (at, byte) in text.bytes().enumerate() {
-            if self.dashes && DASHES.contains(&at) {
-                if byte != b'-' {
-                    return None;
-                }
-                continue;
+        let bytes = text.as_bytes();
+        if !self.dashes {
+            return self.digits_of(0, bytes);
+        }
+        let parts = [0..8, 9..13, 14..18, 19..23, 24..36];
+        let dashed = DASHES.into_iter().all(|at| bytes.get(at) == Some(&b'-'));
+        let digits = |id, part: Range<usize>| self.digits_of(id, bytes.get(part)?);
+        dashed.then_some(())?;
+        parts.into_iter().try_fold(0, digits)
+    }
+
+    /// What digits behind those of `id` make of it.
+    fn digits_of(self, id: u128, digits: &[u8]) -> Option<u128> {
+        let values = if self.upper { &UPPER_VALUES } else { &LOWER_VALUES };
+        let mut id = id;
+        for piece in digits.chunks(16) {
+            let (mut low, mut all) = (0u64, 0u8);
+            for byte in piece {
+                let digit = values.get(usize::from(*byte)).copied().unwrap_or(NO_DIGIT);
+                all |= digit;
+                low = low << 4 | u64::from(digit & 15);
             }
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                _ => Some(byte.wrapping_sub(first_letter)).filter(|letter| *letter < 6)? + 10,
-            };
-            id = id << 4 | u128::from(digit);
+            if all & NO_DIGIT != 0 {
+                return None;
+            }
+            id = id << (4 * piece.len()) | u128::from(low);
         }
         Some(id)
     }
 
     fn write(self, id: u128, out: &mut Vec<u8>) {
         let digits: &[u8; 16] = if self.upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
-        for place in (0..self.digits).rev() {
-            let at = usize::from(self.digits - 1 - place);
-            if self.dashes && matches!(at, 8 | 12 | 16 | 20) {
+        let mut text = [0u8; DIGITS_MAX];
+        let from_top = id << (128 - 4 * u32::from(self.digits));
+        let (pairs, _) = text.as_chunks_mut::<2>();
+        for ([high, low], byte) in pairs.iter_mut().zip(from_top.to_be_bytes()) {
+            *high = digits.get(usize::from(byte >> 4)).copied().unwrap_or(b'0');
+            *low = digits.get(usize::from(byte & 15)).copied().unwrap_or(b'0');
+        }
+        if !self.dashes {
+            return out.extend_from_slice(text.get(..usize::from(self.digits)).unwrap_or_default());
+        }
+        for (nth, part) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
+            if nth > 0 {
                 out.push(b'-');
             }
-            let digit = (id >> (4 * u32::from(place))) as usize & 15;
-            out.push(digits.get(digit).copied().unwrap_or(b'0'));
+            out.extend_from_slice(text.get(part).unwrap_or_default());
         }
     }
 
@@ -139,7 +176,8 @@ pub(crate) fn encode_ids(
     meta: &mut Vec<u8>,
 ) -> Result<(), SegmentError> {
     // Where nearly all differ, a dictionary is larger than what it lists.
-    let interned = intern(values, values.len() / 4 * 3 + 1);
+    let cap = values.len() / 4 * 3 + 1;
+    let interned = if repeats(values, cap) { intern(values, cap) } else { None };
     let mut bytes = Vec::new();
     let first = match &interned {
         Some((distinct, codes)) => {
@@ -265,10 +303,21 @@ impl Entries {
     }
 
     fn get(&self, at: usize) -> u128 {
+        self.get_from(at, &mut 0)
+    }
+
+    /// As `get`; `bucket` is that of the entry asked for before, where the search begins.
+    fn get_from(&self, at: usize, bucket: &mut usize) -> u128 {
         let mut head = self.prefix;
         if self.bucket_bytes > 0 {
-            let bucket = self.starts.partition_point(|start| *start as usize <= at) - 1;
-            head = shl(head, self.bucket_bytes) | bucket as u128;
+            let start = |bucket: usize| self.starts.get(bucket).map_or(usize::MAX, |s| *s as usize);
+            if start(*bucket) > at || start(*bucket + 8) <= at {
+                *bucket = self.starts.partition_point(|start| *start as usize <= at) - 1;
+            }
+            while start(*bucket + 1) <= at {
+                *bucket += 1;
+            }
+            head = shl(head, self.bucket_bytes) | *bucket as u128;
         }
         shl(head, self.rest) | self.held(at)
     }
@@ -343,8 +392,10 @@ impl Ids {
     ) -> Result<StringArray, SegmentError> {
         let mut texts =
             Texts::with_capacity(entries.len(), entries.len() * self.shape.chars() as usize);
+        let mut bucket = 0;
         for at in entries {
-            texts.push_with(|out| self.shape.write(self.entries.get(at), out));
+            let id = self.entries.get_from(at, &mut bucket);
+            texts.push_with(|out| self.shape.write(id, out));
         }
         texts.finish()
     }

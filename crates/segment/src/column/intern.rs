@@ -57,16 +57,29 @@ fn ranked<T: Copy + Ord>(distinct: Vec<T>, mut codes: Vec<u32>) -> (Vec<T>, Vec<
     (order.into_iter().map(|(value, _)| value).collect(), codes)
 }
 
-/// Whether a sample of the values says that a dictionary can pay: no more than half of it differ.
-pub(super) fn repeats<T: Copy + Ord>(values: &[T]) -> bool {
-    const SAMPLE: usize = 2_048;
+/// Whether samples say that there can be at most about `cap` different values.
+///
+/// Of values drawn at random from `d` different ones, `s` draws have about s² / 2d pairs of the same.
+/// Values that repeat only among neighbours show in stretches.
+pub(super) fn repeats<T: Copy + Ord>(values: &[T], cap: usize) -> bool {
+    const SAMPLE: usize = 4_096;
+    const STRETCH: usize = 256;
     if values.len() <= SAMPLE {
         return true;
     }
+    let pairs = |mut sample: Vec<T>| {
+        let taken = sample.len();
+        sample.sort_unstable();
+        sample.dedup();
+        taken - sample.len()
+    };
     let step = values.len() / SAMPLE;
-    let mut sample: Vec<T> = values.iter().copied().step_by(step).collect();
-    let taken = sample.len();
-    sample.sort_unstable();
-    sample.dedup();
-    sample.len() * 4 <= taken * 3
+    let scattered = pairs(values.iter().copied().step_by(step).take(SAMPLE).collect());
+    if scattered.saturating_mul(cap).saturating_mul(4) >= SAMPLE * SAMPLE {
+        return true;
+    }
+    let stretches = values.chunks(STRETCH).step_by(step.max(1));
+    let near: usize = stretches.map(|stretch| pairs(stretch.to_vec())).sum();
+    let asked = values.len().div_ceil(step);
+    near.saturating_mul(4) >= asked
 }

@@ -22,8 +22,8 @@
 //! Invariants:
 //! - a value's index counts the values of the column, not the rows: `presence` maps between them;
 //! - what [`Loaded::select`] says of a value is what [`FieldTest::matches`] says of its text form;
-//! - bytes that were not written by this module give an error or other values, never a panic, and no
-//!   memory is reserved on their word alone beyond [`ROWS_MAX`] values.
+//! - bytes that were not written by this module give an error or other values, never a panic; on
+//!   their word alone memory is reserved for at most [`ROWS_MAX`] values, or one block of [`raw`].
 //!
 //! `select` and `array` give a `Result`, because a block of [`raw`] texts is unpacked only then.
 
@@ -289,6 +289,7 @@ impl Loaded {
     }
 
     /// The picked values of a range, if all values of the column are numbers (as such or as text).
+    /// A dictionary of texts gives none: decide once for each of [`Loaded::distinct`].
     pub(crate) fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
         self.values().numbers(self.clamp(values), picked)
     }

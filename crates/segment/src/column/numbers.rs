@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::dict::{dictionary_array, encode_codes, open_codes, select_codes};
 use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta};
-use super::test::{CodeSet, How, by_text, by_value};
+use super::test::{How, by_text, by_value};
 use super::{Form, ROWS_MAX, Texts, Values, keep};
 use crate::bits::{Codes, Ints, Words};
 use crate::predicate::FieldTest;
@@ -57,10 +57,14 @@ pub(crate) fn encode_numbers(
 /// A dictionary, if it is smaller than the packed integers or has few values and is hardly larger.
 fn dictionary_of(values: &[i64]) -> Option<(Vec<i64>, Vec<u32>)> {
     let plain: usize = values.chunks(GROUP).map(packed_bits).sum();
-    if plain == 0 || !repeats(values) {
+    // More different values than this would have codes of nearly the width of the integers.
+    let pays_bits = (plain / values.len().max(1)) as u32 * 3 / 4;
+    let cap = (values.len() / 4).min(1usize.checked_shl(pays_bits).unwrap_or(usize::MAX));
+    let cap = cap.max(FEW_VALUES);
+    if plain == 0 || !repeats(values, cap) {
         return None;
     }
-    let (distinct, codes) = intern(values, (values.len() / 4).max(FEW_VALUES))?;
+    let (distinct, codes) = intern(values, cap)?;
     let width = (usize::BITS - distinct.len().saturating_sub(1).leading_zeros()) as usize;
     let size = values.len() * width + distinct.chunks(GROUP).map(packed_bits).sum::<usize>();
     let pays =

@@ -43,10 +43,12 @@ pub(crate) fn encode_times(
     bytes.extend_from_slice(&(values.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&unit.to_le_bytes());
     let mut steps = Vec::with_capacity(values.len() * 4);
+    let mut units = Vec::with_capacity(BLOCK);
     for block in values.chunks(BLOCK) {
-        let first = block.first().map_or(0, |first| first / unit);
-        let width = pack(block, unit, &mut steps);
-        bytes.extend_from_slice(&first.to_le_bytes());
+        units.clear();
+        units.extend(block.iter().map(|time| if unit == 1 { *time } else { time / unit }));
+        let width = pack(&units, &mut steps);
+        bytes.extend_from_slice(&units.first().map_or(0, |first| *first).to_le_bytes());
         bytes.push(width);
     }
     bytes.extend_from_slice(&steps);
@@ -56,27 +58,28 @@ pub(crate) fn encode_times(
 }
 
 /// Appends the steps of a block, and gives their width and whether they are zig-zag.
-fn pack(block: &[i64], unit: i64, out: &mut Vec<u8>) -> u8 {
+fn pack(block: &[i64], out: &mut Vec<u8>) -> u8 {
     let rising = block.is_sorted();
-    let step = |pair: &[i64]| -> u64 {
-        let &[a, b] = pair else { return 0 };
-        let step = (b / unit).wrapping_sub(a / unit);
-        if rising { step as u64 } else { (step << 1 ^ step >> 63) as u64 }
-    };
-    let width = 64 - block.windows(2).fold(0, |all, pair| all | step(pair)).leading_zeros();
+    let mut steps = [0u64; BLOCK];
+    for (step, pair) in steps.iter_mut().zip(block.windows(2)) {
+        let &[a, b] = pair else { continue };
+        let raw = b.wrapping_sub(a);
+        *step = if rising { raw as u64 } else { (raw << 1 ^ raw >> 63) as u64 };
+    }
+    let steps = steps.get(..block.len().saturating_sub(1)).unwrap_or_default();
+    let width = 64 - steps.iter().fold(0, |all, step| all | step).leading_zeros();
     let (mut held, mut bits) = (0u128, 0u32);
-    for pair in block.windows(2) {
-        held |= u128::from(step(pair)) << bits;
+    for step in steps {
+        held |= u128::from(*step) << bits;
         bits += width;
-        while bits >= 8 {
-            out.push(held as u8);
-            held >>= 8;
-            bits -= 8;
+        if bits >= 64 {
+            out.extend_from_slice(&(held as u64).to_le_bytes());
+            held >>= 64;
+            bits -= 64;
         }
     }
-    if bits > 0 {
-        out.push(held as u8);
-    }
+    let rest = (held as u64).to_le_bytes();
+    out.extend_from_slice(rest.get(..bits.div_ceil(8) as usize).unwrap_or_default());
     width as u8 | if rising { 0 } else { ZIGZAG }
 }
 
@@ -213,19 +216,36 @@ impl Times {
         let bytes = self.bytes.get(head.start as usize..).unwrap_or_default();
         let width = usize::from(head.width);
         let mask = if width == 0 { 0 } else { u64::MAX >> (64 - width) };
+        let mut steps = [0u64; BLOCK];
+        // One word holds any step of up to 57 bits; each row of eight is whole bytes apart.
+        match bytes.get(..BLOCK * width / 8 + 8).filter(|_| width <= 57) {
+            Some(bytes) => {
+                for (at, step) in steps.iter_mut().enumerate() {
+                    let (byte, shift) = (at * width / 8, at * width % 8);
+                    let word = bytes.get(byte..byte + 8).and_then(|eight| eight.first_chunk::<8>());
+                    *step = word.map_or(0, |word| u64::from_le_bytes(*word)) >> shift & mask;
+                }
+            }
+            None => {
+                for (at, step) in steps.iter_mut().take(len).enumerate() {
+                    *step = step_at(bytes, at * width, width) & mask;
+                }
+            }
+        }
+        if head.zigzag {
+            steps.iter_mut().for_each(|step| *step = *step >> 1 ^ (*step & 1).wrapping_neg());
+        }
         let mut now = head.first;
-        for (at, time) in times.iter_mut().take(len).enumerate() {
+        for (time, step) in times.iter_mut().zip(&steps) {
             *time = now.wrapping_mul(self.unit);
-            let raw = step(bytes, at * width, width) & mask;
-            let zigzag = (raw >> 1) as i64 ^ -((raw & 1) as i64);
-            now = now.wrapping_add(if head.zigzag { zigzag } else { raw as i64 });
+            now = now.wrapping_add(*step as i64);
         }
         times.get(..len).unwrap_or_default()
     }
 }
 
 /// At least `width` bits from bit `at` on; what lies beyond the end is 0.
-fn step(bytes: &[u8], at: usize, width: usize) -> u64 {
+fn step_at(bytes: &[u8], at: usize, width: usize) -> u64 {
     let (byte, shift) = (at / 8, at % 8);
     let Some(rest) = bytes.get(byte..) else { return 0 };
     let word = |from: usize| match rest.get(from..).and_then(|r| r.first_chunk::<8>()) {
