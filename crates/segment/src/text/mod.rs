@@ -28,6 +28,8 @@ mod check;
 mod column;
 mod cursor;
 mod encode;
+#[cfg(test)]
+mod measure;
 mod needle;
 mod pack;
 mod prepare;
