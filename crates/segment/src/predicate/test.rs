@@ -50,6 +50,11 @@ impl Pattern {
         &self.text
     }
 
+    /// The expression as it is compiled.
+    pub(crate) fn source(&self) -> &str {
+        self.regex.as_str()
+    }
+
     /// Whether it matches.
     pub fn is_match(&self, value: &str) -> bool {
         self.regex.is_match(value)

@@ -60,8 +60,13 @@ impl Phrase {
         self.word_last
     }
 
+    /// Whether the phrase must begin and whether it must end at a word border.
+    pub(crate) fn borders(&self) -> (bool, bool) {
+        (self.word_first, self.word_last)
+    }
+
     /// Finds the phrase's bytes, borders aside.
-    pub(super) fn finder(&self) -> &Finder<'static> {
+    pub(crate) fn finder(&self) -> &Finder<'static> {
         &self.finder
     }
 

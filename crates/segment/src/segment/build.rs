@@ -7,9 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::{filter, interleave, is_not_null};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type};
 use lodge_record::{field, schema};
@@ -147,14 +145,12 @@ impl Builder<'_> {
             let row = row as usize;
             codes.is_valid(row).then(|| codes.values().get(row).copied()).flatten()
         };
-        let codes: Vec<i32> =
-            self.order.rows.iter().map(|at| code(at).unwrap_or(-1)).collect();
+        let codes: Vec<i32> = self.order.rows.iter().map(|at| code(at).unwrap_or(-1)).collect();
         if let Some(runs) = one_per_run(&codes, &self.order) {
             return self.runs(found, &coded.values, &runs);
         }
-        let there = crate::Mask::collect(codes.len(), |row| {
-            codes.get(row).is_some_and(|code| *code >= 0)
-        });
+        let there =
+            crate::Mask::collect(codes.len(), |row| codes.get(row).is_some_and(|code| *code >= 0));
         let presence = if there.is_full() { None } else { Some(self.presence(&there)?) };
         let (distinct, codes) = sorted_codes(&coded.values, &codes);
         let mut meta = Vec::new();
@@ -319,7 +315,8 @@ fn sorted_codes<'t>(texts: &'t StringArray, codes: &[i32]) -> (Vec<&'t str>, Vec
             *used = true;
         }
     }
-    let mut order: Vec<usize> = (0..texts.len()).filter(|at| used.get(*at) == Some(&true)).collect();
+    let mut order: Vec<usize> =
+        (0..texts.len()).filter(|at| used.get(*at) == Some(&true)).collect();
     order.sort_unstable_by_key(|at| texts.value(*at));
     let mut rank = vec![0u32; texts.len()];
     for (place, at) in order.iter().enumerate() {

@@ -132,11 +132,14 @@ impl Segment {
     pub fn memory_bytes(&self) -> usize {
         let of = |column: &Column| match column.stored.get() {
             None => 256,
-            Some(stored) => 256 + stored.presence.memory_bytes() + match &stored.values {
-                Values::Plain(values) => values.memory_bytes(),
-                Values::Text(values) => values.memory_bytes(),
-                Values::Runs(runs) => runs.memory_bytes(),
-            },
+            Some(stored) => {
+                256 + stored.presence.memory_bytes()
+                    + match &stored.values {
+                        Values::Plain(values) => values.memory_bytes(),
+                        Values::Text(values) => values.memory_bytes(),
+                        Values::Runs(runs) => runs.memory_bytes(),
+                    }
+            }
         };
         let columns: usize = self.columns.iter().map(of).sum();
         columns + self.sections.memory_bytes() + self.streams.get().map_or(0, Streams::memory_bytes)
@@ -189,7 +192,8 @@ impl Segment {
     /// A column in memory.
     pub(crate) fn stored(&self, column: usize) -> Result<&Stored, SegmentError> {
         let column = self.columns.get(column);
-        let column = column.ok_or_else(|| SegmentError::Encode("there is no such column".into()))?;
+        let column =
+            column.ok_or_else(|| SegmentError::Encode("there is no such column".into()))?;
         if let Some(stored) = column.stored.get() {
             return Ok(stored);
         }
@@ -229,7 +233,8 @@ impl Column {
             Kind::Plain => Codec::Plain(column::Column::open(&mut meta)?),
             Kind::Text => Codec::Text(TextReader::open(&mut meta)?),
             Kind::Runs => {
-                let damaged = || SegmentError::damaged("directory", "a column of runs is cut short");
+                let damaged =
+                    || SegmentError::damaged("directory", "a column of runs is cut short");
                 let (section, rest) = meta.split_first_chunk::<4>().ok_or_else(damaged)?;
                 meta = rest;
                 Codec::Runs(u32::from_le_bytes(*section))

@@ -190,12 +190,7 @@ impl Segment {
         })
     }
 
-    fn field(
-        &self,
-        name: &str,
-        test: &FieldTest,
-        whole: &Predicate,
-    ) -> Result<Node, SegmentError> {
+    fn field(&self, name: &str, test: &FieldTest, whole: &Predicate) -> Result<Node, SegmentError> {
         if name == field::STREAM {
             return self.of_streams(|text| test.matches(text));
         }
@@ -240,7 +235,11 @@ impl Segment {
         };
         Ok(match test {
             ValueTest::Known(passes) if all_there || passes == absent => {
-                if passes { Node::All } else { Node::None }
+                if passes {
+                    Node::All
+                } else {
+                    Node::None
+                }
             }
             test => Node::Column(ColumnNode { column, test, absent, cost }),
         })
@@ -325,12 +324,7 @@ impl Segment {
     }
 
     /// The rows of a range with `_time` in a range: each run is sorted by time.
-    fn in_time(
-        &self,
-        rows: &Range<usize>,
-        min_ns: i64,
-        max_ns: i64,
-    ) -> Result<Mask, SegmentError> {
+    fn in_time(&self, rows: &Range<usize>, min_ns: i64, max_ns: i64) -> Result<Mask, SegmentError> {
         let times = self.times_column()?;
         let mut mask = Mask::none(rows.len());
         for (_, run) in self.streams()?.within(rows.clone()) {
@@ -382,7 +376,11 @@ impl Segment {
         let inner = gathered.as_ref().or(within);
         let passed = match (&node.test, values) {
             (ValueTest::Known(passes), _) => {
-                if *passes { Mask::all(dense.len()) } else { Mask::none(dense.len()) }
+                if *passes {
+                    Mask::all(dense.len())
+                } else {
+                    Mask::none(dense.len())
+                }
             }
             (ValueTest::Plain(test), Values::Plain(values)) => values.select(test, dense, inner)?,
             (ValueTest::Text(test), Values::Text(values)) => {

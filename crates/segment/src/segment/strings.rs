@@ -32,7 +32,8 @@ pub(crate) fn open(bytes: &Bytes, count_max: usize) -> Result<(StringArray, Byte
             offsets.push(end.min(i32::MAX as u64) as i32);
         }
     });
-    let len = usize::try_from(end).ok().filter(|len| *len <= rest.len() && *len < i32::MAX as usize);
+    let len =
+        usize::try_from(end).ok().filter(|len| *len <= rest.len() && *len < i32::MAX as usize);
     let len = len.ok_or_else(|| damaged("is cut short"))?;
     let text = Buffer::from_vec(rest.slice(..len).to_vec());
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));

@@ -82,12 +82,15 @@ impl<'c> Source<'c> {
         for (((slot, stored), unpacked), literal) in slots.zip(literals) {
             match (unpacked, &slot.kind) {
                 (Unpacked::Codes(codes), Kind::Words(words)) => {
-                    let code = codes.get(ordinal - self.first).copied().unwrap_or(0);
+                    let code = codes.get(ordinal.wrapping_sub(self.first)).copied().unwrap_or(0);
                     out.extend_from_slice(words.get(code as usize));
                 }
                 (Unpacked::Numbers(numbers), Kind::Number { digits, before, after }) => {
                     out.extend_from_slice(before);
-                    digits.put(numbers.get(ordinal - self.first).map_or(0, |n| *n as u64), out);
+                    digits.put(
+                        numbers.get(ordinal.wrapping_sub(self.first)).map_or(0, |n| *n as u64),
+                        out,
+                    );
                     out.extend_from_slice(after);
                 }
                 _ => slot.render(stored, ordinal, out),

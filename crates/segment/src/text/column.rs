@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::cursor::Cursor;
 use super::raw::RawIndex;
-use super::rows::{self, BLOCK_VALUES, Block, SECTION_VALUES};
+use super::rows::{self, BLOCK_VALUES, Block, Local, SECTION_VALUES};
 use super::slot::{Slot, Stored};
 use super::{MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
@@ -87,6 +87,7 @@ pub(crate) struct TextColumn {
     pub(super) templates: Vec<Template>,
     /// The keys one after the other, each with a [`SEPARATOR`] behind it.
     pub(super) keys: Vec<u8>,
+    lower_keys: OnceLock<Vec<u8>>,
     pub(super) raw: RawIndex,
     numbers: Vec<OnceLock<Vec<Block>>>,
     /// The templates in each section C, and its slots once they are open.
@@ -149,7 +150,8 @@ impl TextColumn {
             return Err(damaged("counts other values than it has"));
         }
         let numbers = (0..reader.numbers).map(|_| OnceLock::new()).collect();
-        Ok(Self { reader, templates, keys, raw, numbers, groups })
+        let lower_keys = OnceLock::new();
+        Ok(Self { reader, templates, keys, lower_keys, raw, numbers, groups })
     }
 
     /// Number of values.
@@ -181,6 +183,11 @@ impl TextColumn {
     /// The key of a template.
     pub(super) fn key(&self, template: &Template) -> &[u8] {
         self.keys.get(template.key.clone()).unwrap_or_default()
+    }
+
+    /// The keys with ASCII letters in lower case.
+    pub(super) fn lower_keys(&self) -> &[u8] {
+        self.lower_keys.get_or_init(|| self.keys.to_ascii_lowercase())
     }
 
     /// The literals of a template: one more than it has slots.
@@ -232,8 +239,10 @@ impl TextColumn {
                 let no = self.reader.first + self.reader.numbers + template.group as SectionNo;
                 let section = sections.get(no)?;
                 let templates = self.templates.get(templates.clone()).unwrap_or_default();
-                let slots = templates.iter().flat_map(|template| &template.slots);
-                let stored = slots.map(|slot| slot.open(section)).collect::<Result<_, _>>()?;
+                let slots = templates.iter().flat_map(|template| {
+                    template.slots.iter().map(|slot| slot.open(section, template.rows))
+                });
+                let stored = slots.collect::<Result<_, _>>()?;
                 opened.get_or_init(|| stored)
             }
         };
@@ -264,6 +273,7 @@ impl TextColumn {
                 None => {
                     let len = SECTION_VALUES.min(self.len() - start);
                     let blocks = rows::parse(sections.get(self.number_section(no))?, len)?;
+                    blocks.iter().try_for_each(|block| self.verify(block))?;
                     lock.get_or_init(|| blocks)
                 }
             };
@@ -281,6 +291,21 @@ impl TextColumn {
             }
         }
         Ok(parts)
+    }
+
+    /// Checks that a block names rows that its templates have.
+    fn verify(&self, block: &Block) -> Result<(), SegmentError> {
+        let fits = |local: &Local| {
+            let rows = match local.template {
+                0 => Some(self.raw.len()),
+                no => self.template(no).map(|template| template.rows),
+            };
+            rows.is_some_and(|rows| local.first + local.count <= rows)
+        };
+        if block.locals.iter().all(fits) {
+            return Ok(());
+        }
+        Err(SegmentError::damaged("template numbers", "name rows that no template has"))
     }
 
     /// The number of each value's template.

@@ -23,12 +23,19 @@
 //! - no bytes whatever lead to a panic.
 
 mod append;
+mod automaton;
+mod check;
 mod column;
 mod cursor;
 mod encode;
+#[cfg(test)]
+mod measure;
+mod needle;
 mod pack;
+mod prepare;
 mod raw;
 mod rows;
+mod select;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -38,6 +45,7 @@ mod values;
 pub(crate) use append::Texts;
 pub(crate) use column::{TemplateInfo, TextColumn, TextReader};
 pub(crate) use encode::TextEncoder;
+pub(crate) use prepare::TextTest;
 
 /// Stands for a token in a template's key.
 const MARK_TOKEN: u8 = b'0';

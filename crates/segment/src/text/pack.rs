@@ -220,7 +220,13 @@ fn pack_texts(
     let texts = || (0..ends.len()).map(|index| values.text(index));
     if let Some(distinct) = distinct(texts(), ends.len() / 3) {
         let texts: Vec<&[u8]> = texts().collect();
-        return pack_words(&texts, distinct, |word, out| out.extend_from_slice(word), params, packed);
+        return pack_words(
+            &texts,
+            distinct,
+            |word, out| out.extend_from_slice(word),
+            params,
+            packed,
+        );
     }
     if let Some((form, before, after, numbers)) = affixed(values, ends.len()) {
         return pack_numbers(&numbers, form, (&before, &after), params, packed);

@@ -166,7 +166,8 @@ impl RawCursor {
         }
         let damaged = || SegmentError::damaged("text column", "lacks a text that it counts");
         let within = text.checked_sub(self.first).ok_or_else(damaged)?;
-        let [start, end] = *self.starts.get(within..).and_then(|e| e.first_chunk()).ok_or_else(damaged)?;
+        let [start, end] =
+            *self.starts.get(within..).and_then(|e| e.first_chunk()).ok_or_else(damaged)?;
         self.bytes.get(start as usize..end as usize).ok_or_else(damaged)
     }
 
@@ -176,8 +177,9 @@ impl RawCursor {
         let section = sections.get(block.section)?;
         let stored = section.get(block.stored.clone());
         let stored = stored.ok_or_else(|| damaged("has a block beyond its section"))?;
-        self.bytes = zstd::bulk::decompress(stored, block.unpacked)
-            .map_err(|error| SegmentError::damaged(format!("section {}", block.section), error.to_string()))?;
+        self.bytes = zstd::bulk::decompress(stored, block.unpacked).map_err(|error| {
+            SegmentError::damaged(format!("section {}", block.section), error.to_string())
+        })?;
         self.first = block.first;
         self.starts.clear();
         let mut cursor = Cursor::new(&self.bytes);

@@ -47,7 +47,10 @@ impl Block {
     pub(super) fn for_each(&self, values: Range<usize>, mut each: impl FnMut(usize, usize)) {
         if self.locals.len() > 256 {
             let lanes = self.lanes.as_chunks::<2>().0.get(values).unwrap_or_default();
-            lanes.iter().enumerate().for_each(|(at, lane)| each(at, u16::from_le_bytes(*lane).into()));
+            lanes
+                .iter()
+                .enumerate()
+                .for_each(|(at, lane)| each(at, u16::from_le_bytes(*lane).into()));
         } else {
             let lanes = self.lanes.get(values).unwrap_or_default();
             lanes.iter().enumerate().for_each(|(at, lane)| each(at, usize::from(*lane)));
@@ -96,7 +99,10 @@ impl Block {
 }
 
 /// Writes the sections of `templates`, the number of each value's template, all below 65,536.
-pub(super) fn encode(templates: &[u32], mut each: impl FnMut(&[u8]) -> Result<(), SegmentError>) -> Result<(), SegmentError> {
+pub(super) fn encode(
+    templates: &[u32],
+    mut each: impl FnMut(&[u8]) -> Result<(), SegmentError>,
+) -> Result<(), SegmentError> {
     let most = templates.iter().copied().max().map_or(0, |most| most as usize + 1);
     let mut ordinals = vec![0u64; most];
     let mut counts = vec![0u32; most];

@@ -30,6 +30,20 @@ impl Words {
         self.bytes.get(*start as usize..*end as usize).unwrap_or_default()
     }
 
+    /// The code of a word.
+    pub(super) fn find(&self, word: &[u8]) -> Option<usize> {
+        let (mut from, mut until) = (0, self.len());
+        while from < until {
+            let middle = from.midpoint(until);
+            match self.get(middle).cmp(word) {
+                std::cmp::Ordering::Less => from = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Greater => until = middle,
+            }
+        }
+        None
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|code| self.get(code))
     }
@@ -129,13 +143,13 @@ impl Slot {
         Ok(Self { kind, place: start..start + bytes })
     }
 
-    /// Opens the values in the slot's section.
-    pub(super) fn open(&self, section: &Bytes) -> Result<Stored, SegmentError> {
+    /// Opens the slot's values, one for each of `rows`, in its section.
+    pub(super) fn open(&self, section: &Bytes, rows: usize) -> Result<Stored, SegmentError> {
         if self.place.end > section.len() {
             return Err(SegmentError::damaged("text column", "has a slot beyond its section"));
         }
         let bytes = section.slice(self.place.clone());
-        Ok(match &self.kind {
+        let stored = match &self.kind {
             Kind::Const(_) => Stored::Nothing,
             Kind::Words(_) => Stored::Codes(Codes::open(&bytes)?.0),
             Kind::Number { .. } => Stored::Numbers(Ints::open(&bytes)?.0),
@@ -148,7 +162,18 @@ impl Slot {
                 let (ends, bytes) = Ints::open(&bytes)?;
                 Stored::Varied { ends, bytes }
             }
-        })
+        };
+        let fits = match &stored {
+            Stored::Nothing => true,
+            Stored::Codes(codes) => codes.len() == rows,
+            Stored::Numbers(numbers) => numbers.len() == rows,
+            Stored::Fixed { bytes, width } => Some(bytes.len()) == rows.checked_mul(*width),
+            Stored::Varied { ends, .. } => ends.len() == rows,
+        };
+        if !fits {
+            return Err(SegmentError::damaged("text column", "has a slot of other rows"));
+        }
+        Ok(stored)
     }
 
     /// Appends the text of a value.

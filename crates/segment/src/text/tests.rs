@@ -1,11 +1,15 @@
 //! The whole column against plain texts.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::SegmentError;
 use crate::bits::Mask;
+use crate::predicate::{FieldTest, NumberRange, Pattern, Phrase, TextRange, Verdict};
 use crate::sections::{SectionWriter, Sections, Span};
 
 /// A column with all its sections in memory.
@@ -57,9 +61,8 @@ fn read(opened: &Opened, values: std::ops::Range<usize>, picked: Option<&Mask>) 
 }
 
 fn piece() -> impl Strategy<Value = String> {
-    let fixed = |texts: &'static [&'static str]| {
-        proptest::sample::select(texts).prop_map(str::to_owned)
-    };
+    let fixed =
+        |texts: &'static [&'static str]| proptest::sample::select(texts).prop_map(str::to_owned);
     prop_oneof![
         4 => fixed(&["error", "err", "open", "user", "Error", "a", "b_", "ошибка", "Σ", "İ", "abcd"]),
         6 => fixed(&[" ", " ", ": ", "=", "_", ".", "-", "/", "\n", "\0", "é", "{\"k\":\"", "\"}"]),
@@ -209,4 +212,144 @@ fn texts_with_nothing_in_common_are_refused() {
     let text = |row| words(row).map(letters).collect::<String>();
     let texts: Vec<String> = (0..1000).map(text).collect();
     assert!(encode(&texts).is_none());
+}
+
+/// Tests made of pieces of the texts, so that they find something.
+fn tests_of(texts: &[String], seeds: &[(u8, u32, u32, u32)]) -> Vec<FieldTest> {
+    let part = |row: u32, from: u32, len: u32| -> String {
+        let text = texts.get(row as usize % texts.len().max(1)).map_or("", String::as_str);
+        let chars: Vec<char> = text.chars().collect();
+        let from = from as usize % (chars.len() + 1);
+        chars[from..].iter().take(len as usize % 24).collect()
+    };
+    let number = |seed: u32| f64::from(seed % 64) - 8.0;
+    seeds
+        .iter()
+        .map(|(kind, row, from, len)| {
+            let text = part(*row, *from, *len);
+            let other = part(row / 7, from / 7, len / 7);
+            let phrases = || vec![Phrase::whole(&text), Phrase::prefix(&other)];
+            let whole =
+                || texts.get(*row as usize % texts.len().max(1)).cloned().unwrap_or_default();
+            match kind % 20 {
+                0 => FieldTest::Contains(Phrase::whole(&text)),
+                1 => FieldTest::Contains(Phrase::prefix(&text)),
+                2 => FieldTest::phrase_any_case(&text),
+                3 => FieldTest::prefix_any_case(&text),
+                4 => FieldTest::ContainsAll(phrases()),
+                5 => FieldTest::ContainsAny(phrases()),
+                6 => FieldTest::Sequence(phrases()),
+                7 => FieldTest::Exact(whole()),
+                8 => FieldTest::ExactPrefix(part(*row, 0, *len)),
+                9 | 10 => FieldTest::Substring(text),
+                11 => FieldTest::Regex(Pattern::new(&regex::escape(&text)).expect("is one")),
+                12 => {
+                    let digits = regex::Regex::new("[0-9]+").expect("is one");
+                    let text = regex::escape(&text);
+                    let source = digits.replace_all(&text, "[0-9]+").into_owned();
+                    FieldTest::Regex(Pattern::new(&source).expect("is one"))
+                }
+                13 => FieldTest::Regex(
+                    Pattern::anchored(&format!("{}.*", regex::escape(&text))).expect("is one"),
+                ),
+                14 => FieldTest::In([whole(), text, other].into_iter().collect()),
+                15 => FieldTest::Number(NumberRange {
+                    min: number(*from),
+                    min_open: row % 2 == 0,
+                    max: number(*from) + number(*len),
+                    max_open: row % 3 == 0,
+                }),
+                16 => FieldTest::Text(TextRange {
+                    min: Bound::Included(text),
+                    max: if row % 4 == 0 { Bound::Unbounded } else { Bound::Excluded(other) },
+                }),
+                17 => FieldTest::Ipv4 { min: 0, max: 0x0a00_0100 + len % 3 },
+                18 => {
+                    let length = u64::from(len % 30);
+                    FieldTest::Length { min: length, max: length + u64::from(from % 9) }
+                }
+                _ if row % 2 == 0 => FieldTest::Empty,
+                _ => FieldTest::Any,
+            }
+        })
+        .collect()
+}
+
+fn check(opened: &Opened, texts: &[String], test: &FieldTest, within: Option<&Mask>, from: usize) {
+    let prepared = opened.column.prepare(test);
+    let given = opened
+        .column
+        .select(&prepared, &opened.sections, from..texts.len(), within)
+        .expect("selects");
+    let of_interest = |row: &usize| within.is_none_or(|within| within.get(*row - from));
+    let expected: Vec<usize> =
+        (from..texts.len()).filter(of_interest).filter(|row| test.matches(&texts[*row])).collect();
+    let given: Vec<usize> = given.iter().map(|row| row + from).collect();
+    assert_eq!(given, expected, "{test:?}");
+    let all = texts.iter().filter(|text| test.matches(text)).count();
+    if let Some(count) = prepared.count() {
+        assert_eq!(count, all as u64, "{test:?}");
+    }
+    match prepared.verdict() {
+        Verdict::None => assert_eq!(all, 0, "{test:?}"),
+        Verdict::All => assert_eq!(all, texts.len(), "{test:?}"),
+        Verdict::Some => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+    #[test]
+    fn selects_what_the_test_says_of_the_text_model(
+        texts in texts(),
+        seeds in vec(any::<(u8, u32, u32, u32)>(), 24),
+        from in 0usize..200,
+        seed in any::<u64>(),
+    ) {
+        let Some(opened) = open(&texts) else { return Ok(()) };
+        for test in tests_of(&texts, &seeds) {
+            check(&opened, &texts, &test, None, 0);
+            let from = from.min(texts.len());
+            check(&opened, &texts, &test, Some(&picks(texts.len() - from, seed)), from);
+        }
+    }
+}
+
+#[test]
+fn sections_are_asked_for_until_there_is_an_answer() {
+    let texts: Vec<String> =
+        (0..70_000u32).map(|row| format!("job {row} of {}", row % 9)).collect();
+    let stored = encode(&texts).expect("is worth it");
+    let bytes = Bytes::from(stored.bytes.clone());
+    let reader = TextReader::open(&mut &stored.meta[..]).expect("opens");
+    let sections = Sections::new(stored.spans.clone());
+    let mut asked = 0;
+    let mut answer = |sections: &Sections, missing: SegmentError| {
+        let SegmentError::Missing(missing) = missing else { panic!("{missing}") };
+        asked += missing.len();
+        for no in missing {
+            let range = sections.range(no).expect("a range");
+            let part = bytes.slice(range.start as usize..range.end as usize);
+            sections.supply(no, &part).expect("is taken");
+        }
+    };
+    let column = loop {
+        match reader.load(&sections) {
+            Ok(column) => break column,
+            Err(missing) => answer(&sections, missing),
+        }
+    };
+    let absent = column.prepare(&FieldTest::phrase("nowhere"));
+    assert_eq!((absent.verdict(), absent.count()), (Verdict::None, Some(0)));
+    assert_eq!(column.prepare(&FieldTest::phrase("job")).count(), Some(70_000));
+    let test = column.prepare(&FieldTest::phrase("66000"));
+    let found = loop {
+        match column.select(&test, &sections, 65_536..70_000, None) {
+            Ok(found) => break found,
+            Err(missing) => answer(&sections, missing),
+        }
+    };
+    assert_eq!(found.iter().collect::<Vec<_>>(), [66_000 - 65_536]);
+    // The templates, one of both sections of template numbers, and the slots.
+    assert_eq!(asked, 3);
 }

@@ -1,0 +1,326 @@
+//! Where a text can occur in the values of a template.
+//!
+//! A slot's value is a whole token: what stands before and behind it is no ASCII letter or digit. So
+//! wherever an occurrence runs into a slot, the run of letters and digits that the needle has there
+//! must be the value (or its beginning or end, at the needle's own ends), and what follows must be
+//! the next literal. There are few such alignments, and each is a condition on a few slots. A needle
+//! without digits can also lie in one literal, which is the same for all rows.
+
+use super::MARK_UUID;
+use super::check::{Holds, Tree, Where, decide};
+use super::column::{Template, TextColumn, is_mark};
+use super::slot::Slot;
+use super::tokens::{UUID_BYTES, UUID_DASHES};
+use crate::predicate::{Phrase, is_word_char};
+
+/// A text to be found.
+#[derive(Debug)]
+pub(super) struct Needle<'a> {
+    text: &'a [u8],
+    word_first: bool,
+    word_last: bool,
+    /// It must stand at the beginning of the value.
+    starts: bool,
+    /// Values are taken in lower case.
+    any_case: bool,
+    /// Bytes of the letters and digits that it begins with.
+    head: usize,
+    /// Where behind its first byte a slot can begin.
+    entries: Vec<usize>,
+}
+
+fn run(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
+impl<'a> Needle<'a> {
+    /// A word, phrase or prefix.
+    pub(super) fn phrase(phrase: &'a Phrase, any_case: bool) -> Self {
+        let (word_first, word_last) = phrase.borders();
+        Self::new(phrase.text(), word_first, word_last, false, any_case)
+    }
+
+    /// A text that may occur anywhere.
+    pub(super) fn substring(text: &'a str) -> Self {
+        Self::new(text, false, false, false, false)
+    }
+
+    /// A text that the value begins with.
+    pub(super) fn start(text: &'a str) -> Self {
+        Self::new(text, false, false, true, false)
+    }
+
+    fn new(text: &'a str, word_first: bool, word_last: bool, starts: bool, any_case: bool) -> Self {
+        let text = text.as_bytes();
+        let alnum = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
+        let entries = (1..text.len()).filter(|at| alnum(*at) && !alnum(*at - 1)).collect();
+        Self { text, word_first, word_last, starts, any_case, head: run(text), entries }
+    }
+
+    /// For each template, the conditions under which the text occurs in its values.
+    pub(super) fn trees(&self, column: &TextColumn) -> Vec<Tree> {
+        if self.text.is_empty() {
+            return column.templates.iter().map(|_| Tree::All).collect();
+        }
+        let keys = if self.any_case { column.lower_keys() } else { &column.keys };
+        let mut trees: Vec<Tree> = column.templates.iter().map(|_| Tree::None).collect();
+        if !self.text.iter().any(u8::is_ascii_digit) {
+            self.find_in_literals(column, keys, &mut trees);
+        }
+        for (template, tree) in column.templates.iter().zip(&mut trees) {
+            if matches!(tree, Tree::None) && !template.slots.is_empty() {
+                let key = keys.get(template.key.clone()).unwrap_or_default();
+                *tree = Alignment::new(self, template, key).tree();
+            }
+        }
+        trees
+    }
+
+    /// Marks the templates that have the text in a literal. Marks and separators are digits, so what
+    /// is found lies in one literal.
+    fn find_in_literals(&self, column: &TextColumn, keys: &[u8], trees: &mut [Tree]) {
+        let finder = memchr::memmem::Finder::new(self.text);
+        let mut at = 0;
+        while let Some(found) = keys.get(at..).and_then(|rest| finder.find(rest)) {
+            let start = at + found;
+            at = start + 1;
+            let no = column.templates.partition_point(|template| template.key.end <= start);
+            let Some(template) = column.templates.get(no) else { break };
+            let key = keys.get(template.key.clone()).unwrap_or_default();
+            let start = start - template.key.start;
+            let end = start + self.text.len();
+            // A mark counts as the digit that it is, as would the value in its place.
+            let borders = !(self.word_first && word_before(key, start))
+                && !(self.word_last && word_after(key, end));
+            if borders && (!self.starts || start == 0) {
+                if let Some(tree) = trees.get_mut(no) {
+                    *tree = Tree::All;
+                }
+                at = template.key.end;
+            }
+        }
+    }
+}
+
+/// Whether a word character ends at `at`.
+pub(super) fn word_before(text: &[u8], at: usize) -> bool {
+    let head = text.get(..at).unwrap_or_default();
+    match head.last() {
+        None => false,
+        Some(byte) if byte.is_ascii() => is_word_char(char::from(*byte)),
+        Some(_) => {
+            let start = head.iter().rposition(|byte| *byte & 0xc0 != 0x80).unwrap_or(0);
+            let last = head.get(start..).and_then(|last| std::str::from_utf8(last).ok());
+            last.and_then(|last| last.chars().next_back()).is_some_and(is_word_char)
+        }
+    }
+}
+
+/// Whether a word character begins at `at`.
+pub(super) fn word_after(text: &[u8], at: usize) -> bool {
+    let tail = text.get(at..).unwrap_or_default();
+    match tail.first() {
+        None => false,
+        Some(byte) if byte.is_ascii() => is_word_char(char::from(*byte)),
+        Some(_) => {
+            let more = tail.iter().skip(1).take_while(|byte| *byte & 0xc0 == 0x80).count();
+            let first = tail.get(..=more).and_then(|first| std::str::from_utf8(first).ok());
+            first.and_then(|first| first.chars().next()).is_some_and(is_word_char)
+        }
+    }
+}
+
+/// A needle against a template.
+struct Alignment<'n> {
+    needle: &'n Needle<'n>,
+    slots: &'n [Slot],
+    literals: Vec<&'n [u8]>,
+    uuids: Vec<bool>,
+}
+
+impl<'n> Alignment<'n> {
+    fn new(needle: &'n Needle<'n>, template: &'n Template, key: &'n [u8]) -> Self {
+        let marks = key.iter().filter(|byte| is_mark(**byte));
+        Self {
+            needle,
+            slots: &template.slots,
+            literals: key.split(|byte| is_mark(*byte)).collect(),
+            uuids: marks.map(|mark| *mark == MARK_UUID).collect(),
+        }
+    }
+
+    fn literal(&self, at: usize) -> &'n [u8] {
+        self.literals.get(at).copied().unwrap_or_default()
+    }
+
+    fn is_uuid(&self, slot: usize) -> bool {
+        self.uuids.get(slot).copied().unwrap_or(false)
+    }
+
+    /// Any alignment in which the first slot that the needle touches is this or that one.
+    fn tree(&self) -> Tree {
+        let needle = self.needle;
+        let mut ways = Vec::new();
+        for slot in 0..self.slots.len() {
+            if self.is_uuid(slot) {
+                (0..UUID_BYTES).for_each(|from| ways.push(self.from_within_uuid(slot, from)));
+            } else if needle.head > 0 {
+                ways.push(self.from_within_token(slot));
+            }
+            let literal = self.literal(slot);
+            for entry in &needle.entries {
+                let (head, rest) = needle.text.split_at(*entry);
+                if !literal.ends_with(head) {
+                    continue;
+                }
+                let start = literal.len() - head.len();
+                if self.may_start(slot, start) {
+                    ways.push(self.enter(slot, rest));
+                }
+            }
+        }
+        Tree::or(ways)
+    }
+
+    /// Whether an occurrence may start at a byte of the literal before a slot.
+    fn may_start(&self, literal: usize, at: usize) -> bool {
+        if at == 0 && literal > 0 {
+            return !self.needle.word_first && !self.needle.starts;
+        }
+        if self.needle.starts {
+            return at == 0;
+        }
+        !(self.needle.word_first && word_before(self.literal(literal), at))
+    }
+
+    /// Whether an occurrence may end at a byte of a literal.
+    fn may_end(&self, literal: usize, at: usize) -> bool {
+        if !self.needle.word_last {
+            return true;
+        }
+        let text = self.literal(literal);
+        if at == text.len() { literal == self.slots.len() } else { !word_after(text, at) }
+    }
+
+    fn holds(&self, slot: usize, place: Where, text: &[u8]) -> Tree {
+        let holds = Holds { place, text: text.to_vec(), any_case: self.needle.any_case };
+        self.slots.get(slot).map_or(Tree::None, |known| decide(slot, known, holds))
+    }
+
+    /// The needle starts in a token: with the end of it, or with all of it, or lies in it.
+    fn from_within_token(&self, slot: usize) -> Tree {
+        let needle = self.needle;
+        let (head, rest) = needle.text.split_at(needle.head);
+        // Where the value begins, an occurrence may begin if the literal before lets it.
+        let at_start = needle.word_first || needle.starts;
+        if at_start && !self.may_start(slot, self.literal(slot).len()) {
+            return Tree::None;
+        }
+        if !rest.is_empty() {
+            let place = if at_start { Where::Whole } else { Where::End };
+            let tail = self.literal_from(slot + 1, rest);
+            return self.then(tail, || self.holds(slot, place, head));
+        }
+        if needle.word_last && !self.may_end(slot + 1, 0) {
+            return Tree::None;
+        }
+        let place = match (at_start, needle.word_last) {
+            (true, true) => Where::Whole,
+            (true, false) => Where::Start,
+            (false, true) => Where::End,
+            (false, false) => Where::Anywhere,
+        };
+        self.holds(slot, place, head)
+    }
+
+    /// The needle starts at a byte of a UUID.
+    fn from_within_uuid(&self, slot: usize, from: usize) -> Tree {
+        let needle = self.needle;
+        let len = needle.text.len().min(UUID_BYTES - from);
+        let (head, rest) = needle.text.split_at(len);
+        if !uuid_shaped(head, from) {
+            return Tree::None;
+        }
+        let may_start = if from == 0 {
+            self.may_start(slot, self.literal(slot).len())
+        } else {
+            !needle.starts && (!needle.word_first || UUID_DASHES.contains(&(from - 1)))
+        };
+        if !may_start {
+            return Tree::None;
+        }
+        let tail = self.uuid_tail(slot, from + len, rest);
+        let place = if len == UUID_BYTES { Where::Whole } else { Where::At(from) };
+        self.then(tail, || self.holds(slot, place, head))
+    }
+
+    /// What the needle asks for behind byte `at` of a UUID.
+    fn uuid_tail(&self, slot: usize, at: usize, rest: &[u8]) -> Tree {
+        if !rest.is_empty() {
+            return self.literal_from(slot + 1, rest);
+        }
+        let may_end = if at == UUID_BYTES {
+            self.may_end(slot + 1, 0)
+        } else {
+            !self.needle.word_last || UUID_DASHES.contains(&at)
+        };
+        if may_end { Tree::All } else { Tree::None }
+    }
+
+    /// Both, the second only if the first can be.
+    fn then(&self, first: Tree, second: impl FnOnce() -> Tree) -> Tree {
+        if matches!(first, Tree::None) { Tree::None } else { Tree::and([second(), first]) }
+    }
+
+    /// The value of a slot begins with `rest`, which is not empty, or `rest` begins with the value.
+    fn enter(&self, slot: usize, rest: &[u8]) -> Tree {
+        if self.is_uuid(slot) {
+            let len = rest.len().min(UUID_BYTES);
+            let (head, rest) = rest.split_at(len);
+            if !uuid_shaped(head, 0) {
+                return Tree::None;
+            }
+            let tail = self.uuid_tail(slot, len, rest);
+            let place = if len == UUID_BYTES { Where::Whole } else { Where::Start };
+            return self.then(tail, || self.holds(slot, place, head));
+        }
+        let (head, rest) = rest.split_at(run(rest));
+        if head.is_empty() {
+            return Tree::None;
+        }
+        if !rest.is_empty() {
+            let tail = self.literal_from(slot + 1, rest);
+            return self.then(tail, || self.holds(slot, Where::Whole, head));
+        }
+        if !self.needle.word_last {
+            return self.holds(slot, Where::Start, head);
+        }
+        if !self.may_end(slot + 1, 0) {
+            return Tree::None;
+        }
+        self.holds(slot, Where::Whole, head)
+    }
+
+    /// `rest`, which is not empty, stands from the beginning of a literal on.
+    fn literal_from(&self, literal: usize, rest: &[u8]) -> Tree {
+        let text = self.literal(literal);
+        if text.starts_with(rest) {
+            return if self.may_end(literal, rest.len()) { Tree::All } else { Tree::None };
+        }
+        match rest.strip_prefix(text) {
+            Some(rest) if literal < self.slots.len() => self.enter(literal, rest),
+            _ => Tree::None,
+        }
+    }
+}
+
+/// Whether `text` can stand from byte `from` of a UUID on.
+fn uuid_shaped(text: &[u8], from: usize) -> bool {
+    text.iter().zip(from..).all(|(byte, at)| {
+        if UUID_DASHES.contains(&at) {
+            *byte == b'-'
+        } else {
+            matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+        }
+    })
+}

@@ -1,0 +1,316 @@
+//! What a test means for each template of a column.
+
+use std::ops::Bound;
+use std::sync::OnceLock;
+
+use super::automaton::Automaton;
+use super::check::{Holds, Tree, Where, decide};
+use super::column::{Template, TextColumn};
+use super::encode::template_key;
+use super::needle::Needle;
+use super::slot::{Kind, Slot};
+use super::tokens::Tokens;
+use crate::bits::Mask;
+use crate::predicate::{FieldTest, TextRange, Verdict};
+
+/// Ordinals of a template that are decided at once.
+pub(super) const PAGE_ROWS: usize = 8192;
+/// A template with a rarer slot is not asked for its length.
+const SLOT_BYTES_MAX: usize = 512;
+
+/// What is known of a template's rows.
+#[derive(Clone, Debug)]
+pub(super) enum Plan {
+    /// No row passes.
+    None,
+    /// Every row passes.
+    All,
+    /// The texts must be looked at.
+    Decode,
+    /// The rows pass whose slots do.
+    Slots(Tree),
+    /// Of the rows whose slots do, the texts must be looked at.
+    Both(Tree),
+}
+
+impl Plan {
+    fn of(tree: Tree) -> Self {
+        match tree {
+            Tree::None => Self::None,
+            Tree::All => Self::All,
+            tree => Self::Slots(tree),
+        }
+    }
+
+    fn of_known(known: Option<bool>) -> Self {
+        match known {
+            None => Self::Decode,
+            Some(true) => Self::All,
+            Some(false) => Self::None,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::All, plan) | (plan, Self::All) => plan,
+            (Self::Decode, Self::Decode) => Self::Decode,
+            (Self::Slots(a), Self::Slots(b)) => Self::of(Tree::and([a, b])),
+            (Self::Decode, Self::Slots(tree) | Self::Both(tree))
+            | (Self::Slots(tree) | Self::Both(tree), Self::Decode) => Self::Both(tree),
+            (Self::Slots(a) | Self::Both(a), Self::Slots(b) | Self::Both(b)) => {
+                Self::Both(Tree::and([a, b]))
+            }
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::None, plan) | (plan, Self::None) => plan,
+            (Self::Decode, _) | (_, Self::Decode) => Self::Decode,
+            (Self::Slots(a), Self::Slots(b)) => Self::of(Tree::or([a, b])),
+            (Self::Slots(a) | Self::Both(a), Self::Slots(b) | Self::Both(b)) => {
+                Self::Both(Tree::or([a, b]))
+            }
+        }
+    }
+}
+
+/// A test made ready for a column; what it decides about slots is kept and used again.
+#[derive(Debug)]
+pub(crate) struct TextTest {
+    pub(super) test: FieldTest,
+    /// Per template number; 0 is for the raw texts.
+    pub(super) plans: Vec<Plan>,
+    /// Per template with conditions on slots: the rows that meet them, page by page.
+    pub(super) pages: Vec<Vec<OnceLock<Mask>>>,
+    rows: Vec<usize>,
+}
+
+impl TextTest {
+    /// Whether no value passes, or all do, as far as it is known.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let plans = || self.plans.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);
+        if plans().all(|(plan, _)| matches!(plan, Plan::None)) {
+            Verdict::None
+        } else if plans().all(|(plan, _)| matches!(plan, Plan::All)) {
+            Verdict::All
+        } else {
+            Verdict::Some
+        }
+    }
+
+    /// How dear it is to ask, in no unit: least if templates decide, most if texts are rebuilt.
+    pub(crate) fn cost(&self) -> u32 {
+        let plans = self.plans.iter().map(|plan| match plan {
+            Plan::None | Plan::All => 0,
+            Plan::Slots(_) => 10,
+            Plan::Both(_) => 30,
+            Plan::Decode => 100,
+        });
+        plans.max().unwrap_or(0)
+    }
+
+    /// How many values of the column pass, if that is known without looking at any.
+    pub(crate) fn count(&self) -> Option<u64> {
+        let mut count = 0;
+        for (plan, rows) in self.plans.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0) {
+            match plan {
+                Plan::None => {}
+                Plan::All => count += *rows as u64,
+                _ => return None,
+            }
+        }
+        Some(count)
+    }
+}
+
+impl TextColumn {
+    /// Decides a test for each template, from the templates and their dictionaries alone.
+    pub(crate) fn prepare(&self, test: &FieldTest) -> TextTest {
+        let mut plans = self.plans(test);
+        let raw = if self.raw.len() == 0 { Plan::None } else { Plan::Decode };
+        plans.insert(0, raw);
+        let mut rows: Vec<usize> = self.templates.iter().map(|template| template.rows).collect();
+        rows.insert(0, self.raw.len());
+        let pages = |(plan, rows): (&Plan, &usize)| match plan {
+            Plan::Slots(_) | Plan::Both(_) => {
+                (0..rows.div_ceil(PAGE_ROWS)).map(|_| OnceLock::new()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let pages = plans.iter().zip(&rows).map(pages).collect();
+        TextTest { test: test.clone(), plans, pages, rows }
+    }
+
+    /// A plan for each template.
+    fn plans(&self, test: &FieldTest) -> Vec<Plan> {
+        let of = |trees: Vec<Tree>| trees.into_iter().map(Plan::of).collect::<Vec<_>>();
+        let mut plans = match test {
+            FieldTest::Contains(phrase) => of(Needle::phrase(phrase, false).trees(self)),
+            FieldTest::Substring(text) => of(Needle::substring(text).trees(self)),
+            FieldTest::ExactPrefix(text) => of(Needle::start(text).trees(self)),
+            FieldTest::ContainsAnyCase(phrase) => {
+                let mut plans = of(Needle::phrase(phrase, true).trees(self));
+                // Letters beyond ASCII change their bytes with their case.
+                for (template, plan) in self.templates.iter().zip(&mut plans) {
+                    if !self.key(template).is_ascii() && !phrase.text().is_empty() {
+                        *plan = Plan::Decode;
+                    }
+                }
+                plans
+            }
+            FieldTest::ContainsAll(phrases) => self.all_of(phrases),
+            FieldTest::ContainsAny(phrases) => {
+                let none = self.templates.iter().map(|_| Plan::None).collect();
+                phrases.iter().fold(none, |plans: Vec<Plan>, phrase| {
+                    let more = of(Needle::phrase(phrase, false).trees(self));
+                    plans.into_iter().zip(more).map(|(a, b)| a.or(b)).collect()
+                })
+            }
+            FieldTest::Sequence(phrases) => {
+                let order =
+                    |plan: Plan| if phrases.len() > 1 { plan.and(Plan::Decode) } else { plan };
+                self.all_of(phrases).into_iter().map(order).collect()
+            }
+            FieldTest::Exact(text) => self.exactly([text.as_str()]),
+            FieldTest::In(texts) => self.exactly(texts.iter().map(String::as_str)),
+            FieldTest::Regex(pattern) => match Automaton::new(pattern.source()) {
+                Some(mut automaton) => {
+                    let plan = |template: &Template| {
+                        Plan::of_known(automaton.decide(&self.literals(template), &template.slots))
+                    };
+                    self.templates.iter().map(plan).collect()
+                }
+                None => self.templates.iter().map(|_| Plan::Decode).collect(),
+            },
+            FieldTest::Empty
+            | FieldTest::Any
+            | FieldTest::Number(_)
+            | FieldTest::Text(_)
+            | FieldTest::Ipv4 { .. }
+            | FieldTest::Length { .. } => {
+                self.templates.iter().map(|template| self.by_form(template, test)).collect()
+            }
+        };
+        for (template, plan) in self.templates.iter().zip(&mut plans) {
+            if matches!(plan, Plan::Decode | Plan::Both(_))
+                && let Some(text) = self.only_text(template)
+            {
+                *plan = Plan::of_known(Some(test.matches(&text)));
+            }
+        }
+        plans
+    }
+
+    fn all_of(&self, phrases: &[crate::predicate::Phrase]) -> Vec<Plan> {
+        let all = self.templates.iter().map(|_| Plan::All).collect();
+        phrases.iter().fold(all, |plans: Vec<Plan>, phrase| {
+            let more = Needle::phrase(phrase, false).trees(self);
+            plans.into_iter().zip(more).map(|(plan, tree)| plan.and(Plan::of(tree))).collect()
+        })
+    }
+
+    /// The values that are one of `texts`: those of the template that the text itself would have.
+    fn exactly<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> Vec<Plan> {
+        let mut plans: Vec<Plan> = self.templates.iter().map(|_| Plan::None).collect();
+        let mut by_key: Vec<usize> = (0..self.templates.len()).collect();
+        let key_of = |no: usize| self.templates.get(no).map_or(&[][..], |known| self.key(known));
+        by_key.sort_unstable_by(|a, b| key_of(*a).cmp(key_of(*b)));
+        let (mut tokens, mut key) = (Tokens::default(), Vec::new());
+        for text in texts {
+            tokens.split(text.as_bytes(), usize::MAX);
+            template_key(text.as_bytes(), &tokens, &mut key);
+            let found = by_key.binary_search_by(|no| key_of(*no).cmp(&key));
+            let Some(no) = found.ok().and_then(|at| by_key.get(at)) else { continue };
+            let (Some(template), Some(plan)) = (self.templates.get(*no), plans.get_mut(*no)) else {
+                continue;
+            };
+            let slots = template.slots.iter().zip(&tokens.spans).enumerate();
+            let tree = Tree::and(slots.map(|(at, (slot, span))| {
+                let token = text.as_bytes().get(span.start as usize..span.end as usize);
+                let text = token.unwrap_or_default().to_vec();
+                decide(at, slot, Holds { place: Where::Whole, text, any_case: false })
+            }));
+            *plan = std::mem::replace(plan, Plan::None).or(Plan::of(tree));
+        }
+        plans
+    }
+
+    /// The text of a template's rows, if all have the same.
+    fn only_text(&self, template: &Template) -> Option<String> {
+        let mut text = Vec::new();
+        let literals = self.literals(template);
+        for (at, literal) in literals.iter().enumerate() {
+            text.extend_from_slice(literal);
+            match template.slots.get(at) {
+                None => {}
+                Some(Slot { kind: Kind::Const(value), .. }) => text.extend_from_slice(value),
+                Some(_) => return None,
+            }
+        }
+        String::from_utf8(text).ok()
+    }
+
+    /// What the literals say about tests that are about the value as a whole.
+    fn by_form(&self, template: &Template, test: &FieldTest) -> Plan {
+        let literals = self.literals(template);
+        let first = literals.first().copied().unwrap_or_default();
+        let slots = template.slots.len();
+        Plan::of_known(match test {
+            FieldTest::Empty => Some(first.is_empty() && slots == 0),
+            FieldTest::Any => Some(!first.is_empty() || slots > 0),
+            FieldTest::Number(_) => {
+                let fits = |byte: &u8| {
+                    !byte.is_ascii() || byte.is_ascii_alphabetic() || b"+-._".contains(byte)
+                };
+                let possible = first.first().is_none_or(|byte| b"+-.".contains(byte))
+                    && literals.iter().all(|literal| literal.iter().all(fits));
+                if possible { None } else { Some(false) }
+            }
+            FieldTest::Ipv4 { .. } if self.key(template) != b"0.0.0.0" => Some(false),
+            FieldTest::Text(range) => beside(range, first, slots == 0),
+            FieldTest::Length { min, max } => {
+                let chars = |literal: &&[u8]| literal.iter().filter(|b| **b & 0xc0 != 0x80).count();
+                let fixed: usize = literals.iter().map(chars).sum();
+                let (least, most) = (fixed + slots, fixed + slots * SLOT_BYTES_MAX);
+                if least as u64 > *max || (most as u64) < *min { Some(false) } else { None }
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Whether texts that begin with `head` are in a range, as far as that tells.
+fn beside(range: &TextRange, head: &[u8], whole: bool) -> Option<bool> {
+    if whole {
+        return std::str::from_utf8(head).ok().map(|text| range.contains(text));
+    }
+    let compare = |bound: &Bound<String>| match bound {
+        Bound::Unbounded => None,
+        Bound::Included(bound) | Bound::Excluded(bound) => {
+            let bound = bound.as_bytes();
+            let len = bound.len().min(head.len());
+            let order =
+                head.get(..len).unwrap_or_default().cmp(bound.get(..len).unwrap_or_default());
+            Some(order)
+        }
+    };
+    use std::cmp::Ordering::{Greater, Less};
+    let above = match compare(&range.min) {
+        None | Some(Greater) => Some(true),
+        Some(Less) => Some(false),
+        _ => None,
+    };
+    let below = match compare(&range.max) {
+        None | Some(Less) => Some(true),
+        Some(Greater) => Some(false),
+        _ => None,
+    };
+    match (above, below) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
+    }
+}
