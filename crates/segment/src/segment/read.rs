@@ -190,7 +190,10 @@ impl Segment {
         };
         let inner = picked.as_ref().or(rows);
         let array = match values {
-            Values::Plain(values) => values.array(dense, inner, true)?,
+            Values::Plain(values) => {
+                // `_overflow` is never a dictionary: see `lodge_record::schema`.
+                values.array(dense, inner, found.name() != field::OVERFLOW)?
+            }
             Values::Text(values) => {
                 let mut texts = Texts::default();
                 values.append(self.sections(), dense, inner, &mut texts)?;
