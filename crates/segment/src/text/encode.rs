@@ -20,7 +20,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// Texts with more slots are not split.
 const SLOTS_MAX: usize = 64;
 /// Texts with a longer slot are not split.
-const TOKEN_BYTES_MAX: usize = 512;
+pub(super) const TOKEN_BYTES_MAX: usize = 512;
 /// Rows from which on a template pays.
 const PROMOTE_ROWS: u32 = 8;
 /// Texts that look like templates at first; beyond so many, new ones are raw.

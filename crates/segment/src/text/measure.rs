@@ -42,6 +42,8 @@ fn measure() {
         if path.ends_with("jsonl") {
             // Segments are sorted by stream; the first word stands for that here.
             texts.sort_by(|a, b| a.split(' ').next().cmp(&b.split(' ').next()));
+            // In memory as a batch has them, one after the other.
+            texts = texts.iter().map(|text| text.as_str().to_owned()).collect();
         }
         one(path, &texts);
     }
