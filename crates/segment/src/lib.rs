@@ -24,7 +24,7 @@ mod sections;
 pub mod segment;
 mod sources;
 pub mod table;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "segments come to use it"))]
+#[allow(dead_code, unused_imports, reason = "segments come to use it")]
 mod text;
 
 pub use bits::Mask;

@@ -103,9 +103,9 @@ impl<'a> Needle<'a> {
             let start = start - template.key.start;
             let end = start + self.text.len();
             // A mark counts as the digit that it is, as would the value in its place.
-            let borders = !(self.word_first && word_before(key, start))
-                && !(self.word_last && word_after(key, end));
-            if borders && (!self.starts || start == 0) {
+            let cut = self.word_first && word_before(key, start)
+                || self.word_last && word_after(key, end);
+            if !cut && (!self.starts || start == 0) {
                 if let Some(tree) = trees.get_mut(no) {
                     *tree = Tree::All;
                 }
@@ -177,9 +177,9 @@ impl<'n> Alignment<'n> {
         let inside = needle.head > 0 && needle.tokens;
         for slot in 0..self.slots.len() {
             if self.is_uuid(slot) {
-                (0..UUID_BYTES).for_each(|from| ways.push(self.from_within_uuid(slot, from)));
+                (0..UUID_BYTES).for_each(|from| ways.push(self.inside_uuid(slot, from)));
             } else if inside {
-                ways.push(self.from_within_token(slot));
+                ways.push(self.inside_token(slot));
             }
             let literal = self.literal(slot);
             for entry in &needle.entries {
@@ -226,7 +226,7 @@ impl<'n> Alignment<'n> {
     }
 
     /// The needle starts in a token: with the end of it, or with all of it, or lies in it.
-    fn from_within_token(&self, slot: usize) -> Tree {
+    fn inside_token(&self, slot: usize) -> Tree {
         let needle = self.needle;
         let (head, rest) = needle.text.split_at(needle.head);
         // Where the value begins, an occurrence may begin if the literal before lets it.
@@ -252,7 +252,7 @@ impl<'n> Alignment<'n> {
     }
 
     /// The needle starts at a byte of a UUID.
-    fn from_within_uuid(&self, slot: usize, from: usize) -> Tree {
+    fn inside_uuid(&self, slot: usize, from: usize) -> Tree {
         let needle = self.needle;
         let len = needle.text.len().min(UUID_BYTES - from);
         let (head, rest) = needle.text.split_at(len);

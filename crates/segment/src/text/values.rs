@@ -102,24 +102,29 @@ fn same_case(a: Option<bool>, b: Option<bool>) -> bool {
 }
 
 impl Values {
-    /// A slot with its first value.
-    pub(super) fn new(token: &[u8], digits: bool, uuid: bool) -> Self {
+    /// A slot with its first value; about `rows` are to come.
+    pub(super) fn new(token: &[u8], digits: bool, uuid: bool, rows: usize) -> Self {
+        fn first<T>(number: T, rows: usize) -> Vec<T> {
+            let mut numbers = Vec::with_capacity(rows);
+            numbers.push(number);
+            numbers
+        }
         let width = token.len();
         if uuid {
-            return Self::Uuid { numbers: vec![parse_uuid(token)] };
+            return Self::Uuid { numbers: first(parse_uuid(token), rows) };
         }
         if digits && width <= DECIMAL_DIGITS_MAX {
-            let numbers = vec![parse_digits(token)];
+            let numbers = first(parse_digits(token), rows);
             return Self::Decimal { plain: is_plain(token), width: width as u8, numbers };
         }
         match parse_hex(token) {
             Some((number, upper)) if width <= HEX_DIGITS_MAX => {
-                Self::Hex { width: width as u8, upper, numbers: vec![number as u64] }
+                Self::Hex { width: width as u8, upper, numbers: first(number as u64, rows) }
             }
             Some((number, upper)) => {
-                Self::Wide { width: width as u8, upper, numbers: vec![number] }
+                Self::Wide { width: width as u8, upper, numbers: first(number, rows) }
             }
-            None => Self::Texts { bytes: token.to_vec(), ends: vec![width as u32] },
+            None => Self::Texts { bytes: token.to_vec(), ends: first(width as u32, rows) },
         }
     }
 
@@ -326,7 +331,7 @@ mod tests {
             let tokens: Vec<&String> =
                 tokens.iter().filter(|t| !same || t.len() == tokens[0].len()).collect();
             let digits = |t: &str| t.bytes().all(|byte| byte.is_ascii_digit());
-            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false);
+            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false, 1);
             for token in &tokens[1..] {
                 values.push(token.as_bytes(), digits(token));
             }
