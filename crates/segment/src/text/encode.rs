@@ -59,8 +59,8 @@ pub(crate) struct TextEncoder {
     bytes: Vec<u8>,
     /// The length of each slot's token, with [`DIGITS`] if it is all digits.
     lengths: Vec<u16>,
-    /// The length of each raw text.
-    raw_lengths: Vec<usize>,
+    /// How many of `bytes` are of each value.
+    row_bytes: Vec<u32>,
     /// Bytes of texts that are raw so far, and of all.
     raw_bytes: usize,
     text_bytes: usize,
@@ -89,7 +89,7 @@ impl TextEncoder {
             rows: Vec::new(),
             bytes: Vec::new(),
             lengths: Vec::new(),
-            raw_lengths: Vec::new(),
+            row_bytes: Vec::new(),
             raw_bytes: 0,
             text_bytes: 0,
             hopeless: false,
@@ -101,6 +101,10 @@ impl TextEncoder {
         if self.hopeless {
             return;
         }
+        if text.len() > SECTION_BYTES_MAX / 2 {
+            self.hopeless = true;
+            return;
+        }
         let text = text.as_bytes();
         self.text_bytes += text.len();
         let fits = text.len() <= TEXT_BYTES_MAX
@@ -108,13 +112,14 @@ impl TextEncoder {
             && self.split.spans.iter().all(|s| (s.end - s.start) as usize <= TOKEN_BYTES_MAX);
         let no = if fits { self.candidate(text) } else { RAW };
         self.rows.push(no);
+        let before = self.bytes.len();
         if no == RAW {
             self.raw_bytes += text.len();
-            self.raw_lengths.push(text.len());
             self.bytes.extend_from_slice(text);
         } else {
             self.add(no, text);
         }
+        self.row_bytes.push((self.bytes.len() - before) as u32);
         if self.rows.len().is_multiple_of(REVIEW_ROWS) {
             self.hopeless = self.raw_bytes / 4 > self.text_bytes / 5;
         }
@@ -182,21 +187,15 @@ impl TextEncoder {
         let mut next = starts.clone();
         let mut places = vec![Place::default(); self.rows.len()];
         let mut at = Place::default();
-        let mut raw = self.raw_lengths.iter();
-        for no in &self.rows {
+        for (no, bytes) in self.rows.iter().zip(&self.row_bytes) {
             if let Some(next) = next.get_mut(*no as usize) {
                 if let Some(place) = places.get_mut(*next) {
                     *place = at;
                 }
                 *next += 1;
             }
-            if *no == RAW {
-                at.byte += raw.next().copied().unwrap_or(0);
-                continue;
-            }
-            let slots = self.candidates.get(*no as usize).map_or(0, |known| known.slots as usize);
-            at.byte += self.tokens(at.token, slots).map(|(len, _)| len).sum::<usize>();
-            at.token += slots;
+            at.byte += *bytes as usize;
+            at.token += self.candidates.get(*no as usize).map_or(0, |known| known.slots as usize);
         }
         (places, starts)
     }
@@ -235,32 +234,29 @@ impl TextEncoder {
     fn raw_texts(&self, raw: impl Fn(u32) -> bool) -> (Vec<u8>, Vec<usize>) {
         let (mut texts, mut ends) = (Vec::new(), Vec::new());
         let mut at = Place::default();
-        let mut raw_lengths = self.raw_lengths.iter();
-        for no in &self.rows {
-            if *no == RAW {
-                let len = raw_lengths.next().copied().unwrap_or(0);
-                texts.extend_from_slice(self.bytes.get(at.byte..at.byte + len).unwrap_or_default());
-                ends.push(texts.len());
-                at.byte += len;
+        for (no, bytes) in self.rows.iter().zip(&self.row_bytes) {
+            let Some(candidate) = self.candidates.get(*no as usize) else { continue };
+            let here = at;
+            at.byte += *bytes as usize;
+            at.token += candidate.slots as usize;
+            if !raw(*no) {
                 continue;
             }
-            let Some(candidate) = self.candidates.get(*no as usize) else { continue };
-            let wanted = raw(*no);
-            let key = self.keys.get(candidate.key.clone()).unwrap_or_default();
-            let mut literals = key.split(|byte| is_mark(*byte)).filter(|_| wanted);
-            texts.extend_from_slice(literals.next().unwrap_or_default());
-            for (len, _) in self.tokens(at.token, candidate.slots as usize) {
-                if wanted {
-                    let token = self.bytes.get(at.byte..at.byte + len).unwrap_or_default();
+            let mut rest = self.bytes.get(here.byte..at.byte).unwrap_or_default();
+            if *no != RAW {
+                let key = self.keys.get(candidate.key.clone()).unwrap_or_default();
+                let mut literals = key.split(|byte| is_mark(*byte));
+                texts.extend_from_slice(literals.next().unwrap_or_default());
+                let tokens = self.tokens(here.token, candidate.slots as usize);
+                for ((len, _), literal) in tokens.zip(literals) {
+                    let (token, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
                     texts.extend_from_slice(token);
-                    texts.extend_from_slice(literals.next().unwrap_or_default());
+                    texts.extend_from_slice(literal);
+                    rest = behind;
                 }
-                at.byte += len;
             }
-            at.token += candidate.slots as usize;
-            if wanted {
-                ends.push(texts.len());
-            }
+            texts.extend_from_slice(rest);
+            ends.push(texts.len());
         }
         (texts, ends)
     }
