@@ -54,7 +54,8 @@ fn one(path: &str, texts: &[String]) {
     let (mut out, mut meta) = (Vec::new(), Vec::new());
     let (mut outcome, mut spans) = (Outcome::NotWorth, Vec::new());
     for _ in 0..std::env::var("TEXT_ENCODES").ok().and_then(|n| n.parse().ok()).unwrap_or(2) {
-        (out.clear(), meta.clear());
+        out.clear();
+        meta.clear();
         let start = cpu_ns();
         let mut encoder = TextEncoder::new();
         texts.iter().for_each(|text| encoder.push(text));

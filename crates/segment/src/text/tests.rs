@@ -172,7 +172,9 @@ proptest! {
         }
         let mut bytes = Vec::new();
         let mut writer = SectionWriter::new(&mut bytes).expect("a writer");
-        parts.iter().for_each(|part| drop(writer.plain(part).expect("is written")));
+        for part in &parts {
+            writer.plain(part).expect("is written");
+        }
         let (_, _, spans) = writer.finish();
         let sections = supply(&Stored { bytes, spans, meta: Vec::new() });
         let Ok(reader) = TextReader::open(&mut &meta[..]) else { return Ok(()) };
