@@ -66,6 +66,19 @@ struct Source<'c> {
     first: usize,
 }
 
+/// The sources of a range.
+struct Sources<'c> {
+    /// Per template number: 1 and the place in `list`, 0 if there is none.
+    of: Vec<u32>,
+    list: Vec<Source<'c>>,
+}
+
+impl<'c> Sources<'c> {
+    fn get(&self, template: u32) -> Option<&Source<'c>> {
+        self.list.get((*self.of.get(template as usize)? as usize).checked_sub(1)?)
+    }
+}
+
 enum Unpacked {
     Not,
     Codes(Vec<u32>),
@@ -123,6 +136,18 @@ impl TextColumn {
         picked: Option<&Mask>,
         out: &mut Texts,
     ) -> Result<(), SegmentError> {
+        self.append_with(&mut RawCursor::default(), sections, values, picked, out)
+    }
+
+    /// As `append`, for a caller that reads on: `raw` keeps what was unpacked.
+    pub(super) fn append_with(
+        &self,
+        raw: &mut RawCursor,
+        sections: &Sections,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+        out: &mut Texts,
+    ) -> Result<(), SegmentError> {
         let parts = self.blocks(sections, values.clone())?;
         let wanted = picked.map_or(values.len(), Mask::count);
         if wanted == 0 {
@@ -131,8 +156,7 @@ impl TextColumn {
         let needs = self.needs(&parts, picked);
         sections.require(self.sections_of(&needs))?;
         let dense = wanted.saturating_mul(SPARSE) >= values.len();
-        let mut sources: Vec<Option<Source<'_>>> = Vec::new();
-        sources.resize_with(self.templates.len() + 1, || None);
+        let mut sources = Sources { of: vec![0; self.templates.len() + 1], list: Vec::new() };
         for (no, ordinals) in needs {
             let Some(template) = self.template(no) else { continue };
             let stored = self.stored(template, sections)?;
@@ -141,14 +165,14 @@ impl TextColumn {
             });
             let (unpacked, literals) = (unpacked.collect(), self.literals(template));
             let source = Source { template, literals, stored, unpacked, first: ordinals.start };
-            if let Some(to) = sources.get_mut(no as usize) {
-                *to = Some(source);
+            sources.list.push(source);
+            if let Some(of) = sources.of.get_mut(no as usize) {
+                *of = sources.list.len() as u32;
             }
         }
         out.offsets.reserve(wanted);
-        let mut raw = RawCursor::default();
         for part in &parts {
-            self.append_part(part, picked, &sources, &mut raw, sections, out)?;
+            self.append_part(part, picked, &sources, raw, sections, out)?;
         }
         Ok(())
     }
@@ -157,7 +181,7 @@ impl TextColumn {
         &self,
         part: &Part<'_>,
         picked: Option<&Mask>,
-        sources: &[Option<Source<'_>>],
+        sources: &Sources<'_>,
         raw: &mut RawCursor,
         sections: &Sections,
         out: &mut Texts,
@@ -175,9 +199,9 @@ impl TextColumn {
                 return;
             }
             let template = part.block.locals.get(place).map_or(0, |local| local.template);
-            match sources.get(template as usize) {
-                Some(Some(source)) => source.put(this, &mut out.bytes),
-                _ => match raw.text(&self.raw, sections, this) {
+            match sources.get(template) {
+                Some(source) => source.put(this, &mut out.bytes),
+                None => match raw.text(&self.raw, sections, this) {
                     Ok(text) => out.bytes.extend_from_slice(text),
                     Err(error) => outcome = Err(error),
                 },

@@ -4,6 +4,8 @@
 //! slots over all values that they can have, and more. So where no state has matched at the end no
 //! row matches, and where all have, every row does.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use regex_automata::Input;
 use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
@@ -19,15 +21,24 @@ const WORDS_MAX: usize = 64;
 /// A token of unknown length is taken to be this long at most, then of any length.
 const STEPS_MAX: usize = 600;
 
-const DIGITS: &[u8] = b"0123456789";
-const HEX: [&[u8]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
-const UUID: &[u8] = b"0123456789abcdef-";
-const ALNUM: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const DIGITS: u8 = 0;
+const HEX: [u8; 2] = [1, 2];
+const UUID: u8 = 3;
+const ALNUM: u8 = 4;
+const ALPHABETS: [&[u8]; 5] = [
+    b"0123456789",
+    b"0123456789abcdef",
+    b"0123456789ABCDEF",
+    b"0123456789abcdef-",
+    b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+];
 
 /// An expression as an automaton that is built as far as it is walked.
 pub(super) struct Automaton {
     dfa: DFA,
     cache: Cache,
+    /// Where a state leads over any text of some alphabet and length.
+    known: HashMap<(LazyStateID, u8, usize, usize), States, RandomState>,
 }
 
 /// States in which nothing has matched yet, and whether something has on another path.
@@ -70,7 +81,7 @@ impl Automaton {
             return None;
         }
         let cache = dfa.create_cache();
-        Some(Self { dfa, cache })
+        Some(Self { dfa, cache, known: HashMap::default() })
     }
 
     /// Whether all or none of a template's rows match; `None` if that differs or is not known.
@@ -162,19 +173,38 @@ impl Automaton {
     fn repeat(
         &mut self,
         states: States,
-        alphabet: &[u8],
+        alphabet: u8,
         short: usize,
         long: usize,
     ) -> Option<States> {
         let mut after = States { open: Vec::new(), matched: states.matched };
-        if short == 0 {
-            after.merge(states.clone())?;
+        for state in states.open {
+            let key = (state, alphabet, short, long);
+            if !self.known.contains_key(&key) {
+                let known = self.repeat_from(state, alphabet, short, long)?;
+                self.known.insert(key, known);
+            }
+            let known = self.known.get(&key)?;
+            after.matched |= known.matched;
+            known.open.iter().try_for_each(|state| after.add(*state))?;
         }
-        let mut now = states;
+        Some(after)
+    }
+
+    fn repeat_from(
+        &mut self,
+        state: LazyStateID,
+        alphabet: u8,
+        short: usize,
+        long: usize,
+    ) -> Option<States> {
+        let bytes = ALPHABETS.get(usize::from(alphabet)).copied().unwrap_or_default();
+        let mut now = States { open: vec![state], matched: false };
+        let mut after = if short == 0 { now.clone() } else { States::default() };
         for step in 1..=long {
             let mut next = States { open: Vec::new(), matched: now.matched };
             for state in &now.open {
-                for byte in alphabet {
+                for byte in bytes {
                     next.add(self.next(*state, *byte)?)?;
                 }
             }
@@ -186,10 +216,10 @@ impl Automaton {
                 after.merge(now.clone())?;
             }
             if settled || now.open.is_empty() {
-                after.matched |= now.matched;
                 break;
             }
         }
+        after.matched |= now.matched;
         Some(after)
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Template {
     /// Number of its rows.
     pub(super) rows: usize,
     pub(super) slots: Vec<Slot>,
+    /// Whether one of them is a UUID.
+    pub(super) uuids: bool,
     /// Which section C holds its slots, and the number of its first slot in there.
     pub(super) group: usize,
     pub(super) first_slot: usize,
@@ -113,9 +115,11 @@ impl TextColumn {
             let start = keys.len();
             keys.extend_from_slice(cursor.text()?);
             let key = start..keys.len();
+            let uuids = keys.get(start..).unwrap_or_default().contains(&MARK_UUID);
             keys.push(SEPARATOR);
             values += rows;
-            templates.push(Template { key, rows, slots: Vec::new(), group: 0, first_slot: 0 });
+            let slots = Vec::new();
+            templates.push(Template { key, rows, slots, uuids, group: 0, first_slot: 0 });
         }
         // The groups come after the slots, so the places of slots are counted from their template's
         // beginning and moved by where that begins in its section.

@@ -42,6 +42,8 @@ fn measure() {
         if path.ends_with("jsonl") {
             // Segments are sorted by stream; the first word stands for that here.
             texts.sort_by(|a, b| a.split(' ').next().cmp(&b.split(' ').next()));
+            // In memory as a batch has them, one after the other.
+            texts = texts.iter().map(|text| text.as_str().to_owned()).collect();
         }
         one(path, &texts);
     }
@@ -49,28 +51,33 @@ fn measure() {
 
 fn one(path: &str, texts: &[String]) {
     let bytes: usize = texts.iter().map(String::len).sum();
-    let start = cpu_ns();
-    let mut encoder = TextEncoder::new();
-    texts.iter().for_each(|text| encoder.push(text));
-    let pushed = ms(start);
     let (mut out, mut meta) = (Vec::new(), Vec::new());
-    let mut writer = SectionWriter::new(&mut out).expect("a writer");
-    let outcome = encoder.finish(&mut writer, &mut meta).expect("is written");
-    let finished = ms(start);
-    let (_, _, spans) = writer.finish();
-    let blocks: usize = texts
-        .concat()
-        .as_bytes()
-        .chunks(64 << 10)
-        .map(|block| zstd::bulk::compress(block, 1).map_or(0, |packed| packed.len()))
-        .sum();
+    let (mut outcome, mut spans) = (Outcome::NotWorth, Vec::new());
+    for _ in 0..std::env::var("TEXT_ENCODES").ok().and_then(|n| n.parse().ok()).unwrap_or(2) {
+        out.clear();
+        meta.clear();
+        let start = cpu_ns();
+        let mut encoder = TextEncoder::new();
+        texts.iter().for_each(|text| encoder.push(text));
+        let pushed = ms(start);
+        let mut writer = SectionWriter::new(&mut out).expect("a writer");
+        outcome = encoder.finish(&mut writer, &mut meta).expect("is written");
+        spans = writer.finish().2;
+        let took = ms(start);
+        let per_gb = took * 1e6 / bytes as f64;
+        eprintln!("  push {pushed:.1} ms, finish {:.1} ms, {per_gb:.2} s/GB", took - pushed);
+    }
+    let all = texts.concat();
+    let start = cpu_ns();
+    let blocks = all.as_bytes().chunks(64 << 10);
+    let blocks =
+        blocks.map(|block| zstd::bulk::compress(block, 1).map_or(0, |packed| packed.len()));
+    let blocks: usize = blocks.sum();
     eprintln!(
-        "{path}\n  {} rows, {bytes} B: {outcome:?} {} B, zstd blocks {blocks} B; push {pushed:.1} ms, \
-         finish {:.1} ms, {:.2} s/GB",
+        "{path}\n  {} rows, {bytes} B: {outcome:?} {} B, zstd blocks {blocks} B in {:.1} ms",
         texts.len(),
         out.len(),
-        finished - pushed,
-        finished * 1e6 / bytes as f64,
+        ms(start),
     );
     if outcome == Outcome::NotWorth {
         return;

@@ -27,6 +27,8 @@ pub(super) struct Needle<'a> {
     head: usize,
     /// Where behind its first byte a slot can begin.
     entries: Vec<usize>,
+    /// Whether it can touch a token at all: what stands whole in a token's place has a digit.
+    tokens: bool,
 }
 
 fn run(text: &[u8]) -> usize {
@@ -53,8 +55,18 @@ impl<'a> Needle<'a> {
     fn new(text: &'a str, word_first: bool, word_last: bool, starts: bool, any_case: bool) -> Self {
         let text = text.as_bytes();
         let alnum = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
-        let entries = (1..text.len()).filter(|at| alnum(*at) && !alnum(*at - 1)).collect();
-        Self { text, word_first, word_last, starts, any_case, head: run(text), entries }
+        let entries = (1..text.len()).filter(|at| alnum(*at) && !alnum(*at - 1));
+        let entries: Vec<usize> = entries.collect();
+        let head = run(text);
+        let touches = |from: usize| {
+            let token =
+                text.get(from..).map_or(&[][..], |rest| rest.get(..run(rest)).unwrap_or(rest));
+            let cut_first = from == 0 && !word_first && !starts;
+            let cut_last = from + token.len() == text.len() && !word_last;
+            !token.is_empty() && (cut_first || cut_last || token.iter().any(u8::is_ascii_digit))
+        };
+        let tokens = touches(0) || entries.iter().any(|from| touches(*from));
+        Self { text, word_first, word_last, starts, any_case, head, entries, tokens }
     }
 
     /// For each template, the conditions under which the text occurs in its values.
@@ -68,7 +80,8 @@ impl<'a> Needle<'a> {
             self.find_in_literals(column, keys, &mut trees);
         }
         for (template, tree) in column.templates.iter().zip(&mut trees) {
-            if matches!(tree, Tree::None) && !template.slots.is_empty() {
+            let touches = template.uuids || self.tokens && !template.slots.is_empty();
+            if touches && matches!(tree, Tree::None) {
                 let key = keys.get(template.key.clone()).unwrap_or_default();
                 *tree = Alignment::new(self, template, key).tree();
             }
@@ -90,9 +103,9 @@ impl<'a> Needle<'a> {
             let start = start - template.key.start;
             let end = start + self.text.len();
             // A mark counts as the digit that it is, as would the value in its place.
-            let borders = !(self.word_first && word_before(key, start))
-                && !(self.word_last && word_after(key, end));
-            if borders && (!self.starts || start == 0) {
+            let cut = self.word_first && word_before(key, start)
+                || self.word_last && word_after(key, end);
+            if !cut && (!self.starts || start == 0) {
                 if let Some(tree) = trees.get_mut(no) {
                     *tree = Tree::All;
                 }
@@ -161,11 +174,12 @@ impl<'n> Alignment<'n> {
     fn tree(&self) -> Tree {
         let needle = self.needle;
         let mut ways = Vec::new();
+        let inside = needle.head > 0 && needle.tokens;
         for slot in 0..self.slots.len() {
             if self.is_uuid(slot) {
-                (0..UUID_BYTES).for_each(|from| ways.push(self.from_within_uuid(slot, from)));
-            } else if needle.head > 0 {
-                ways.push(self.from_within_token(slot));
+                (0..UUID_BYTES).for_each(|from| ways.push(self.inside_uuid(slot, from)));
+            } else if inside {
+                ways.push(self.inside_token(slot));
             }
             let literal = self.literal(slot);
             for entry in &needle.entries {
@@ -203,12 +217,16 @@ impl<'n> Alignment<'n> {
     }
 
     fn holds(&self, slot: usize, place: Where, text: &[u8]) -> Tree {
+        let token = place == Where::Whole && !self.is_uuid(slot);
+        if token && !text.iter().any(u8::is_ascii_digit) {
+            return Tree::None;
+        }
         let holds = Holds { place, text: text.to_vec(), any_case: self.needle.any_case };
         self.slots.get(slot).map_or(Tree::None, |known| decide(slot, known, holds))
     }
 
     /// The needle starts in a token: with the end of it, or with all of it, or lies in it.
-    fn from_within_token(&self, slot: usize) -> Tree {
+    fn inside_token(&self, slot: usize) -> Tree {
         let needle = self.needle;
         let (head, rest) = needle.text.split_at(needle.head);
         // Where the value begins, an occurrence may begin if the literal before lets it.
@@ -234,7 +252,7 @@ impl<'n> Alignment<'n> {
     }
 
     /// The needle starts at a byte of a UUID.
-    fn from_within_uuid(&self, slot: usize, from: usize) -> Tree {
+    fn inside_uuid(&self, slot: usize, from: usize) -> Tree {
         let needle = self.needle;
         let len = needle.text.len().min(UUID_BYTES - from);
         let (head, rest) = needle.text.split_at(len);

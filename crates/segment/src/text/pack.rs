@@ -229,7 +229,7 @@ fn pack_texts(
         );
     }
     if let Some((form, before, after, numbers)) = affixed(values, ends.len()) {
-        return pack_numbers(&numbers, form, (&before, &after), params, packed);
+        return pack_numbers(&numbers, form, (before, after), params, packed);
     }
     let width = values.text(0).len();
     if texts().all(|text| text.len() == width) {
@@ -243,8 +243,11 @@ fn pack_texts(
     packed.extend_from_slice(bytes);
 }
 
+/// The numbers of texts, their form, and what is before and after each.
+type Affixed<'v> = (Form, &'v [u8], &'v [u8], Vec<u64>);
+
 /// Texts that are all a number between the same letters: `12ms`, `0x7f`, `worker3`.
-fn affixed(values: &Values, len: usize) -> Option<(Form, Vec<u8>, Vec<u8>, Vec<u64>)> {
+fn affixed(values: &Values, len: usize) -> Option<Affixed<'_>> {
     let first = values.text(0);
     if let Some(body) = first.strip_prefix(b"0x") {
         let (width, mut upper) = (body.len(), None);
@@ -262,7 +265,7 @@ fn affixed(values: &Values, len: usize) -> Option<(Form, Vec<u8>, Vec<u8>, Vec<u
             numbers.push(number as u64);
         }
         let form = Form::Hex(width as u8, upper == Some(true));
-        return Some((form, b"0x".to_vec(), Vec::new(), numbers));
+        return Some((form, b"0x", b"", numbers));
     }
     let start = first.iter().position(u8::is_ascii_digit)?;
     let end = first.iter().rposition(u8::is_ascii_digit)? + 1;
@@ -284,5 +287,5 @@ fn affixed(values: &Values, len: usize) -> Option<(Form, Vec<u8>, Vec<u8>, Vec<u
         numbers.push(parse_digits(digits));
     }
     let form = if plain { Form::Decimal } else { Form::Padded(body.len() as u8) };
-    Some((form, before.to_vec(), after.to_vec(), numbers))
+    Some((form, before, after, numbers))
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::automaton::Automaton;
 use super::check::{Holds, Tree, Where, decide};
 use super::column::{Template, TextColumn};
-use super::encode::template_key;
+use super::encode::{TOKEN_BYTES_MAX, template_key};
 use super::needle::Needle;
 use super::slot::{Kind, Slot};
 use super::tokens::Tokens;
@@ -15,8 +15,6 @@ use crate::predicate::{FieldTest, TextRange, Verdict};
 
 /// Ordinals of a template that are decided at once.
 pub(super) const PAGE_ROWS: usize = 8192;
-/// A template with a rarer slot is not asked for its length.
-const SLOT_BYTES_MAX: usize = 512;
 
 /// What is known of a template's rows.
 #[derive(Clone, Debug)]
@@ -274,7 +272,7 @@ impl TextColumn {
             FieldTest::Length { min, max } => {
                 let chars = |literal: &&[u8]| literal.iter().filter(|b| **b & 0xc0 != 0x80).count();
                 let fixed: usize = literals.iter().map(chars).sum();
-                let (least, most) = (fixed + slots, fixed + slots * SLOT_BYTES_MAX);
+                let (least, most) = (fixed + slots, fixed + slots * TOKEN_BYTES_MAX);
                 if least as u64 > *max || (most as u64) < *min { Some(false) } else { None }
             }
             _ => None,

@@ -143,6 +143,7 @@ impl RawIndex {
 /// Reads texts; keeps the block that was read last.
 #[derive(Default)]
 pub(super) struct RawCursor {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
     block: Option<usize>,
     first: usize,
     bytes: Vec<u8>,
@@ -177,7 +178,13 @@ impl RawCursor {
         let section = sections.get(block.section)?;
         let stored = section.get(block.stored.clone());
         let stored = stored.ok_or_else(|| damaged("has a block beyond its section"))?;
-        self.bytes = zstd::bulk::decompress(stored, block.unpacked).map_err(|error| {
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(no_zstd)?),
+        };
+        self.bytes.clear();
+        self.bytes.reserve(block.unpacked);
+        zstd.decompress_to_buffer(stored, &mut self.bytes).map_err(|error| {
             SegmentError::damaged(format!("section {}", block.section), error.to_string())
         })?;
         self.first = block.first;

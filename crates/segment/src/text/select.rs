@@ -6,6 +6,7 @@ use super::append::Texts;
 use super::check::Tree;
 use super::column::{Part, Template, TextColumn};
 use super::prepare::{PAGE_ROWS, Plan, TextTest};
+use super::raw::RawCursor;
 use super::rows::BLOCK_VALUES;
 use crate::SegmentError;
 use crate::bits::Mask;
@@ -182,7 +183,7 @@ impl TextColumn {
         let len = open.len();
         let parts = self.blocks(sections, first..first + len)?;
         sections.require(self.sections_of(&self.needs(&parts, Some(open))))?;
-        let mut texts = Texts::default();
+        let (mut texts, mut raw) = (Texts::default(), RawCursor::default());
         for start in (0..len).step_by(BLOCK_VALUES) {
             let end = len.min(start + BLOCK_VALUES);
             let picked = Mask::collect(end - start, |at| open.get(start + at));
@@ -190,7 +191,8 @@ impl TextColumn {
                 continue;
             }
             texts.clear();
-            self.append(sections, first + start..first + end, Some(&picked), &mut texts)?;
+            let range = first + start..first + end;
+            self.append_with(&mut raw, sections, range, Some(&picked), &mut texts)?;
             let bytes = std::str::from_utf8(&texts.bytes)
                 .map_err(|error| SegmentError::damaged("text column", error.to_string()))?;
             for (at, ends) in picked.iter().zip(texts.offsets.windows(2)) {

@@ -209,7 +209,10 @@ impl Slot {
 
 /// The number that up to 16 bytes are, the first one highest.
 pub(super) fn wide(bytes: &[u8]) -> u128 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
+    match bytes.first_chunk::<16>() {
+        Some(all) => u128::from_be_bytes(*all),
+        None => bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)),
+    }
 }
 
 /// The values of a slot.

@@ -82,7 +82,7 @@ fn piece() -> impl Strategy<Value = String> {
 
 fn uuid(n: u128) -> String {
     let mut text = Vec::new();
-    values::put_uuid(0xabcd_0000_4000_8000_1234_5678_9abc_def0 ^ n * 0x1_0001_0001, &mut text);
+    values::put_uuid(0xabcd_0000_4000_8000_1234_5678_9abc_def0 ^ (n * 0x1_0001_0001), &mut text);
     String::from_utf8(text).expect("is text")
 }
 
@@ -172,7 +172,9 @@ proptest! {
         }
         let mut bytes = Vec::new();
         let mut writer = SectionWriter::new(&mut bytes).expect("a writer");
-        parts.iter().for_each(|part| drop(writer.plain(part).expect("is written")));
+        for part in &parts {
+            writer.plain(part).expect("is written");
+        }
         let (_, _, spans) = writer.finish();
         let sections = supply(&Stored { bytes, spans, meta: Vec::new() });
         let Ok(reader) = TextReader::open(&mut &meta[..]) else { return Ok(()) };

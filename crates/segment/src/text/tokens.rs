@@ -135,7 +135,7 @@ fn classes(chunk: &[u8; 64]) -> (u64, u64) {
         let word = u64::from_le_bytes(*word);
         // The top bits stand for the answers: a byte plus (0x80 - low) reaches 0x80 from `low` on.
         let seven = word & !TOP;
-        let small = seven | 0x20 * ONES;
+        let small = seven | (0x20 * ONES);
         let digits = (seven + (0x80 - 0x30) * ONES) & !(seven + (0x80 - 0x3a) * ONES);
         let letters = (small + (0x80 - 0x61) * ONES) & !(small + (0x80 - 0x7b) * ONES);
         let digits = digits & !word & TOP;

@@ -102,24 +102,29 @@ fn same_case(a: Option<bool>, b: Option<bool>) -> bool {
 }
 
 impl Values {
-    /// A slot with its first value.
-    pub(super) fn new(token: &[u8], digits: bool, uuid: bool) -> Self {
+    /// A slot with its first value; about `rows` are to come.
+    pub(super) fn new(token: &[u8], digits: bool, uuid: bool, rows: usize) -> Self {
+        fn first<T>(number: T, rows: usize) -> Vec<T> {
+            let mut numbers = Vec::with_capacity(rows);
+            numbers.push(number);
+            numbers
+        }
         let width = token.len();
         if uuid {
-            return Self::Uuid { numbers: vec![parse_uuid(token)] };
+            return Self::Uuid { numbers: first(parse_uuid(token), rows) };
         }
         if digits && width <= DECIMAL_DIGITS_MAX {
-            let numbers = vec![parse_digits(token)];
+            let numbers = first(parse_digits(token), rows);
             return Self::Decimal { plain: is_plain(token), width: width as u8, numbers };
         }
         match parse_hex(token) {
             Some((number, upper)) if width <= HEX_DIGITS_MAX => {
-                Self::Hex { width: width as u8, upper, numbers: vec![number as u64] }
+                Self::Hex { width: width as u8, upper, numbers: first(number as u64, rows) }
             }
             Some((number, upper)) => {
-                Self::Wide { width: width as u8, upper, numbers: vec![number] }
+                Self::Wide { width: width as u8, upper, numbers: first(number, rows) }
             }
-            None => Self::Texts { bytes: token.to_vec(), ends: vec![width as u32] },
+            None => Self::Texts { bytes: token.to_vec(), ends: first(width as u32, rows) },
         }
     }
 
@@ -265,29 +270,44 @@ pub(super) fn put_decimal(number: u64, width: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
-const DIGITS: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
+/// The eight hex digits of a number. `gap`: what lies between `9` and the letter for ten.
+fn eight_hex(number: u32, gap: u64) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let spread = u64::from(number);
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (spread + 6 * ONES) >> 4 & ONES;
+    (spread + 0x30 * ONES + letters * gap).to_be_bytes()
+}
+
+/// All hex digits of a number.
+fn all_hex(number: u128, upper: bool) -> [u8; WIDE_DIGITS_MAX] {
+    let gap = if upper { 7 } else { 39 };
+    let mut digits = [0; WIDE_DIGITS_MAX];
+    let (eights, _) = digits.as_chunks_mut::<8>();
+    for (at, eight) in eights.iter_mut().rev().enumerate() {
+        *eight = eight_hex((number >> (32 * at)) as u32, gap);
+    }
+    digits
+}
 
 /// Writes the last `width` hex digits of `number`, at most 32.
 pub(super) fn put_hex(number: u128, width: usize, upper: bool, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; WIDE_DIGITS_MAX];
-    let letters = DIGITS[usize::from(upper)];
-    let mut left = number;
-    let width = width.min(digits.len());
-    for digit in digits.iter_mut().rev().take(width) {
-        *digit = letters.get((left & 15) as usize).copied().unwrap_or(b'0');
-        left >>= 4;
-    }
-    out.extend_from_slice(digits.get(digits.len() - width..).unwrap_or_default());
+    let digits = all_hex(number, upper);
+    out.extend_from_slice(digits.get(digits.len().saturating_sub(width)..).unwrap_or_default());
 }
 
 /// Writes a UUID in lower case.
 pub(super) fn put_uuid(number: u128, out: &mut Vec<u8>) {
-    for (shift, width) in [(96, 8), (80, 4), (64, 4), (48, 4), (0, 12)] {
-        if shift < 96 {
-            out.push(b'-');
+    let digits = all_hex(number, false);
+    let mut text = [b'-'; 36];
+    for (from, to, len) in [(0, 0, 8), (8, 9, 4), (12, 14, 4), (16, 19, 4), (20, 24, 12)] {
+        if let (Some(to), Some(from)) = (text.get_mut(to..to + len), digits.get(from..from + len)) {
+            to.copy_from_slice(from);
         }
-        put_hex(number >> shift, width, false, out);
     }
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]
@@ -311,7 +331,7 @@ mod tests {
             let tokens: Vec<&String> =
                 tokens.iter().filter(|t| !same || t.len() == tokens[0].len()).collect();
             let digits = |t: &str| t.bytes().all(|byte| byte.is_ascii_digit());
-            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false);
+            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false, 1);
             for token in &tokens[1..] {
                 values.push(token.as_bytes(), digits(token));
             }
