@@ -5,6 +5,7 @@
 //! text reaches a terminal unescaped ([`terminal`]).
 
 mod agent;
+mod allocator;
 mod answer;
 mod check_config;
 mod client;
@@ -57,7 +58,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Lodge::parse().command {
+    let command = Lodge::parse().command;
+    if matches!(command, Command::Server(_) | Command::Import(_)) {
+        allocator::keep_freed_memory();
+    }
+    let outcome = match command {
         Command::Server(args) => serve::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -5,8 +5,11 @@
 //! | `_time` | `Timestamp(ns, "UTC")` | no |
 //! | `_stream` | `Dictionary(Int32, Utf8)`, canonical label text | no |
 //! | `_msg` | `Utf8` | yes |
-//! | every other field, sorted by name | `Utf8`, `Int64`, `Float64` or `Boolean` | yes |
+//! | every other field, sorted by name | `Utf8`, `Dictionary(Int32, Utf8)`, `Int64`, `Float64` or `Boolean` | yes |
 //! | `_overflow`, only if needed | `Utf8`, JSON object text | yes |
+//!
+//! A dictionary is another way to hold the same text, for text that repeats: it has no nulls among
+//! its values, and its column is no larger as plain text than [`PLAIN_BYTES_MAX`].
 //!
 //! A field that is a number here and text there has the type that holds both without loss: see
 //! [`unify`]. An `Int64` field with a value that a float cannot hold exactly is marked [`WIDE`].
@@ -34,6 +37,9 @@ pub const WIDE: &str = "lodge.wide";
 /// Largest integer size up to which a float holds every integer exactly.
 pub const EXACT_INT_MAX: u64 = 1 << 53;
 
+/// Most bytes of a dictionary column as plain text: whoever needs it plain must be able to have it.
+pub const PLAIN_BYTES_MAX: usize = 1 << 30;
+
 /// A `RecordBatch` was not of the shape of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("records have the wrong shape: column {column} {trouble}")]
@@ -49,7 +55,7 @@ pub fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
-/// Type of `_stream`, and of dictionary-encoded text columns in segments.
+/// Type of `_stream`, and of other text columns whose values repeat.
 pub fn dictionary_type() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
@@ -86,6 +92,7 @@ pub fn check(records: &RecordBatch) -> Result<(), ShapeError> {
             _ => return Err(wrong(expected.name(), format!("is not at place {index}"))),
         }
     }
+    let dictionary = dictionary_type();
     let mut before: Option<&str> = None;
     for found in schema.fields().iter().skip(3) {
         let name = found.name().as_str();
@@ -104,6 +111,7 @@ pub fn check(records: &RecordBatch) -> Result<(), ShapeError> {
         match found.data_type() {
             DataType::Utf8 => {}
             DataType::Int64 | DataType::Float64 | DataType::Boolean if !text_only => {}
+            found if !text_only && *found == dictionary => {}
             other => return Err(wrong(name, format!("has the type {other}"))),
         }
         before = Some(name);
@@ -112,7 +120,29 @@ pub fn check(records: &RecordBatch) -> Result<(), ShapeError> {
         let trouble = format!("is one of {}: too many", schema.fields().len());
         return Err(wrong("*", trouble));
     }
+    for (found, column) in schema.fields().iter().zip(records.columns()) {
+        check_dictionary(column).map_err(|trouble| wrong(found.name(), trouble.into()))?;
+    }
     Ok(())
+}
+
+fn check_dictionary(column: &ArrayRef) -> Result<(), &'static str> {
+    let Some(dictionary) = column.as_dictionary_opt::<Int32Type>() else { return Ok(()) };
+    let Some(texts) = dictionary.values().as_string_opt::<i32>() else { return Ok(()) };
+    if texts.null_count() > 0 {
+        return Err("has nulls in its dictionary");
+    }
+    let longest = texts.offsets().windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+    if (longest as usize).saturating_mul(column.len()) <= PLAIN_BYTES_MAX {
+        return Ok(());
+    }
+    // Codes of null rows may be anything; what they would add is no more than what is refused.
+    let length = |&code: &i32| {
+        let code = usize::try_from(code).ok().filter(|code| *code < texts.len());
+        code.map_or(0, |code| texts.value_length(code) as usize)
+    };
+    let plain_bytes: usize = dictionary.keys().values().iter().map(length).sum();
+    if plain_bytes > PLAIN_BYTES_MAX { Err("is too large as plain text") } else { Ok(()) }
 }
 
 /// The field type that holds the values of both without loss, dictionary encoding left aside.

@@ -10,10 +10,10 @@ use arrow::error::ArrowError;
 use base64::Engine as _;
 use hashbrown::HashMap;
 use lodge_record::builder::{BatchBuilder, StreamCode};
-use lodge_record::stream::StreamLabels;
-use lodge_record::{field, limits, time};
+use lodge_record::{field, limits};
 
-use crate::json_object::{JsonValue, for_each_field};
+use crate::json_fields::Fields;
+use crate::json_object::{self, Guess, JsonValue, Leaves};
 
 /// What the fields of a line mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,23 +78,14 @@ pub fn decode(options: &Options, received_ns: i64, body: &[u8]) -> Result<Decode
     decoder.finish()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Time(usize),
-    Msg(usize),
-    Stream(usize),
-    Ignore,
-}
-
-/// Decodes lines one after the other into a batch.
+/// Decodes lines one after the other into batches.
 pub struct Decoder {
-    roles: HashMap<String, Role>,
-    ignore_prefixes: Vec<String>,
-    extra_fields: Vec<(String, String)>,
-    stream_fields: Vec<String>,
+    fields: Fields,
     builder: BatchBuilder,
     streams: HashMap<Vec<u8>, StreamCode>,
-    scratch: Scratch,
+    key: Vec<u8>,
+    /// The front of a line whose end has not come yet.
+    carry: Vec<u8>,
     received_ns: i64,
     lines: u64,
     malformed: Vec<Malformed>,
@@ -102,67 +93,15 @@ pub struct Decoder {
     truncated_total: u64,
 }
 
-/// What a line's special fields said, reused from line to line.
-#[derive(Default)]
-struct Scratch {
-    times: Vec<Slot>,
-    msgs: Vec<Slot>,
-    labels: Vec<Slot>,
-    key: Vec<u8>,
-}
-
-#[derive(Default, Clone)]
-struct Slot {
-    name: String,
-    text: String,
-    set: bool,
-    number: bool,
-}
-
-impl Slot {
-    fn put(&mut self, value: &JsonValue<'_>) {
-        self.text.clear();
-        self.text.push_str(value.as_text());
-        self.set = true;
-        self.number = matches!(value, JsonValue::Number(_));
-    }
-}
-
-fn slots(names: &[String]) -> Vec<Slot> {
-    names.iter().map(|name| Slot { name: name.clone(), ..Slot::default() }).collect()
-}
-
 impl Decoder {
     /// A decoder with nothing in it.
     pub fn new(options: &Options, received_ns: i64) -> Self {
-        let mut roles = HashMap::new();
-        let (prefixes, ignored): (Vec<_>, Vec<_>) =
-            options.ignore_fields.iter().cloned().partition(|name| name.ends_with('*'));
-        // Stream first: a field may be a label and the message; later roles win.
-        let mut stream_fields = options.stream_fields.clone();
-        stream_fields.sort();
-        stream_fields.dedup();
-        stream_fields.truncate(limits::STREAM_LABELS_MAX);
-        roles.extend(stream_fields.iter().enumerate().map(|(i, n)| (n.clone(), Role::Stream(i))));
-        let ranked = |names: &[String], role: fn(usize) -> Role| -> Vec<(String, Role)> {
-            names.iter().enumerate().rev().map(|(i, n)| (n.clone(), role(i))).collect()
-        };
-        roles.extend(ranked(&options.msg_fields, Role::Msg));
-        roles.extend(ranked(&options.time_fields, Role::Time));
-        roles.extend(ignored.into_iter().map(|name| (name, Role::Ignore)));
         Decoder {
-            roles,
-            ignore_prefixes: prefixes.iter().map(|p| p.trim_end_matches('*').to_owned()).collect(),
-            extra_fields: options.extra_fields.clone(),
-            scratch: Scratch {
-                times: slots(&options.time_fields),
-                msgs: slots(&options.msg_fields),
-                labels: slots(&stream_fields),
-                key: Vec::new(),
-            },
-            stream_fields,
+            fields: Fields::new(options),
             builder: BatchBuilder::new(),
             streams: HashMap::new(),
+            key: Vec::new(),
+            carry: Vec::new(),
             received_ns,
             lines: 0,
             malformed: Vec::new(),
@@ -183,24 +122,58 @@ impl Decoder {
 
     /// Decodes every line of `body`.
     pub fn body(&mut self, body: &[u8]) {
+        // To check all at once is several times cheaper than line by line.
+        let text = std::str::from_utf8(body).ok();
         let mut from = 0;
         for end in memchr::memchr_iter(b'\n', body).chain([body.len()]) {
-            let line = body.get(from..end).unwrap_or_default();
             if from < body.len() {
-                self.line(line);
+                let line = body.get(from..end).unwrap_or_default();
+                self.any_line(line, text.and_then(|text| text.get(from..end)));
             }
             from = end + 1;
         }
     }
 
+    /// Decodes every line that ends in `part`, which goes on where the part before it ended. The
+    /// last one is closed by [`Self::end`].
+    pub fn part(&mut self, part: &[u8]) {
+        let Some(last) = memchr::memrchr(b'\n', part) else {
+            return self.carry.extend_from_slice(part);
+        };
+        let (mut lines, rest) = part.split_at(last + 1);
+        if !self.carry.is_empty()
+            && let Some(first) = memchr::memchr(b'\n', lines)
+        {
+            let (head, others) = lines.split_at(first + 1);
+            let mut carry = std::mem::take(&mut self.carry);
+            carry.extend_from_slice(head);
+            self.body(&carry);
+            carry.clear();
+            (self.carry, lines) = (carry, others);
+        }
+        self.body(lines);
+        self.carry.extend_from_slice(rest);
+    }
+
+    /// Decodes the line that the last part left without its end.
+    pub fn end(&mut self) {
+        let carry = std::mem::take(&mut self.carry);
+        self.body(&carry);
+    }
+
     /// Decodes one line.
     pub fn line(&mut self, line: &[u8]) {
+        self.any_line(line, None);
+    }
+
+    /// Decodes one line, which is `text` if that is known already.
+    fn any_line(&mut self, line: &[u8], text: Option<&str>) {
         self.lines += 1;
-        if line.trim_ascii().is_empty() {
+        if line.first().is_none_or(u8::is_ascii_whitespace) && line.trim_ascii().is_empty() {
             return;
         }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > limits::LINE_BYTES_MAX {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
             let reason = format!(
                 "line of {} bytes is longer than {}: its head is kept",
                 line.len(),
@@ -208,115 +181,40 @@ impl Decoder {
             );
             return self.keep_as_text(line, reason);
         }
-        let text = match std::str::from_utf8(line) {
-            Ok(text) => text,
+        let text = match text.map_or_else(|| std::str::from_utf8(line), Ok) {
+            Ok(text) => text.strip_suffix('\r').unwrap_or(text),
             Err(error) => {
                 let reason = format!("not UTF-8 at byte {}", error.valid_up_to());
-                return self.keep_as_text(line, reason);
+                return self.keep_as_text(line.strip_suffix(b"\r").unwrap_or(line), reason);
             }
         };
         if let Err(reason) = self.object(text) {
             self.builder.abandon_row();
-            self.keep_as_text(line, reason);
+            self.keep_as_text(text.as_bytes(), reason);
         }
     }
 
     fn object(&mut self, text: &str) -> Result<(), String> {
-        let Decoder { roles, ignore_prefixes, builder, scratch, .. } = self;
-        for slot in scratch.times.iter_mut().chain(&mut scratch.msgs).chain(&mut scratch.labels) {
-            slot.set = false;
-        }
-        for_each_field(text, |name, value| {
-            match roles.get(name) {
-                None => {}
-                Some(Role::Ignore) => return,
-                Some(&Role::Time(i)) if put_first(&mut scratch.times, i, &value) => return,
-                Some(&Role::Msg(i)) if put_first(&mut scratch.msgs, i, &value) => {
-                    return;
-                }
-                Some(&Role::Stream(i)) => {
-                    put_first(&mut scratch.labels, i, &value);
-                }
-                // A second value of the same name: an ordinary field, which keeps both.
-                Some(Role::Time(_) | Role::Msg(_)) => {}
-            }
-            if ignore_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())) {
-                return;
-            }
-            set_field(builder, name, &value);
-        })
-        .map_err(|error| error.to_string())?;
-        let time_ns = self.take_time();
-        self.take_message();
-        self.add_extra();
-        let stream = self.take_stream();
+        let Decoder { fields, builder, .. } = self;
+        fields.begin();
+        json_object::walk(text, &mut Line { fields, builder, text })
+            .map_err(|error| error.to_string())?;
+        let time_ns = self.fields.take_time(&mut self.builder, text).unwrap_or(self.received_ns);
+        self.fields.take_message(&mut self.builder, text);
+        self.fields.add_extra(&mut self.builder);
+        let stream = self.take_stream(text);
         self.builder.finish_row(time_ns, stream);
         Ok(())
     }
 
-    /// The time from the best field that has a readable one. The other fields stay fields.
-    fn take_time(&mut self) -> i64 {
-        let mut found = None;
-        for slot in self.scratch.times.iter().filter(|slot| slot.set) {
-            let parsed = found.is_none().then(|| time::parse(&slot.text)).flatten();
-            match parsed {
-                Some(time_ns) => found = Some(time_ns),
-                None if slot.number => self.builder.field_number_text(&slot.name, &slot.text),
-                None => self.builder.field_str(&slot.name, &slot.text),
-            }
-        }
-        found.unwrap_or(self.received_ns)
-    }
-
-    fn take_message(&mut self) {
-        let mut found = false;
-        for slot in self.scratch.msgs.iter().filter(|slot| slot.set) {
-            if !found {
-                self.builder.message(&slot.text);
-                found = true;
-            } else if slot.number {
-                self.builder.field_number_text(&slot.name, &slot.text);
-            } else {
-                self.builder.field_str(&slot.name, &slot.text);
-            }
-            if let Some(label) =
-                self.scratch.labels.iter_mut().find(|label| label.name == slot.name)
-            {
-                label.text.clone_from(&slot.text);
-                label.set = true;
-            }
-        }
-    }
-
-    fn add_extra(&mut self) {
-        for (name, value) in &self.extra_fields {
-            self.builder.field_str(name, value);
-            if let Some(label) = self.scratch.labels.iter_mut().find(|label| label.name == *name) {
-                label.text.clone_from(value);
-                label.set = true;
-            }
-        }
-    }
-
-    fn take_stream(&mut self) -> StreamCode {
-        let Scratch { labels, key, .. } = &mut self.scratch;
-        key.clear();
-        for label in labels.iter_mut() {
-            if !label.set {
-                label.text.clear();
-            }
-            key.extend_from_slice(&(label.text.len() as u32).to_le_bytes());
-            key.extend_from_slice(label.text.as_bytes());
-        }
-        if let Some(&code) = self.streams.get(key.as_slice()) {
+    fn take_stream(&mut self, text: &str) -> StreamCode {
+        self.key.clear();
+        self.fields.write_stream_key(text, &mut self.key);
+        if let Some(&code) = self.streams.get(self.key.as_slice()) {
             return code;
         }
-        let mut set = StreamLabels::new();
-        for (name, label) in self.stream_fields.iter().zip(labels.iter()) {
-            set.set(name, &label.text);
-        }
-        let code = self.builder.stream(&set.canonical());
-        self.streams.insert(key.clone(), code);
+        let code = self.builder.stream(&self.fields.stream_labels(text).canonical());
+        self.streams.insert(self.key.clone(), code);
         code
     }
 
@@ -334,11 +232,9 @@ impl Decoder {
             self.builder.field_i64(field::ORIGINAL_BYTES, line.len() as i64);
             self.truncated_total += 1;
         }
-        for label in &mut self.scratch.labels {
-            label.set = false;
-        }
-        self.add_extra();
-        let stream = self.take_stream();
+        self.fields.begin();
+        self.fields.add_extra(&mut self.builder);
+        let stream = self.take_stream("");
         self.builder.finish_row(self.received_ns, stream);
         self.malformed_total += 1;
         if self.malformed.len() < MALFORMED_REPORTED_MAX {
@@ -350,6 +246,7 @@ impl Decoder {
     pub fn finish(&mut self) -> Result<Decoded, ArrowError> {
         let records = if self.builder.rows() > 0 { Some(self.builder.finish()?) } else { None };
         self.streams.clear();
+        self.fields.new_batch(self.builder.generation());
         Ok(Decoded {
             records,
             lines: self.lines,
@@ -360,23 +257,32 @@ impl Decoder {
     }
 }
 
-fn put_first(slots: &mut [Slot], index: usize, value: &JsonValue<'_>) -> bool {
-    match slots.get_mut(index) {
-        Some(slot) if !slot.set => {
-            slot.put(value);
-            true
-        }
-        _ => false,
+/// A line that is being walked.
+struct Line<'d, 't> {
+    fields: &'d mut Fields,
+    builder: &'d mut BatchBuilder,
+    text: &'t str,
+}
+
+impl Leaves for Line<'_, '_> {
+    #[inline]
+    fn guesses(&self) -> [Option<&Guess>; 2] {
+        self.fields.guesses()
+    }
+
+    #[inline]
+    fn guessed(&mut self, guess: usize, value: JsonValue<'_>) {
+        self.fields.guessed(guess, value, self.builder, self.text);
+    }
+
+    fn leaf(&mut self, name: &str, value: JsonValue<'_>) {
+        self.fields.leaf(name, value, self.builder, self.text);
     }
 }
 
 /// Sets a decoded value as a field of the record in hand.
 pub fn set_field(builder: &mut BatchBuilder, name: &str, value: &JsonValue<'_>) {
-    match value {
-        JsonValue::Text(text) | JsonValue::Json(text) => builder.field_str(name, text),
-        JsonValue::Number(text) => builder.field_number_text(name, text),
-        JsonValue::Bool(value) => builder.field_bool(name, *value),
-    }
+    builder.set(name, value.as_field());
 }
 
 #[cfg(test)]

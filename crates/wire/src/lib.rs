@@ -5,6 +5,8 @@
 
 pub mod agent_batch;
 pub mod encoding;
+mod json_fields;
 pub mod json_object;
 pub mod json_rows;
+mod json_scan;
 pub mod jsonline;

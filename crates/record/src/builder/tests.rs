@@ -1,0 +1,157 @@
+//! Tests of building batches: what a reader of the batch would find.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::DataType;
+
+use super::*;
+use crate::schema::{self, value_text};
+
+fn text(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
+    value_text(batch.column_by_name(name)?, row).map(|v| v.into_owned())
+}
+
+#[test]
+fn disagreeing_types_keep_their_text() {
+    let mut b = BatchBuilder::new();
+    let s = b.stream("{}");
+    let values = ["1", "2.5", "9007199254740993", "-0", "1.50", "1e3", "12345678901234567890"];
+    for (row, value) in values.iter().enumerate() {
+        b.message("m");
+        b.field_number_text("n", value);
+        b.finish_row(row as i64, s);
+    }
+    b.field_bool("n", true);
+    b.finish_row(9, s);
+    let batch = b.finish().expect("a batch");
+    schema::check(&batch).expect("the shape");
+    for (row, value) in values.iter().enumerate() {
+        assert_eq!(text(&batch, "n", row).as_deref(), Some(*value));
+    }
+    assert_eq!(text(&batch, "n", 7).as_deref(), Some("true"));
+    assert_eq!(text(&batch, "_msg", 7), None);
+}
+
+#[test]
+fn ints_and_exact_floats_become_floats() {
+    let mut b = BatchBuilder::new();
+    let s = b.stream("{}");
+    for value in ["1", "2.5", "3"] {
+        b.field_number_text("n", value);
+        b.finish_row(0, s);
+    }
+    let batch = b.finish().expect("a batch");
+    assert_eq!(batch.column_by_name("n").map(|c| c.data_type().clone()), Some(DataType::Float64));
+    assert_eq!(text(&batch, "n", 0).as_deref(), Some("1"));
+}
+
+#[test]
+fn an_abandoned_record_leaves_nothing() {
+    let mut b = BatchBuilder::new();
+    let s = b.stream("{a=\"b\"}");
+    b.field_str("a", "first");
+    b.finish_row(1, s);
+    b.field_str("a", "gone");
+    b.field_i64("never", 1);
+    b.abandon_row();
+    b.field_str("a", "second");
+    b.finish_row(2, s);
+    let batch = b.finish().expect("a batch");
+    assert_eq!(batch.num_rows(), 2);
+    assert_eq!(text(&batch, "a", 1).as_deref(), Some("second"));
+    assert!(batch.column_by_name("never").is_none());
+    assert_eq!(b.rows(), 0);
+}
+
+#[test]
+fn doubled_reserved_long_and_many_names_are_all_kept() {
+    let mut b = BatchBuilder::new();
+    let s = b.stream("{}");
+    b.message("m");
+    for value in ["1", "2", "3"] {
+        b.field_str("a", value);
+    }
+    b.field_str("_msg", "m2");
+    b.field_str("_stream", "x");
+    b.field_str(&"é".repeat(300), "long");
+    for i in 0..3000 {
+        b.field_i64(&format!("f{i:04}"), i);
+    }
+    b.finish_row(1, s);
+    let batch = b.finish().expect("a batch");
+    schema::check(&batch).expect("the shape");
+    assert_eq!(text(&batch, "a#2", 0).as_deref(), Some("2"));
+    assert_eq!(text(&batch, "a#3", 0).as_deref(), Some("3"));
+    assert_eq!(text(&batch, "_msg#2", 0).as_deref(), Some("m2"));
+    assert_eq!(text(&batch, "lodge.field._stream", 0).as_deref(), Some("x"));
+    let over = text(&batch, field::OVERFLOW, 0).expect("overflow");
+    assert_eq!(overflow::get(&over, "f2999").as_deref(), Some("2999"));
+    let mut fields = batch.num_columns() - 4;
+    overflow::for_each(&over, |_, _| fields += 1);
+    assert_eq!(fields, 3006);
+}
+
+#[test]
+fn text_that_repeats_is_a_dictionary_and_reads_the_same() {
+    let mut b = BatchBuilder::new();
+    for batch in 0..3 {
+        let s = b.stream("{}");
+        for row in 0..2_000 {
+            b.field_str("repeats", ["x", "yy", ""][row % 3]);
+            b.field_str("unique", &format!("{batch}-{row}"));
+            if row % 5 == 0 {
+                b.field_str("sparse", "z");
+            }
+            b.field_str("mixed", "w");
+            if row % 7 == 0 {
+                b.field_str("repeats", "gone");
+                b.abandon_row();
+                b.field_str("repeats", "never");
+                b.abandon_row();
+                b.field_str("repeats", ["x", "yy", ""][row % 3]);
+                b.field_i64("mixed", 7);
+            }
+            b.finish_row(row as i64, s);
+        }
+        let batch_now = b.finish().expect("a batch");
+        schema::check(&batch_now).expect("the shape");
+        let is_coded = |name: &str| {
+            batch_now.column_by_name(name).map(|c| *c.data_type() == schema::dictionary_type())
+        };
+        assert_eq!(is_coded("repeats"), Some(true));
+        assert_eq!(is_coded("sparse"), Some(true));
+        assert_eq!(is_coded("unique"), Some(false));
+        for row in 0..2_000 {
+            let repeats = text(&batch_now, "repeats", row);
+            assert_eq!(repeats.as_deref(), Some(["x", "yy", ""][row % 3]));
+            let mixed = if row % 7 == 0 { "7" } else { "w" };
+            assert_eq!(text(&batch_now, "mixed", row).as_deref(), Some(mixed), "row {row}");
+            if row % 7 != 0 {
+                assert_eq!(text(&batch_now, "unique", row), Some(format!("{batch}-{row}")));
+                let sparse = (row % 5 == 0).then_some("z");
+                assert_eq!(text(&batch_now, "sparse", row).as_deref(), sparse);
+            }
+        }
+        let column = batch_now.column_by_name("repeats").expect("there");
+        let dictionary = column.as_dictionary::<arrow::datatypes::Int32Type>();
+        assert_eq!(dictionary.values().len(), 3, "no text that no record has");
+    }
+}
+
+#[test]
+fn a_column_takes_its_type_anew_in_every_batch() {
+    let mut b = BatchBuilder::new();
+    for (value, data_type) in [
+        ("1", DataType::Int64),
+        ("1.5", DataType::Float64),
+        ("1", DataType::Int64),
+        ("1.50", DataType::Utf8),
+        ("2", DataType::Int64),
+    ] {
+        let s = b.stream("{}");
+        b.field_number_text("n", value);
+        b.finish_row(1, s);
+        let batch = b.finish().expect("a batch");
+        assert_eq!(batch.column_by_name("n").map(|c| c.data_type().clone()), Some(data_type));
+        assert_eq!(text(&batch, "n", 0).as_deref(), Some(value));
+    }
+}

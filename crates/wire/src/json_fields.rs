@@ -1,0 +1,355 @@
+//! What the fields of JSON lines mean, and where they go.
+//!
+//! Most programs write the same fields in the same order. So for every field it is remembered which
+//! ones came after it, and a line's names are compared with those before any is looked up.
+//!
+//! Invariants: a guess only saves the look-up, it never changes what becomes of a value; of several
+//! fields that may hold the time (or the message) the best by rank wins and the others stay fields.
+
+use std::ops::Range;
+
+use hashbrown::HashMap;
+use lodge_record::builder::{BatchBuilder, Place};
+use lodge_record::stream::StreamLabels;
+use lodge_record::{limits, time};
+
+use crate::json_object::{Guess, JsonValue};
+use crate::jsonline::{Options, set_field};
+
+/// Most fields that are remembered; more are looked up each time.
+const SEEN_MAX: usize = 2_048;
+/// No field: before the first and after the last of a line.
+const NONE: usize = usize::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Time(usize),
+    Msg(usize),
+    Stream(usize),
+    Ignore,
+    Plain,
+}
+
+/// A field that a line had.
+struct Seen {
+    name: Box<str>,
+    guess: Guess,
+    role: Role,
+    /// Where its values go, once that is known.
+    place: Option<Place>,
+    /// Fields that came after it, the latest first.
+    next: [usize; 2],
+}
+
+/// The meaning of fields, and what the line in hand said in those that mean something.
+pub(crate) struct Fields {
+    roles: HashMap<String, Role>,
+    ignore_prefixes: Vec<String>,
+    extra_fields: Vec<(String, String)>,
+    stream_fields: Vec<String>,
+    seen: Vec<Seen>,
+    places: HashMap<Box<str>, usize>,
+    /// What begins lines, the latest first.
+    first: [usize; 2],
+    /// The field of the line in hand that came last.
+    last: usize,
+    generation: u32,
+    times: Vec<Slot>,
+    msgs: Vec<Slot>,
+    labels: Vec<Slot>,
+}
+
+/// What a line's special field said. A text that stands in the line as it is, is not copied.
+#[derive(Default)]
+struct Slot {
+    name: String,
+    set: bool,
+    number: bool,
+    at: Option<Range<usize>>,
+    copy: String,
+    /// The value's code in the column of the field.
+    code: Option<u32>,
+}
+
+impl Slot {
+    fn put(&mut self, value: &JsonValue<'_>, line: &str) {
+        self.set = true;
+        self.number = matches!(value, JsonValue::Number(_));
+        self.code = None;
+        let text = value.as_text();
+        // The value may also lie in a copy without escapes.
+        let from = (text.as_ptr() as usize).wrapping_sub(line.as_ptr() as usize);
+        self.at = from.checked_add(text.len()).filter(|to| *to <= line.len()).map(|to| from..to);
+        if self.at.is_none() {
+            self.copy.clear();
+            self.copy.push_str(text);
+        }
+    }
+
+    fn set_copy(&mut self, text: &str) {
+        (self.set, self.code, self.at) = (true, None, None);
+        self.copy.clear();
+        self.copy.push_str(text);
+    }
+
+    fn text<'s>(&'s self, line: &'s str) -> &'s str {
+        match &self.at {
+            _ if !self.set => "",
+            Some(at) => line.get(at.clone()).unwrap_or_default(),
+            None => &self.copy,
+        }
+    }
+}
+
+fn slots(names: &[String]) -> Vec<Slot> {
+    names.iter().map(|name| Slot { name: name.clone(), ..Slot::default() }).collect()
+}
+
+impl Fields {
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut roles = HashMap::new();
+        let (prefixes, ignored): (Vec<_>, Vec<_>) =
+            options.ignore_fields.iter().cloned().partition(|name| name.ends_with('*'));
+        // Stream first: a field may be a label and the message; later roles win.
+        let mut stream_fields = options.stream_fields.clone();
+        stream_fields.sort();
+        stream_fields.dedup();
+        stream_fields.truncate(limits::STREAM_LABELS_MAX);
+        roles.extend(stream_fields.iter().enumerate().map(|(i, n)| (n.clone(), Role::Stream(i))));
+        let ranked = |names: &[String], role: fn(usize) -> Role| -> Vec<(String, Role)> {
+            names.iter().enumerate().rev().map(|(i, n)| (n.clone(), role(i))).collect()
+        };
+        roles.extend(ranked(&options.msg_fields, Role::Msg));
+        roles.extend(ranked(&options.time_fields, Role::Time));
+        roles.extend(ignored.into_iter().map(|name| (name, Role::Ignore)));
+        Self {
+            roles,
+            ignore_prefixes: prefixes.iter().map(|p| p.trim_end_matches('*').to_owned()).collect(),
+            extra_fields: options.extra_fields.clone(),
+            seen: Vec::new(),
+            places: HashMap::new(),
+            first: [NONE; 2],
+            last: NONE,
+            generation: 0,
+            times: slots(&options.time_fields),
+            msgs: slots(&options.msg_fields),
+            labels: slots(&stream_fields),
+            stream_fields,
+        }
+    }
+
+    /// Begins a line.
+    pub(crate) fn begin(&mut self) {
+        let special = self.times.iter_mut().chain(&mut self.msgs).chain(&mut self.labels);
+        special.for_each(|slot| slot.set = false);
+        self.last = NONE;
+    }
+
+    /// Begins a batch; the builder's places hold within a generation.
+    pub(crate) fn new_batch(&mut self, generation: u32) {
+        if self.generation != generation {
+            self.seen.clear();
+            self.places.clear();
+            self.first = [NONE; 2];
+            self.generation = generation;
+        }
+        self.last = NONE;
+    }
+
+    fn next(&self) -> [usize; 2] {
+        self.seen.get(self.last).map_or(self.first, |seen| seen.next)
+    }
+
+    /// What is likely to come next, the likeliest first.
+    #[inline]
+    pub(crate) fn guesses(&self) -> [Option<&Guess>; 2] {
+        self.next().map(|next| self.seen.get(next).map(|seen| &seen.guess))
+    }
+
+    /// Takes a value whose name was guessed.
+    #[inline]
+    pub(crate) fn guessed(
+        &mut self,
+        guess: usize,
+        value: JsonValue<'_>,
+        builder: &mut BatchBuilder,
+        line: &str,
+    ) {
+        let [likeliest, second] = self.next();
+        let at = if guess == 0 { likeliest } else { second };
+        if guess != 0 {
+            self.follow(at);
+        }
+        self.take(at, value, builder, line);
+    }
+
+    /// Takes a value by its name.
+    pub(crate) fn leaf(
+        &mut self,
+        name: &str,
+        value: JsonValue<'_>,
+        builder: &mut BatchBuilder,
+        line: &str,
+    ) {
+        let next = self.next();
+        let guessed = next.into_iter().find(|&next| {
+            // The fields of inner objects are not guessed before their names are known.
+            self.seen.get(next).is_some_and(|seen| *seen.name == *name)
+        });
+        match guessed.or_else(|| self.places.get(name).copied()) {
+            Some(at) => {
+                self.follow(at);
+                self.take(at, value, builder, line);
+            }
+            None => self.new_field(name, value, builder, line),
+        }
+    }
+
+    /// Remembers that this field came after the last one.
+    fn follow(&mut self, at: usize) {
+        let last = self.seen.get_mut(self.last).map_or(&mut self.first, |seen| &mut seen.next);
+        if last[0] != at {
+            *last = [at, last[0]];
+        }
+    }
+
+    #[cold]
+    fn new_field(
+        &mut self,
+        name: &str,
+        value: JsonValue<'_>,
+        builder: &mut BatchBuilder,
+        line: &str,
+    ) {
+        let mut role = self.roles.get(name).copied().unwrap_or(Role::Plain);
+        let prefixes = &self.ignore_prefixes;
+        if role != Role::Ignore && prefixes.iter().any(|p| name.starts_with(p.as_str())) {
+            // The time and the message are taken from where they are even so.
+            if matches!(role, Role::Plain | Role::Stream(_)) {
+                role = Role::Ignore;
+            }
+        }
+        if self.seen.len() >= SEEN_MAX {
+            self.special(role, &value, line, None);
+            if role == Role::Plain || matches!(role, Role::Stream(_)) {
+                set_field(builder, name, &value);
+            }
+            return;
+        }
+        let at = self.seen.len();
+        let guess = Guess::new(name);
+        self.seen.push(Seen { name: name.into(), guess, role, place: None, next: [NONE; 2] });
+        self.places.insert(name.into(), at);
+        self.follow(at);
+        self.take(at, value, builder, line);
+    }
+
+    /// Takes a value of a field that was seen before.
+    #[inline]
+    fn take(&mut self, at: usize, value: JsonValue<'_>, builder: &mut BatchBuilder, line: &str) {
+        self.last = at;
+        let Some(seen) = self.seen.get_mut(at) else { return };
+        let role = seen.role;
+        let is_kept = match role {
+            Role::Plain | Role::Stream(_) => true,
+            Role::Ignore => false,
+            // A second value of the same name: an ordinary field, which keeps both.
+            Role::Time(i) => self.times.get(i).is_some_and(|slot| slot.set),
+            Role::Msg(i) => self.msgs.get(i).is_some_and(|slot| slot.set),
+        };
+        let mut code = None;
+        if is_kept {
+            match seen.place {
+                Some(place) => builder.set_at(place, value.as_field()),
+                None => seen.place = builder.set(&seen.name, value.as_field()),
+            }
+            if matches!(role, Role::Stream(_)) {
+                code = seen.place.and_then(|place| builder.code_at(place));
+            }
+        }
+        if role != Role::Plain {
+            self.special(role, &value, line, code);
+        }
+    }
+
+    /// Keeps the first value of a field that means something.
+    fn special(&mut self, role: Role, value: &JsonValue<'_>, line: &str, code: Option<u32>) {
+        let slot = match role {
+            Role::Time(i) => self.times.get_mut(i),
+            Role::Msg(i) => self.msgs.get_mut(i),
+            Role::Stream(i) => self.labels.get_mut(i),
+            Role::Ignore | Role::Plain => None,
+        };
+        if let Some(slot) = slot.filter(|slot| !slot.set) {
+            slot.put(value, line);
+            slot.code = code;
+        }
+    }
+
+    /// The time from the best field that has a readable one. The other fields stay fields.
+    pub(crate) fn take_time(&self, builder: &mut BatchBuilder, line: &str) -> Option<i64> {
+        let mut found = None;
+        for slot in self.times.iter().filter(|slot| slot.set) {
+            let text = slot.text(line);
+            match found.is_none().then(|| time::parse(text)).flatten() {
+                Some(time_ns) => found = Some(time_ns),
+                None if slot.number => builder.field_number_text(&slot.name, text),
+                None => builder.field_str(&slot.name, text),
+            }
+        }
+        found
+    }
+
+    pub(crate) fn take_message(&mut self, builder: &mut BatchBuilder, line: &str) {
+        let mut found = false;
+        for slot in self.msgs.iter().filter(|slot| slot.set) {
+            let text = slot.text(line);
+            if !found {
+                builder.message(text);
+                found = true;
+            } else if slot.number {
+                builder.field_number_text(&slot.name, text);
+            } else {
+                builder.field_str(&slot.name, text);
+            }
+            if let Some(label) = self.labels.iter_mut().find(|label| label.name == slot.name) {
+                label.set_copy(text);
+            }
+        }
+    }
+
+    pub(crate) fn add_extra(&mut self, builder: &mut BatchBuilder) {
+        for (name, value) in &self.extra_fields {
+            builder.field_str(name, value);
+            if let Some(label) = self.labels.iter_mut().find(|label| label.name == *name) {
+                label.set_copy(value);
+            }
+        }
+    }
+
+    /// Writes what tells the stream of the line from others of the batch: of each label the code of
+    /// its value, or the value where its column has no codes.
+    pub(crate) fn write_stream_key(&self, line: &str, key: &mut Vec<u8>) {
+        for label in &self.labels {
+            match label.code.filter(|_| label.set) {
+                Some(code) => key.extend_from_slice(&(u64::from(code) | CODED).to_le_bytes()),
+                None => {
+                    let text = label.text(line);
+                    key.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                    key.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stream_labels(&self, line: &str) -> StreamLabels {
+        let mut set = StreamLabels::new();
+        for (name, label) in self.stream_fields.iter().zip(&self.labels) {
+            set.set(name, label.text(line));
+        }
+        set
+    }
+}
+
+/// Marks a code in a stream's key; no text is so long.
+const CODED: u64 = 1 << 63;
