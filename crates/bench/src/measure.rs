@@ -12,7 +12,7 @@ use crate::target::Target;
 /// Each class is asked at least so often after its first run …
 const RUNS_MIN: usize = 3;
 /// … and until it has run so long in all …
-const CLASS_TIME: Duration = Duration::from_millis(1500);
+const CLASS_TIME: Duration = Duration::from_millis(1000);
 /// … but not more often than this.
 const RUNS_MAX: usize = 300;
 

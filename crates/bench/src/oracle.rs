@@ -15,7 +15,7 @@ use crate::question::{Question, Shape};
 use crate::workload::{MESSAGE_FIELD, TIME_FIELD};
 
 /// The right answer to one question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
     /// One number.
     Count(u64),
@@ -32,18 +32,20 @@ pub enum Fact {
 }
 
 /// What is true of the numbers of one group.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+///
+/// In thousandths, which all numbers of the workloads are whole multiples of: exact in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberFact {
     /// How many records have one.
     pub count: u64,
     /// Their sum.
-    pub sum: f64,
+    pub sum_thousandths: i64,
     /// The values at ranks 0.985 and 0.995: between them a 0.99 quantile is right.
-    pub p99: (f64, f64),
+    pub p99_thousandths: (i64, i64),
 }
 
 /// What is true of a corpus.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// How many records.
     pub records: u64,
@@ -79,7 +81,7 @@ enum State {
     Histogram(i64, String, HashMap<(i64, String), u64>),
     Counts(String, HashMap<String, u64>),
     Distinct(String, HashSet<String>),
-    Numbers(String, String, HashMap<String, Vec<f64>>),
+    Numbers(String, String, HashMap<String, Vec<i64>>),
 }
 
 impl State {
@@ -128,7 +130,8 @@ impl State {
             }
             Self::Numbers(by, field, groups) => {
                 let group = groups.entry(text(by)).or_default();
-                group.extend(record.field(field).and_then(Value::as_f64));
+                let number = record.field(field).and_then(Value::as_f64);
+                group.extend(number.map(|number| (number * 1000.0).round() as i64));
             }
         }
     }
@@ -162,16 +165,16 @@ fn newest(times: &mut Vec<i64>, n: usize) {
     times.truncate(n);
 }
 
-fn number_fact(mut values: Vec<f64>) -> NumberFact {
-    values.sort_unstable_by(f64::total_cmp);
+fn number_fact(mut values: Vec<i64>) -> NumberFact {
+    values.sort_unstable();
     let at = |share: f64, round: fn(f64) -> f64| {
         let last = values.len().saturating_sub(1);
         values.get(round(last as f64 * share) as usize).copied().unwrap_or_default()
     };
     NumberFact {
         count: values.len() as u64,
-        sum: values.iter().sum(),
-        p99: (at(0.985, f64::floor), at(0.995, f64::ceil)),
+        sum_thousandths: values.iter().sum(),
+        p99_thousandths: (at(0.985, f64::floor), at(0.995, f64::ceil)),
     }
 }
 

@@ -107,7 +107,7 @@ async fn measure_size(
     let dir = run_dir(&options.dir)?;
     let data_dir = dir.path().join("data");
     let mut server = LodgeServer::start(&options.lodge, &data_dir, dir.path()).await?;
-    tell(&format!("{:.1} GB: storing", bytes as f64 / 1e9));
+    tell(&format!("{}: storing", size_text(bytes)));
     let mut oracle = Oracle::new(questions.clone());
     let begun = Instant::now();
     let generated = Generated {
@@ -123,7 +123,7 @@ async fn measure_size(
     let (usage, disk_bytes) = (server.usage()?, server.disk_bytes()?);
     let mut warm = Vec::new();
     for question in &questions {
-        tell(&format!("{:.1} GB: {}", bytes as f64 / 1e9, question.class));
+        tell(&format!("{}: {}", size_text(bytes), question.class));
         let fact = facts.answers.get(question.class);
         let figures = measure::ask(&mut server, question, fact).await.context(question.class)?;
         ensure!(figures.wrong.is_none(), "{}: {:?}", question.class, figures.wrong);
@@ -134,7 +134,7 @@ async fn measure_size(
 
     let mut cold_median_ms = Vec::new();
     for question in &questions {
-        tell(&format!("{:.1} GB: {}, cold", bytes as f64 / 1e9, question.class));
+        tell(&format!("{}: {}, cold", size_text(bytes), question.class));
         let mut samples_ms = Vec::new();
         for _ in 0..options.cold_runs {
             process::drop_file_cache(&data_dir)?;
@@ -170,10 +170,17 @@ async fn ask_once(
     Ok((took, server.read(question, &answer)?))
 }
 
+fn size_text(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
+        bytes => format!("{:.0} MB", bytes / 1e6),
+    }
+}
+
 impl Scale {
     /// The table, in Markdown.
     pub fn table(&self) -> String {
-        let head = self.sizes.iter().map(|size| format!("{:.1} GB", size.bytes as f64 / 1e9));
+        let head = self.sizes.iter().map(|size| size_text(size.bytes));
         let mut rows: Vec<Vec<String>> =
             vec![std::iter::once("ms: warm median / p99 / cold".to_owned()).chain(head).collect()];
         for class in CLASSES {

@@ -2,7 +2,7 @@
 
 use crate::report::{IngestFigures, QueryFigures, TargetFigures, WorkloadFigures};
 
-/// Stores whose names begin so share a column's first word; the import has no queries.
+/// A store does not answer such questions, or has no such figure.
 const NO_FIGURE: &str = "–";
 
 /// Rows of cells, the first of them the head; every column is as wide as its widest cell.
