@@ -37,7 +37,7 @@ pub(crate) fn text_of(value: &Value) -> std::borrow::Cow<'_, str> {
 pub(crate) enum Matcher {
     All,
     /// A text, and whether a word border must stand before and after it.
-    Text(Finder<'static>, bool, bool),
+    Text(Box<Finder<'static>>, bool, bool),
     Regex(Regex),
     In(String, Vec<String>),
     Between(String, f64, f64),
@@ -52,7 +52,7 @@ impl Matcher {
     /// For a regular expression that is none: questions are part of this program.
     pub(crate) fn new(filter: &Filter) -> Self {
         let text = |text: &str, before, after| {
-            Self::Text(Finder::new(text.as_bytes()).into_owned(), before, after)
+            Self::Text(Box::new(Finder::new(text.as_bytes()).into_owned()), before, after)
         };
         let all = |filters: &[Filter]| filters.iter().map(Self::new).collect();
         match filter {
@@ -105,6 +105,7 @@ fn has_text(finder: &Finder<'_>, before: bool, after: bool, message: &[u8]) -> b
     };
     finder.find_iter(message).any(|start| {
         let left = start.checked_sub(1).and_then(|at| message.get(at));
-        !(before && is_word(left)) && !(after && is_word(message.get(start + length)))
+        let right = message.get(start + length);
+        (!before || !is_word(left)) && (!after || !is_word(right))
     })
 }

@@ -1,7 +1,7 @@
 //! The right answers, gathered while a corpus is written.
 //!
 //! Invariant: they are gathered from the lines as written, parsed again, and by the plainest means
-//! (every question is tried on every record), so that no cleverness is shared with what is measured.
+//! (every question is tried on every record), so that nothing clever is shared with the measured.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! What is asked of every store, in no store's language.
 //!
-//! A [`Question`] is a [`Filter`] and the [`Shape`] of the answer. Each target translates it or says
-//! that it cannot; the [`crate::oracle`] evaluates it record by record. Invariant: a question means
-//! the same to all of them, so an answer is right or wrong without looking at who gave it.
+//! A [`Question`] is a [`Filter`] and the [`Shape`] of the answer. Each target translates it or
+//! says that it cannot; the [`crate::oracle`] evaluates it record by record. Invariant: a question
+//! means the same to all of them, so an answer is right or wrong without looking at who gave it.
 
 /// A class of queries of one workload.
 #[derive(Clone, Debug, PartialEq)]

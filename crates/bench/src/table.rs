@@ -42,7 +42,8 @@ pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
 pub(crate) fn workload(workload: &WorkloadFigures) -> String {
     let mb = |bytes: u64| bytes as f64 / 1e6;
     let mut out = format!(
-        "\n### {}: {}\n\n{} records, {:.0} MB of JSON lines ({:.0} % of them messages), seed {}\n\n",
+        "\n### {}: {}\n\n\
+         {} records, {:.0} MB of JSON lines ({:.0} % of them messages), seed {}\n\n",
         workload.kind.name(),
         workload.kind.about(),
         workload.records,

@@ -89,8 +89,8 @@ impl Target for VictoriaLogs {
     }
 
     fn setup(&self) -> &str {
-        "its defaults; JSON lines over two HTTP connections, queries over HTTP; acknowledges before \
-         the data is on disk (written within 5 s)"
+        "its defaults; JSON lines over two HTTP connections, queries over HTTP; acknowledges \
+         before the data is on disk (written within 5 s)"
     }
 
     async fn ingest(&mut self, corpus: &Corpus) -> anyhow::Result<Ingested> {

@@ -1,10 +1,10 @@
 //! ClickHouse as a target: `chdb`, the engine as a Python module, in a process of its own.
 //!
 //! The table is what ClickHouse's documentation recommends for logs: sorted by service, level and
-//! time, low-cardinality labels, delta and zstd codecs, a Bloom filter on trace ids, JSON columns for
-//! nested objects, and for the message either the text index or a token Bloom filter
-//! ([`TextIndex`]). All rows come in one bulk insert, which is the best case for it, with `fsync` on;
-//! questions come through a pipe, which costs less than HTTP.
+//! time, low-cardinality labels, delta and zstd codecs, a Bloom filter on trace ids, JSON columns
+//! for nested objects, and for the message either the text index or a token Bloom filter
+//! ([`TextIndex`]). All rows come in one bulk insert, which is the best case for it, with `fsync`
+//! on; questions come through a pipe, which costs less than HTTP.
 
 mod sql;
 

@@ -5,10 +5,11 @@
 //!
 //! | form | writes |
 //! |---|---|
-//! | `{pool:N:kind}` | one of `N` values of that kind, small numbers of the pool far more often |
-//! | `{near:N:kind}` | one of a few values that all records of a stretch of `N` share, then never again |
+//! | `{pool:N:kind}` | one of `N` values of that kind, the first ones far more often |
+//! | `{near:N:kind}` | one of a few values that a stretch of `N` records shares |
 //! | `{one:a\|b\|c}` | one of the choices |
-//! | `{t:FORMAT}` | the record's time by strftime; `{epoch}` seconds, `{epochms}` milliseconds since 1970 |
+//! | `{t:FORMAT}` | the record's time by strftime |
+//! | `{epoch}`, `{epochms}` | seconds, milliseconds since 1970 |
 //! | `{level:a\|b\|c\|d}` | the choice for debug, info, warn, error |
 //! | `{stack}` | a Java stack trace of several lines |
 //! | `{(}`, `{)}` | a brace |

@@ -8,7 +8,8 @@ use crate::rng::Rng;
 /// Distinct traces.
 const STACKS: u64 = 60;
 const EXCEPTIONS: [&str; 10] = [
-    "java.lang.NullPointerException: Cannot invoke \\\"Order.getLines()\\\" because \\\"order\\\" is null",
+    "java.lang.NullPointerException: Cannot invoke \\\"Order.getLines()\\\" because \\\"order\\\" \
+     is null",
     "java.net.SocketTimeoutException: Read timed out",
     "java.lang.IllegalStateException: Connection pool shut down",
     "java.util.concurrent.TimeoutException: Did not observe any item within 5000ms",

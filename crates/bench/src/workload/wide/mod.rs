@@ -1,10 +1,10 @@
 //! Wide events: about 150 fields in nested objects, as services write them that keep one rich
 //! record for each request.
 //!
-//! `wide.txt` holds the fields. Some of them only a part of the events has. Besides them every event
-//! has its time, its level and a message.
+//! `wide.txt` holds the fields. Some of them only a part of the events has. Besides them every
+//! event has its time, its level and a message.
 //!
-//! Invariants: as for all workloads; a fault in `wide.txt` stops the program with the line's number.
+//! Invariants: as for all workloads; a fault in `wide.txt` stops the program with its number.
 
 mod questions;
 
