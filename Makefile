@@ -11,7 +11,8 @@ ROUNDS ?= 100
 help:
 	@echo "make run     build and start Lodge with an agent and a demo fleet, http://127.0.0.1:9420"
 	@echo "make test    set up and run every test"
-	@echo "make bench   the workload: CPU per GB, memory, disk, query times"
+	@echo "make bench   three workloads beside ClickHouse, ripgrep, VictoriaLogs: CPU per GB, memory,"
+	@echo "             disk, query times (SIZE=200MB or RECORDS=... of each; VICTORIA_LOGS=program)"
 	@echo "make faults  kill -9 server and agent under load (ROUNDS=100 SEED=...)"
 
 run: build
@@ -28,7 +29,7 @@ build: ui
 	cargo build --release --workspace --bins
 
 bench: build
-	$(BIN)/lodge-bench run --lodge $(BIN)/lodge $(BENCH_ARGS)
+	@scripts/bench $(BIN) $(if $(SIZE),--bytes $(SIZE)) $(if $(RECORDS),--records $(RECORDS)) $(BENCH_ARGS)
 
 faults: build
 	LODGE_BIN=$(BIN)/lodge LODGE_AGENT_BIN=$(BIN)/lodge-agent \

@@ -21,7 +21,7 @@ use crate::lodge::LodgeServer;
 use crate::process::Process;
 use crate::report::{Machine, Spread};
 use crate::target::Target;
-use crate::workload::{Workload, WorkloadOptions};
+use crate::workload::{Fleet, WorkloadOptions};
 
 /// Files that the load is spread over.
 const LOAD_FILES: usize = 4;
@@ -97,7 +97,7 @@ pub async fn measure(options: &FreshnessOptions) -> anyhow::Result<Freshness> {
     fs::create_dir(&logs).context("the folder of the log files")?;
     let mut server =
         LodgeServer::start(&options.lodge, &dir.path().join("data"), dir.path()).await?;
-    let agent = start_agent(&options.lodge, &server.url(), dir.path(), &logs)?;
+    let agent = start_agent(&options.lodge, &server.client().url(), dir.path(), &logs)?;
     let begun = Instant::now();
     let load = Load::start(options, &logs)?;
     let samples = probe(&mut server, &logs, options.time).await;
@@ -208,7 +208,7 @@ impl Load {
         };
         let thread = std::thread::Builder::new()
             .name("load".to_owned())
-            .spawn(move || write_load(Workload::new(workload), &logs, rate, &stopped))
+            .spawn(move || write_load(Fleet::new(workload), &logs, rate, &stopped))
             .context("cannot start the load's thread")?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -227,7 +227,7 @@ impl Drop for Load {
 }
 
 fn write_load(
-    mut workload: Workload,
+    mut workload: Fleet,
     logs: &Path,
     rate_bytes_per_s: u64,
     stop: &AtomicBool,

@@ -1,26 +1,40 @@
 //! Workloads and measurements.
 //!
-//! - [`workload`]: a Kubernetes-like fleet as JSON lines, the same bytes for the same seed;
+//! - [`workload`]: three kinds of logs as JSON lines, the same bytes for the same seed;
+//! - [`question`], [`oracle`], [`check`]: what is asked about them and the right answers;
 //! - [`corpus`]: a whole workload in a file, with the right answers about it;
 //! - [`demo`]: five services that write realistic log files and rotate them, for `lodge demo`;
-//! - [`run`], [`freshness`], [`restart`]: measurements of real servers and agents.
+//! - [`run`]: Lodge beside its peers; [`scale`], [`interference`], [`freshness`], [`restart`]: more
+//!   measurements of real servers and agents.
 //!
 //! Invariant: what is measured is known only from outside, through its commands, its HTTP interface
-//! and its files, as the peers will be that Lodge is compared with. Nothing here can look faster
-//! than what a user would see. (Only the preparation of [`restart`] uses the store's own library.)
+//! and its files, as its peers are. Nothing here can look faster than what a user would see. (Only
+//! the preparation of [`restart`] uses the store's own library.)
 
-pub mod classes;
+pub mod check;
 pub mod corpus;
 pub mod demo;
 pub mod freshness;
+pub mod interference;
+pub mod oracle;
 pub mod process;
+pub mod question;
 pub mod report;
 pub mod restart;
 pub mod run;
+pub mod scale;
 pub mod workload;
 
+mod clickhouse;
 mod lodge;
+mod logsql;
+mod matcher;
+mod measure;
+mod ripgrep;
 mod rng;
+mod sender;
+mod table;
 mod target;
+mod victoria_logs;
 
 pub use rng::Rng;

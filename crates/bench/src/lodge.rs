@@ -1,25 +1,25 @@
-//! Lodge as a target: a real server on a free loopback port, filled by `lodge import`.
+//! Lodge as a target: a real server on a free loopback port, filled over HTTP or by `lodge import`.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::classes::{Class, Row, TOP_HOSTS};
+use crate::check::Row;
 use crate::corpus::Corpus;
+use crate::logsql::{self, Client, Request};
 use crate::process::{self, Process, Usage};
+use crate::question::{Filter, Question, Shape};
+use crate::sender::{self, FileLines};
 use crate::target::{Ingested, Target};
-use crate::workload::facts::{BUCKET_NS, FAILED, NEWEST, REGEX, SUBSTRING};
-use crate::workload::{Facts, MESSAGE_FIELD, STREAM_FIELDS, TIME_FIELD, planted};
+use crate::workload::{MESSAGE_FIELD, TIME_FIELD};
 
 /// How long a server may take to answer after its start.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long one request may take.
-const REQUEST_MAX: Duration = Duration::from_secs(120);
 /// How long an import may take.
 const IMPORT_MAX: Duration = Duration::from_secs(3600);
 /// How long building and merging may take after the last acknowledgement.
@@ -46,8 +46,7 @@ pub(crate) struct LodgeServer {
     lodge: PathBuf,
     data_dir: PathBuf,
     log_dir: PathBuf,
-    address: SocketAddr,
-    http: reqwest::Client,
+    client: Client,
     version: String,
     /// The moment before the process was started.
     started: Instant,
@@ -62,7 +61,7 @@ impl LodgeServer {
     ) -> anyhow::Result<Self> {
         let mut server = Self::spawn(lodge, data_dir, log_dir)?;
         let begun = Instant::now();
-        while server.get("/health", &[]).await.is_err() {
+        while server.client.get("/health", &[]).await.is_err() {
             let running = server.process.is_running();
             if !running || begun.elapsed() > START_MAX {
                 bail!(
@@ -84,7 +83,7 @@ impl LodgeServer {
         let data = data_dir.as_os_str();
         let args =
             ["server".as_ref(), "--data-dir".as_ref(), data, "--listen".as_ref(), listen.as_ref()];
-        let http = reqwest::Client::builder().timeout(REQUEST_MAX).build()?;
+        let client = Client::new(address)?;
         let started = Instant::now();
         let process = Process::start(lodge, &args, &log_dir.join("server.log"))?;
         Ok(Self {
@@ -92,8 +91,7 @@ impl LodgeServer {
             lodge: lodge.to_owned(),
             data_dir: data_dir.to_owned(),
             log_dir: log_dir.to_owned(),
-            address,
-            http,
+            client,
             version,
             started,
         })
@@ -104,34 +102,20 @@ impl LodgeServer {
         self.started
     }
 
-    /// `http://HOST:PORT`.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// The body of a good answer.
-    pub(crate) async fn get(&self, path: &str, args: &[(&str, &str)]) -> anyhow::Result<Vec<u8>> {
-        let request = self.http.get(format!("{}{path}", self.url())).query(args);
-        Self::body(path, request).await
-    }
-
-    async fn body(path: &str, request: reqwest::RequestBuilder) -> anyhow::Result<Vec<u8>> {
-        let answer = request.send().await.with_context(|| path.to_owned())?;
-        let status = answer.status();
-        let body = answer.bytes().await.with_context(|| path.to_owned())?;
-        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&body));
-        Ok(body.into())
+    /// Where it is reached.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// What the server says about itself.
     pub(crate) async fn status(&self) -> anyhow::Result<Status> {
-        let body = self.get("/api/v1/status", &[]).await?;
+        let body = self.client.get("/api/v1/status", &[]).await?;
         serde_json::from_slice(&body).context("/api/v1/status")
     }
 
     /// The rows of a LogsQL query.
     pub(crate) async fn logsql(&self, query: &str) -> anyhow::Result<Vec<Row>> {
-        rows(&self.get("/select/logsql/query", &[("query", query)]).await?)
+        logsql::rows(&self.client.get("/select/logsql/query", &[("query", query)]).await?)
     }
 
     /// Fails with its last words if the process has ended.
@@ -142,7 +126,7 @@ impl LodgeServer {
     }
 
     /// Waits until every L0 is built and the server is idle.
-    async fn settle(&self) -> anyhow::Result<()> {
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
             let before = self.usage()?.cpu_s;
@@ -155,71 +139,9 @@ impl LodgeServer {
         }
     }
 
-    /// Stops the server in good order.
-    pub(crate) async fn stop(mut self) {
-        self.process.stop().await;
-    }
-
-    /// Path and arguments of a class.
-    fn request(class: Class, facts: &Facts) -> (&'static str, Vec<(&'static str, String)>) {
-        let query = match class {
-            Class::NeedleCount => count_of(planted::NEEDLE),
-            Class::PerMilleCount => count_of(planted::PER_MILLE),
-            Class::PerCentCount => count_of(planted::PER_CENT),
-            Class::CountAll => count_of("*"),
-            Class::Regex => count_of(&format!("_msg:~`{REGEX}`")),
-            Class::Substring => count_of(&format!("_msg:~`{SUBSTRING}`")),
-            Class::NeedleRows => planted::NEEDLE.to_owned(),
-            Class::ScatteredRows => planted::HUNDRED.to_owned(),
-            Class::NewestErrors => {
-                format!("level:error {FAILED} | sort by (_time desc) limit {NEWEST}")
-            }
-            Class::TopHosts => format!(
-                "level:error | stats by (host) count() as n | sort by (n desc) | limit {TOP_HOSTS}"
-            ),
-            Class::TraceRows => format!("trace_id:=\"{}\"", facts.trace.id),
-            Class::NumbersByService => "* | stats by (service) count(duration_ms) as n, \
-                 sum(duration_ms) as sum, avg(duration_ms) as avg, \
-                 quantile(0.99, duration_ms) as p99"
-                .to_owned(),
-            Class::StreamHour => {
-                let hour = &facts.stream_hour;
-                let args = vec![
-                    ("query", format!("{{pod=\"{}\"}}", hour.pod)),
-                    ("start", hour.start_ns.to_string()),
-                    ("end", hour.end_ns.to_string()),
-                ];
-                return ("/select/logsql/query", args);
-            }
-            Class::Histogram => {
-                let args = vec![
-                    ("query", "*".to_owned()),
-                    ("step", format!("{}s", BUCKET_NS / 1_000_000_000)),
-                    ("field", "level".to_owned()),
-                ];
-                return ("/select/logsql/hits", args);
-            }
-            Class::SqlGroup => {
-                let sql = "SELECT level, count(*) AS n FROM logs GROUP BY level";
-                let args = vec![("query", sql.to_owned()), ("format", "jsonl".to_owned())];
-                return ("/api/v1/sql", args);
-            }
-        };
-        ("/select/logsql/query", vec![("query", query)])
-    }
-}
-
-fn count_of(filter: &str) -> String {
-    format!("{filter} | stats count() as n")
-}
-
-impl Target for LodgeServer {
-    fn version(&self) -> &str {
-        &self.version
-    }
-
-    async fn ingest(&mut self, corpus: &Corpus) -> anyhow::Result<Ingested> {
-        let (url, streams) = (self.url(), STREAM_FIELDS.join(","));
+    /// Stores the corpus with `lodge import`.
+    pub(crate) async fn import(&mut self, corpus: &Corpus) -> anyhow::Result<Ingested> {
+        let (url, streams) = (self.client.url(), corpus.kind.stream_fields().join(","));
         let args = [
             "import".as_ref(),
             corpus.path.as_os_str(),
@@ -237,6 +159,17 @@ impl Target for LodgeServer {
         let begun = Instant::now();
         let mut import = Process::start(&self.lodge, &args, &self.log_dir.join("import.log"))?;
         let client = import.finish(IMPORT_MAX).await?;
+        self.stored(corpus, begun, before, client).await
+    }
+
+    /// Waits until what was acknowledged just now has its final form.
+    async fn stored(
+        &self,
+        corpus: &Corpus,
+        begun: Instant,
+        before: Usage,
+        client: Usage,
+    ) -> anyhow::Result<Ingested> {
         let acknowledged = begun.elapsed();
         self.settle().await?;
         let after = self.usage()?;
@@ -252,25 +185,47 @@ impl Target for LodgeServer {
         })
     }
 
-    fn question(&self, class: Class, facts: &Facts) -> String {
-        let (path, args) = Self::request(class, facts);
-        let args: Vec<String> =
-            args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{path} {}", args.join(" "))
-    }
-
-    async fn ask(&self, class: Class, facts: &Facts) -> anyhow::Result<Vec<u8>> {
-        let (path, args) = Self::request(class, facts);
-        let args: Vec<(&str, &str)> =
-            args.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.get(path, &args).await
-    }
-
-    fn read(&self, class: Class, answer: &[u8]) -> anyhow::Result<Vec<Row>> {
-        match class {
-            Class::Histogram => hits(answer),
-            _ => rows(answer),
+    fn request(question: &Question) -> Request {
+        if let (Shape::SqlCounts(field), Filter::All) = (&question.shape, &question.filter) {
+            let sql = format!("SELECT \"{field}\", count(*) AS n FROM logs GROUP BY \"{field}\"");
+            let args = vec![("query", sql), ("format", "jsonl".to_owned())];
+            return Request { path: "/api/v1/sql", args };
         }
+        Request::of(question)
+    }
+}
+
+impl Target for LodgeServer {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn setup(&self) -> &str {
+        "no configuration; JSON lines over two HTTP connections, queries over HTTP; acknowledged \
+         means synced"
+    }
+
+    async fn ingest(&mut self, corpus: &Corpus) -> anyhow::Result<Ingested> {
+        let lines = Mutex::new(FileLines::open(&corpus.path)?);
+        let before = self.usage()?;
+        let (own_before_s, _) = process::own_and_childrens_cpu_s()?;
+        let begun = Instant::now();
+        sender::send(&self.client, corpus.kind, &lines, &AtomicU64::new(0)).await?;
+        let (own_after_s, _) = process::own_and_childrens_cpu_s()?;
+        let client = Usage { cpu_s: own_after_s - own_before_s, rss_peak_bytes: 0 };
+        self.stored(corpus, begun, before, client).await
+    }
+
+    fn translate(&self, question: &Question) -> Option<String> {
+        Some(Self::request(question).text())
+    }
+
+    async fn ask(&mut self, question: &Question) -> anyhow::Result<Vec<u8>> {
+        self.client.ask(&Self::request(question)).await
+    }
+
+    fn read(&self, question: &Question, answer: &[u8]) -> anyhow::Result<Vec<Row>> {
+        Self::request(question).read(answer)
     }
 
     fn usage(&self) -> anyhow::Result<Usage> {
@@ -279,6 +234,10 @@ impl Target for LodgeServer {
 
     fn disk_bytes(&self) -> anyhow::Result<u64> {
         process::disk_bytes(&self.data_dir)
+    }
+
+    async fn stop(mut self) {
+        self.process.stop().await;
     }
 }
 
@@ -289,48 +248,4 @@ fn version_of(lodge: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("cannot run {} --version", lodge.display()))?;
     ensure!(output.status.success(), "{} --version: {}", lodge.display(), output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// JSON lines as rows of texts.
-fn rows(body: &[u8]) -> anyhow::Result<Vec<Row>> {
-    let lines = body.split(|&b| b == b'\n').filter(|line| !line.is_empty());
-    lines
-        .map(|line| {
-            let object: serde_json::Map<String, Value> = serde_json::from_slice(line)
-                .with_context(|| String::from_utf8_lossy(line).into_owned())?;
-            Ok(object.into_iter().map(|(name, value)| (name, value_text(value))).collect())
-        })
-        .collect()
-}
-
-fn value_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
-}
-
-/// `{"hits":[{"fields":{…},"timestamps":[…],"values":[…]}]}` as one row a bucket and level.
-fn hits(body: &[u8]) -> anyhow::Result<Vec<Row>> {
-    #[derive(Deserialize)]
-    struct Group {
-        fields: Row,
-        timestamps: Vec<String>,
-        values: Vec<u64>,
-    }
-    #[derive(Deserialize)]
-    struct Answer {
-        hits: Vec<Group>,
-    }
-    let answer: Answer = serde_json::from_slice(body).context("/select/logsql/hits")?;
-    let mut rows = Vec::new();
-    for group in answer.hits {
-        for (time, n) in group.timestamps.into_iter().zip(group.values) {
-            let mut row = group.fields.clone();
-            row.insert("time".to_owned(), time);
-            row.insert("n".to_owned(), n.to_string());
-            rows.push(row);
-        }
-    }
-    Ok(rows)
 }

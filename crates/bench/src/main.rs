@@ -10,13 +10,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lodge_bench::corpus::{self, Corpus};
 use lodge_bench::freshness::{self, FreshnessOptions};
+use lodge_bench::interference::{self, InterferenceOptions};
+use lodge_bench::oracle::{Fact, Facts};
+use lodge_bench::process;
+use lodge_bench::report::{Machine, Report};
 use lodge_bench::restart::{self, RestartOptions};
-use lodge_bench::run::{self, RunOptions};
-use lodge_bench::workload::{Facts, Workload, WorkloadOptions};
-use lodge_bench::{corpus, process};
+use lodge_bench::run::{self, Peer, RunOptions};
+use lodge_bench::scale::{self, ScaleOptions};
+use lodge_bench::workload::{Kind, WorkloadOptions};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,14 +35,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write the workload of a Kubernetes-like fleet as JSON lines.
+    /// Write a workload as JSON lines.
     ///
     /// Example: lodge-bench generate --bytes 1.5GB --seed 1 --out fleet.jsonl
     Generate(Generate),
-    /// Store a corpus in a fresh server, ask every class of queries, check every answer.
+    /// Store each workload in Lodge and in its peers, ask every class of queries, check every
+    /// answer.
     ///
-    /// Example: lodge-bench run --json report.json
+    /// Example: lodge-bench run --json report.json --workload fleet --bytes 200MB
     Run(Run),
+    /// Measure how query times grow with what is stored, with warm and cold caches.
+    ///
+    /// Example: lodge-bench scale --sizes 1.5GB,6GB,24GB
+    Scale(ScaleArgs),
+    /// Measure what ingest at full speed costs the queries.
+    ///
+    /// Example: lodge-bench interference --bytes 500MB
+    Interference(InterferenceArgs),
     /// Measure how long after its append to a file a line is found, while logs flow in.
     ///
     /// Example: lodge-bench freshness --rate-mb-s 20 --seconds 30
@@ -83,13 +97,17 @@ impl Place {
         process::find_lodge(self.lodge.as_deref())
     }
 
+    /// Writes figures as JSON where that was asked for.
+    fn keep(&self, figures: &impl Serialize) -> anyhow::Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        std::fs::write(path, serde_json::to_vec_pretty(figures)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Prints figures as JSON, and writes them where that was asked for.
     fn give(&self, figures: &impl Serialize) -> anyhow::Result<()> {
+        self.keep(figures)?;
         let text = serde_json::to_string_pretty(figures)?;
-        if let Some(path) = &self.json {
-            std::fs::write(path, &text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
         writeln!(io::stdout(), "{text}").context("standard output")
     }
 }
@@ -100,10 +118,60 @@ struct Run {
     place: Place,
     #[command(flatten)]
     corpus: CorpusArgs,
+    /// Which workloads.
+    #[arg(long = "workload", value_delimiter = ',', default_values = ["fleet", "systems", "wide"])]
+    workloads: Vec<Kind>,
+    /// Which peers; `--peers=` for none.
+    #[arg(long, value_delimiter = ',', default_values =
+        ["victoria-logs", "clickhouse-text", "clickhouse-tokenbf", "ripgrep"])]
+    peers: Vec<String>,
+    /// A Python that has the module chdb, for ClickHouse.
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// The `rg` program.
+    #[arg(long)]
+    ripgrep: Option<PathBuf>,
+    /// The `victoria-logs` program.
+    #[arg(long)]
+    victoria_logs: Option<PathBuf>,
     /// Seconds from the end of building until disk use is taken, so that superseded files are
     /// gone by then; queries run meanwhile.
     #[arg(long, default_value_t = 160)]
     sweep_wait_s: u64,
+}
+
+impl Run {
+    fn peers(&self) -> anyhow::Result<Vec<Peer>> {
+        let named = self.peers.iter().filter(|name| !name.is_empty());
+        named
+            .map(|name| {
+                Peer::from_str(name, true).map_err(|what| anyhow::anyhow!("{name}: {what}"))
+            })
+            .collect()
+    }
+}
+
+#[derive(Args)]
+struct ScaleArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Sizes of JSON lines.
+    #[arg(long, value_delimiter = ',', value_parser = parse_bytes, default_value = "1.5GB,6GB")]
+    sizes: Vec<u64>,
+    /// The same seed gives the same bytes.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How often each question is asked with cold caches.
+    #[arg(long, default_value_t = 5)]
+    cold_runs: usize,
+}
+
+#[derive(Args)]
+struct InterferenceArgs {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    corpus: CorpusArgs,
 }
 
 #[derive(Args)]
@@ -130,10 +198,10 @@ struct RestartArgs {
     l0_segments: u64,
 }
 
-/// Which corpus.
+/// How much of a workload.
 #[derive(Args, Clone)]
 struct CorpusArgs {
-    /// How many records [default: 4200000, about 1.5 GB]
+    /// How many records [default: as many as make 1.5 GB of the fleet, 500 MB of the others]
     #[arg(long)]
     records: Option<u64>,
     /// About how many bytes, as 500MB or 1.5GB, instead of a number of records.
@@ -147,24 +215,40 @@ struct CorpusArgs {
     span_hours: u32,
 }
 
+/// Systems and wide events, where nothing else is said.
+const OTHER_BYTES: u64 = 500_000_000;
+
 impl CorpusArgs {
-    fn options(&self) -> WorkloadOptions {
+    fn options(&self, kind: Kind) -> WorkloadOptions {
         let mut options = WorkloadOptions {
             seed: self.seed,
             span: Duration::from_secs(u64::from(self.span_hours) * 3600),
             ..WorkloadOptions::default()
         };
+        let bytes = self.bytes.or_else(|| (kind != Kind::Fleet).then_some(OTHER_BYTES));
         if let Some(records) = self.records {
             options.records = records;
-        } else if let Some(bytes) = self.bytes {
-            options.records = Workload::records_for_bytes(&options, bytes);
+        } else if let Some(bytes) = bytes {
+            options.records = kind.records_for_bytes(&options, bytes);
         }
         options
+    }
+
+    fn corpus(&self, kind: Kind, dir: &Path) -> anyhow::Result<Corpus> {
+        let options = self.options(kind);
+        let progress = progress_bar(kind, &options);
+        let dir = run::corpus_dir(dir);
+        let corpus = corpus::cached(&dir, kind, &options, |n| progress.set_position(n))?;
+        progress.finish_and_clear();
+        Ok(corpus)
     }
 }
 
 #[derive(Args)]
 struct Generate {
+    /// Which workload.
+    #[arg(long, default_value = "fleet")]
+    workload: Kind,
     #[command(flatten)]
     corpus: CorpusArgs,
     /// Where to write; `-` is the standard output.
@@ -180,6 +264,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate(&args),
         Command::Run(args) => bench(&args),
+        Command::Scale(args) => measure_scale(&args),
+        Command::Interference(args) => measure_interference(&args),
         Command::Freshness(args) => measure_freshness(&args),
         Command::Restart(args) => measure_restart(&args),
         Command::LayL0s { data_dir, l0_segments } => lay_l0s(&data_dir, l0_segments),
@@ -194,15 +280,18 @@ fn main() -> ExitCode {
 }
 
 fn generate(args: &Generate) -> anyhow::Result<()> {
-    let options = args.corpus.options();
-    let progress = progress_bar(&options);
+    let kind = args.workload;
+    let options = args.corpus.options(kind);
+    let questions = kind.questions(&options);
+    let progress = progress_bar(kind, &options);
     let advance = |bytes| progress.set_position(bytes);
     let facts = if args.out.as_os_str() == "-" {
-        corpus::write(options, &mut io::stdout().lock(), advance).context("standard output")?
+        let out = &mut io::stdout().lock();
+        corpus::write(kind, options, questions, out, advance).context("standard output")?
     } else {
         let mut file = File::create(&args.out)
             .with_context(|| format!("cannot create {}", args.out.display()))?;
-        corpus::write(options, &mut file, advance)
+        corpus::write(kind, options, questions, &mut file, advance)
             .with_context(|| format!("cannot write to {}", args.out.display()))?
     };
     progress.finish_and_clear();
@@ -214,29 +303,61 @@ fn generate(args: &Generate) -> anyhow::Result<()> {
 }
 
 fn bench(args: &Run) -> anyhow::Result<()> {
-    let (dir, corpus_options) = (args.place.dir()?, args.corpus.options());
+    let dir = args.place.dir()?;
     let options = RunOptions {
         lodge: args.place.lodge()?,
         dir: dir.clone(),
-        seed: corpus_options.seed,
         sweep_wait: Duration::from_secs(args.sweep_wait_s),
+        peers: args.peers()?,
+        python: args.python.clone(),
+        ripgrep: args.ripgrep.clone(),
+        victoria_logs: args.victoria_logs.clone(),
+    };
+    let mut report = Report {
+        date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         command: command_line(),
+        machine: Machine::this(),
+        workloads: Vec::new(),
     };
-    let progress = progress_bar(&corpus_options);
-    let corpus_dir = run::corpus_dir(&dir);
-    let corpus = corpus::cached(&corpus_dir, &corpus_options, |n| progress.set_position(n))?;
-    progress.finish_and_clear();
-    let tell = |what: &str| {
-        let _ = writeln!(io::stderr(), "… {what}");
-    };
-    let report = until_interrupted(run::run(&options, &corpus, tell))?;
-    if let Some(path) = &args.place.json {
-        report.save(path)?;
+    for &kind in &args.workloads {
+        let corpus = args.corpus.corpus(kind, &dir)?;
+        report.workloads.push(until_interrupted(run::run(&options, &corpus, tell))?);
+        // After each workload, so that what follows cannot lose it.
+        if let Some(path) = &args.place.json {
+            report.save(path)?;
+        }
     }
     write!(io::stdout(), "{}", report.table()).context("standard output")?;
-    let wrong = report.queries.iter().filter(|query| query.wrong.is_some()).count();
-    ensure!(wrong == 0, "{wrong} answers are wrong");
+    let wrong = report.wrong();
+    ensure!(wrong.is_empty(), "{} answers are wrong: {}", wrong.len(), wrong.join("; "));
     Ok(())
+}
+
+fn tell(what: &str) {
+    // Nothing is lost with a message that cannot be shown.
+    let _ = writeln!(io::stderr(), "… {what}");
+}
+
+fn measure_scale(args: &ScaleArgs) -> anyhow::Result<()> {
+    let options = ScaleOptions {
+        lodge: args.place.lodge()?,
+        dir: args.place.dir()?,
+        sizes_bytes: args.sizes.clone(),
+        seed: args.seed,
+        cold_runs: args.cold_runs,
+    };
+    let found = until_interrupted(scale::measure(&options, tell))?;
+    args.place.keep(&found)?;
+    write!(io::stdout(), "{}", found.table()).context("standard output")
+}
+
+fn measure_interference(args: &InterferenceArgs) -> anyhow::Result<()> {
+    let dir = args.place.dir()?;
+    let corpus = args.corpus.corpus(Kind::Fleet, &dir)?;
+    let options = InterferenceOptions { lodge: args.place.lodge()?, dir };
+    let found = until_interrupted(interference::measure(&options, &corpus, tell))?;
+    args.place.keep(&found)?;
+    write!(io::stdout(), "{}", found.table()).context("standard output")
 }
 
 fn measure_freshness(args: &FreshnessArgs) -> anyhow::Result<()> {
@@ -292,20 +413,28 @@ fn print_facts(facts: &Facts) -> io::Result<()> {
     let mut out = io::stderr().lock();
     writeln!(out, "records {}, bytes {}", facts.records, facts.bytes)?;
     writeln!(out, "messages {:.1} %", 100.0 * facts.message_bytes as f64 / facts.bytes as f64)?;
-    for (level, count) in &facts.levels {
-        writeln!(out, "level {level}: {count}")?;
+    for (class, fact) in &facts.answers {
+        match fact {
+            Fact::Count(n) => writeln!(out, "{class}: {n}")?,
+            Fact::Rows(n, _) => writeln!(out, "{class}: {n} rows")?,
+            Fact::Newest(times) => writeln!(out, "{class}: {} rows", times.len())?,
+            Fact::Histogram(rows) => writeln!(out, "{class}: {} buckets", rows.len())?,
+            Fact::Counts(counts) => writeln!(out, "{class}: {} values", counts.len())?,
+            Fact::Numbers(groups) => writeln!(out, "{class}: {} groups", groups.len())?,
+        }
     }
-    for (word, count) in &facts.words {
-        writeln!(out, "word {word}: {count}")?;
-    }
-    writeln!(out, "trace {}: {}", facts.trace.id, facts.trace.records)
+    Ok(())
 }
 
 /// A bar over the bytes that the corpus is expected to have, where there is a terminal.
-fn progress_bar(options: &WorkloadOptions) -> ProgressBar {
-    const RECORD_BYTES: u64 = 365;
+fn progress_bar(kind: Kind, options: &WorkloadOptions) -> ProgressBar {
+    let record_bytes = match kind {
+        Kind::Fleet => 365,
+        Kind::Systems => 300,
+        Kind::Wide => 4200,
+    };
     let bar = ProgressBar::with_draw_target(
-        Some(options.records.saturating_mul(RECORD_BYTES)),
+        Some(options.records.saturating_mul(record_bytes)),
         ProgressDrawTarget::stderr(),
     );
     let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";

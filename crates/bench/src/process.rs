@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -48,13 +48,34 @@ impl Process {
     pub fn start<S: AsRef<OsStr>>(program: &Path, args: &[S], log: &Path) -> anyhow::Result<Self> {
         let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let errors = out.try_clone().context("cannot duplicate the log's handle")?;
-        let child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(out).stderr(errors);
+        Self::spawn(&mut command, program, log)
+    }
+
+    /// Starts `program` with its standard input and output in our hands; what it says on standard
+    /// error goes to the file `log`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_piped<S: AsRef<OsStr>>(
+        program: &Path,
+        args: &[S],
+        log: &Path,
+    ) -> anyhow::Result<(Self, ChildStdin, ChildStdout)> {
+        let errors =
+            File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut process = Self::spawn(&mut command, program, log)?;
+        let stdin = process.child.stdin.take().context("no standard input")?;
+        let stdout = process.child.stdout.take().context("no standard output")?;
+        Ok((process, stdin, stdout))
+    }
+
+    fn spawn(command: &mut Command, program: &Path, log: &Path) -> anyhow::Result<Self> {
+        let child =
+            command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { child, name, log: log.to_owned() })
     }
@@ -163,6 +184,48 @@ fn parse_rss_peak(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// CPU seconds of this process, and of all its children that have ended.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn own_and_childrens_cpu_s() -> anyhow::Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/self/stat").context("/proc/self/stat")?;
+    let read = || {
+        let (_, fields) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let ticks = |i: usize| fields.get(i)?.parse::<f64>().ok();
+        let own = ticks(11)? + ticks(12)?;
+        let children = ticks(13)? + ticks(14)?;
+        Some((own / CLOCK_TICKS_PER_S, children / CLOCK_TICKS_PER_S))
+    };
+    read().with_context(|| format!("cannot read /proc/self/stat: {text}"))
+}
+
+/// Makes the kernel forget what it keeps in memory of the files below `dir`.
+///
+/// # Errors
+/// When a folder or file cannot be read or synced.
+pub fn drop_file_cache(dir: &Path) -> anyhow::Result<()> {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+                continue;
+            }
+            let file = File::open(&path).with_context(|| path.display().to_string())?;
+            // What is not yet on the disk cannot be forgotten.
+            file.sync_all().with_context(|| path.display().to_string())?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+                .with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// A loopback address that is free now.

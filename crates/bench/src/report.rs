@@ -1,28 +1,24 @@
 //! What a run found out: as JSON to keep and as a table to read.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::table;
+use crate::workload::Kind;
+
 /// Everything about one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// What was measured, with its version.
-    pub target: String,
     /// When, RFC 3339.
     pub date: String,
     /// The command that repeats it.
     pub command: String,
     /// Where.
     pub machine: Machine,
-    /// With what.
-    pub workload: WorkloadFigures,
-    /// What storing took.
-    pub ingest: IngestFigures,
-    /// What each class of queries took.
-    pub queries: Vec<QueryFigures>,
+    /// What was found with each workload.
+    pub workloads: Vec<WorkloadFigures>,
 }
 
 /// The machine.
@@ -39,6 +35,17 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// In a few words.
+    pub fn text(&self) -> String {
+        format!(
+            "{} cores of {}, {:.0} GB, Linux {}",
+            self.cores,
+            self.processor,
+            self.memory_bytes as f64 / 1e9,
+            self.kernel
+        )
+    }
+
     /// This machine.
     pub fn this() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
@@ -59,9 +66,11 @@ impl Machine {
     }
 }
 
-/// The corpus.
+/// One workload in every store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkloadFigures {
+    /// Which.
+    pub kind: Kind,
     /// Its seed.
     pub seed: u64,
     /// Records.
@@ -70,6 +79,32 @@ pub struct WorkloadFigures {
     pub bytes: u64,
     /// The part of it that is messages.
     pub message_bytes: u64,
+    /// The classes of queries, in the order of the table.
+    pub classes: Vec<String>,
+    /// The stores, Lodge first.
+    pub targets: Vec<TargetFigures>,
+}
+
+/// One store.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TargetFigures {
+    /// Its name and version.
+    pub name: String,
+    /// How it is set up and reached.
+    pub setup: String,
+    /// Why there are no figures of it.
+    pub not_measured: Option<String>,
+    /// What storing took.
+    pub ingest: Option<IngestFigures>,
+    /// What each class of queries took that it can answer.
+    pub queries: Vec<QueryFigures>,
+}
+
+impl TargetFigures {
+    pub(crate) fn not_measured(name: &str, why: &str) -> Self {
+        let not_measured = Some(why.to_owned());
+        Self { name: name.to_owned(), not_measured, ..Self::default() }
+    }
 }
 
 /// What storing took. GB are 10^9 bytes.
@@ -81,8 +116,10 @@ pub struct IngestFigures {
     pub settled_s: f64,
     /// CPU seconds of the server from the first byte until then.
     pub server_cpu_s: f64,
-    /// CPU seconds of the importing client.
+    /// CPU seconds of the client, where it is not part of the store.
     pub client_cpu_s: f64,
+    /// The server's, per GB of JSON lines.
+    pub server_cpu_s_per_gb: f64,
     /// Both, per GB of JSON lines.
     pub cpu_s_per_gb: f64,
     /// Most memory of the server during it.
@@ -96,7 +133,7 @@ pub struct IngestFigures {
 }
 
 /// One class of queries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct QueryFigures {
     /// Its name.
     pub class: String,
@@ -130,85 +167,26 @@ impl Report {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The table.
+    /// The tables, in Markdown.
     pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String does not fail.
-        let _ = self.write_head(&mut out);
-        let _ = self.write_queries(&mut out);
+        let mut out = format!("{}, {}\n`{}`\n", self.date, self.machine.text(), self.command);
+        for workload in &self.workloads {
+            out.push_str(&table::workload(workload));
+        }
         out
     }
 
-    fn write_head(&self, out: &mut String) -> std::fmt::Result {
-        let (machine, workload, ingest) = (&self.machine, &self.workload, &self.ingest);
-        let mb = |bytes: u64| bytes as f64 / 1e6;
-        writeln!(out, "{} on {}", self.target, self.date)?;
-        writeln!(
-            out,
-            "{} cores, {:.0} GB, {}, Linux {}",
-            machine.cores,
-            machine.memory_bytes as f64 / 1e9,
-            machine.processor,
-            machine.kernel
-        )?;
-        writeln!(out, "{}\n", self.command)?;
-        writeln!(
-            out,
-            "workload      {} records, {:.0} MB ({:.0} % messages), seed {}",
-            workload.records,
-            mb(workload.bytes),
-            100.0 * workload.message_bytes as f64 / workload.bytes.max(1) as f64,
-            workload.seed
-        )?;
-        writeln!(
-            out,
-            "ingest        {:.2} CPU-s/GB (server {:.2} s, client {:.2} s)",
-            ingest.cpu_s_per_gb, ingest.server_cpu_s, ingest.client_cpu_s
-        )?;
-        writeln!(
-            out,
-            "time          {:.1} s to the last acknowledgement ({:.0} MB/s), {:.1} s until at rest",
-            ingest.acknowledged_s,
-            mb(workload.bytes) / ingest.acknowledged_s.max(1e-3),
-            ingest.settled_s
-        )?;
-        writeln!(
-            out,
-            "peak memory   server {:.0} MB, client {:.0} MB",
-            mb(ingest.server_rss_peak_bytes),
-            mb(ingest.client_rss_peak_bytes)
-        )?;
-        writeln!(
-            out,
-            "disk          {:.1} MB ({:.3} of raw); {:.1} MB before old files were deleted\n",
-            mb(ingest.disk_bytes),
-            ingest.disk_bytes as f64 / workload.bytes.max(1) as f64,
-            mb(ingest.disk_bytes_at_once)
-        )
-    }
-
-    fn write_queries(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(
-            out,
-            "{:<27} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>7}  answer",
-            "query (ms, over HTTP)", "median", "p99", "max", "first", "CPU", "runs", "rows"
-        )?;
-        for query in &self.queries {
-            writeln!(
-                out,
-                "{:<27} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>6} {:>7}  {}",
-                query.class,
-                query.median_ms,
-                query.p99_ms,
-                query.max_ms,
-                query.first_ms,
-                query.cpu_ms,
-                query.runs,
-                query.rows,
-                query.wrong.as_deref().unwrap_or("exact")
-            )?;
+    /// The answers of Lodge that are wrong or refused.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for workload in &self.workloads {
+            for query in workload.targets.iter().take(1).flat_map(|target| &target.queries) {
+                if let Some(what) = &query.wrong {
+                    wrong.push(format!("{}, {}: {what}", workload.kind.name(), query.class));
+                }
+            }
         }
-        Ok(())
+        wrong
     }
 }
 

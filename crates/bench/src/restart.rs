@@ -20,7 +20,7 @@ use crate::lodge::LodgeServer;
 use crate::process::Process;
 use crate::report::Machine;
 use crate::target::Target;
-use crate::workload::{MESSAGE_FIELD, STREAM_FIELDS, TIME_FIELD, Workload, WorkloadOptions};
+use crate::workload::{Fleet, Kind, MESSAGE_FIELD, TIME_FIELD, WorkloadOptions};
 
 /// Records of each small batch; each batch becomes one L0.
 const BATCH_RECORDS: u64 = 20;
@@ -113,11 +113,11 @@ pub async fn lay_l0s(data_dir: &Path, l0_segments: u64) -> anyhow::Result<impl S
     let records = l0_segments * BATCH_RECORDS;
     let options = WorkloadOptions { records, ..WorkloadOptions::default() };
     let received_ns = options.start_ns;
-    let mut workload = Workload::new(options);
+    let mut workload = Fleet::new(options);
     let wire = jsonline::Options {
         time_fields: vec![TIME_FIELD.to_owned()],
         msg_fields: vec![MESSAGE_FIELD.to_owned()],
-        stream_fields: STREAM_FIELDS.map(str::to_owned).into(),
+        stream_fields: Kind::Fleet.stream_fields().iter().map(|&name| name.to_owned()).collect(),
         ..jsonline::Options::default()
     };
     for _ in 0..l0_segments {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::classes::{Class, Row};
+use crate::check::Row;
 use crate::corpus::Corpus;
 use crate::process::Usage;
-use crate::workload::Facts;
+use crate::question::Question;
 
 /// What it took to store a corpus.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct Ingested {
     pub(crate) acknowledged: Duration,
     /// Until everything had its final form and the store was at rest.
     pub(crate) settled: Duration,
-    /// What the client used, if it is a process of its own.
+    /// What the client used, where there is one beside the store.
     pub(crate) client: Usage,
     /// What the store used.
     pub(crate) server: Usage,
@@ -27,21 +27,27 @@ pub(crate) trait Target {
     /// Its name and version.
     fn version(&self) -> &str;
 
+    /// How it is set up and reached, for the report.
+    fn setup(&self) -> &str;
+
     /// Stores the corpus; returns when all of it is durable and in its final form.
     async fn ingest(&mut self, corpus: &Corpus) -> anyhow::Result<Ingested>;
 
-    /// The question of a class in the target's language, for the report.
-    fn question(&self, class: Class, facts: &Facts) -> String;
+    /// The question in the target's language, or none when it cannot answer such a question.
+    fn translate(&self, question: &Question) -> Option<String>;
 
-    /// Asks it and reads the whole answer; this is what is timed.
-    async fn ask(&self, class: Class, facts: &Facts) -> anyhow::Result<Vec<u8>>;
+    /// Asks and reads the whole answer; this is what is timed.
+    async fn ask(&mut self, question: &Question) -> anyhow::Result<Vec<u8>>;
 
     /// The answer as rows.
-    fn read(&self, class: Class, answer: &[u8]) -> anyhow::Result<Vec<Row>>;
+    fn read(&self, question: &Question, answer: &[u8]) -> anyhow::Result<Vec<Row>>;
 
     /// What its processes have used so far.
     fn usage(&self) -> anyhow::Result<Usage>;
 
     /// Size of all its files.
     fn disk_bytes(&self) -> anyhow::Result<u64>;
+
+    /// Ends it in good order.
+    async fn stop(self);
 }

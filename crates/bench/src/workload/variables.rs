@@ -84,6 +84,22 @@ const NAMES: [&str; 16] = [
     "anna", "bela", "carla", "dmitri", "elif", "farid", "greta", "hana", "ivan", "jonas", "kaya",
     "lena", "milos", "nadia", "oskar", "petra",
 ];
+const LOGINS: [&str; 14] = [
+    "admin",
+    "test",
+    "oracle",
+    "postgres",
+    "ubuntu",
+    "guest",
+    "webmaster",
+    "pi",
+    "git",
+    "ftpuser",
+    "nagios",
+    "deploy",
+    "hadoop",
+    "support",
+];
 const DIRECTORIES: [&str; 8] = [
     "/var/lib/lake/segments",
     "/data/wal",
@@ -170,6 +186,10 @@ pub(super) enum Slot {
     Day,
     /// `17:42:09`
     Clock,
+    /// `-1608999687919862906`: any 64 bits as a signed integer, as HDFS names its blocks.
+    Signed,
+    /// `webmaster`: a login that a guesser of passwords tries.
+    Login,
 }
 
 impl Slot {
@@ -217,6 +237,8 @@ impl Slot {
             "ver" => Self::Version,
             "day" => Self::Day,
             "clock" => Self::Clock,
+            "i64" => Self::Signed,
+            "login" => Self::Login,
             _ => return None,
         })
     }
@@ -298,6 +320,16 @@ impl Slot {
                 number(out, rng.below(30));
                 out.push(b'.');
                 number(out, rng.below(12));
+            }
+            Self::Signed => {
+                let value = rng.next_u64() as i64;
+                out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            }
+            Self::Login => {
+                text(out, rng.pick(&LOGINS));
+                if rng.one_in(3) {
+                    number(out, rng.below(100));
+                }
             }
             Self::Day => {
                 out.extend_from_slice(b"2026-");
@@ -460,7 +492,7 @@ pub(super) fn host_name(out: &mut Vec<u8>, index: u64) {
 }
 
 fn write_host(out: &mut Vec<u8>, rng: &mut Rng) {
-    host_name(out, rng.below(super::HOSTS as u64));
+    host_name(out, rng.below(super::fleet::HOSTS as u64));
 }
 
 /// A pod name as a ReplicaSet would give it.

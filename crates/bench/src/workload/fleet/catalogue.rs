@@ -1,10 +1,11 @@
-//! The message templates: `templates.txt` parsed into literal pieces and slots.
+//! The fleet's services and message templates, read from `templates.txt`.
 //!
 //! Invariants: literals are kept JSON-escaped, so writing a message is copying; a fault in
 //! `templates.txt` is a bug of ours and stops the program with the line's number.
 
-use super::variables::Slot;
-use super::{Level, Rng};
+use super::super::Level;
+use super::super::pieces::{Pieces, Scene};
+use crate::rng::Rng;
 
 const SOURCE: &str = include_str!("templates.txt");
 
@@ -24,13 +25,7 @@ pub(super) struct Service {
 #[derive(Debug)]
 pub(super) struct Catalogue {
     pub(super) services: Vec<Service>,
-    templates: Vec<Vec<Piece>>,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Literal(Vec<u8>),
-    Slot(Slot),
+    templates: Vec<Pieces>,
 }
 
 impl Catalogue {
@@ -65,13 +60,8 @@ impl Catalogue {
 
     /// Appends the JSON-escaped text of a template with fresh variables.
     #[inline]
-    pub(super) fn write(&self, template: u16, rng: &mut Rng, out: &mut Vec<u8>) {
-        for piece in &self.templates[usize::from(template)] {
-            match piece {
-                Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                Piece::Slot(slot) => slot.write(rng, out),
-            }
-        }
+    pub(super) fn write(&self, template: u16, scene: Scene<'_>, rng: &mut Rng, out: &mut Vec<u8>) {
+        self.templates[usize::from(template)].write(scene, rng, out);
     }
 
     fn read_service(&mut self, line: &'static str) -> bool {
@@ -99,7 +89,7 @@ impl Catalogue {
         let (Some(level), Ok(weight)) = (Level::from_letter(level), weight.parse::<usize>()) else {
             return false;
         };
-        let (Some(service), Some(pieces)) = (self.services.last_mut(), parse_pieces(text)) else {
+        let (Some(service), Some(pieces)) = (self.services.last_mut(), Pieces::parse(text)) else {
             return false;
         };
         let id = self.templates.len() as u16;
@@ -107,26 +97,4 @@ impl Catalogue {
         service.by_level[level as usize].extend(std::iter::repeat_n(id, weight));
         true
     }
-}
-
-fn parse_pieces(text: &str) -> Option<Vec<Piece>> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while let Some((literal, tail)) = rest.split_once('{') {
-        let (slot, tail) = tail.split_once('}')?;
-        if !literal.is_empty() {
-            pieces.push(Piece::Literal(escape(literal)));
-        }
-        pieces.push(Piece::Slot(Slot::parse(slot)?));
-        rest = tail;
-    }
-    if !rest.is_empty() {
-        pieces.push(Piece::Literal(escape(rest)));
-    }
-    Some(pieces)
-}
-
-/// JSON-escapes what occurs in our templates: quotes and backslashes.
-fn escape(literal: &str) -> Vec<u8> {
-    literal.replace('\\', "\\\\").replace('"', "\\\"").into_bytes()
 }
