@@ -24,15 +24,6 @@ use crate::SegmentError;
 /// Below so many bytes of data compression costs more than it gives.
 const COMPRESS_BYTES_MIN: usize = 256;
 
-/// How the bodies of chunks are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Codec {
-    /// LZ4 frames: for what lives for seconds.
-    Lz4,
-    /// zstd level 1: for what stays.
-    Zstd,
-}
-
 /// Encodes chunks one after another, reusing its buffers.
 pub(crate) struct ChunkWriter {
     plain: IpcWriteOptions,
@@ -42,16 +33,10 @@ pub(crate) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub(crate) fn new(codec: Codec) -> Result<Self, SegmentError> {
+    pub(crate) fn new() -> Result<Self, SegmentError> {
         let plain = || IpcWriteOptions::try_new(8, false, MetadataVersion::V5);
-        let compressed = match codec {
-            Codec::Lz4 => {
-                plain().and_then(|o| o.try_with_compression(Some(CompressionType::LZ4_FRAME)))
-            }
-            Codec::Zstd => plain()
-                .and_then(|o| o.try_with_compression(Some(CompressionType::ZSTD)))
-                .and_then(|o| o.try_with_compression_level(Some(1))),
-        };
+        let compressed =
+            plain().and_then(|o| o.try_with_compression(Some(CompressionType::LZ4_FRAME)));
         Ok(Self {
             plain: plain().map_err(encode_error)?,
             compressed: compressed.map_err(encode_error)?,

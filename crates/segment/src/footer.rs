@@ -21,23 +21,8 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Bytes at the very end of a table that say how long its footer is.
 pub const TRAILER_BYTES: usize = 20;
 
-/// What a table is: the last eight bytes of its trailer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableKind {
-    /// A section of an L0 object.
-    L0,
-    /// A built segment.
-    Segment,
-}
-
-impl TableKind {
-    fn magic(self) -> [u8; 8] {
-        match self {
-            TableKind::L0 => *b"LODGE-L0",
-            TableKind::Segment => *b"LODGESEG",
-        }
-    }
-}
+/// The last bytes of a table.
+const MAGIC: [u8; 8] = *b"LODGE-L0";
 
 /// Where some bytes of a table lie, and their checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,7 +69,6 @@ pub struct BlockMeta {
 /// The directory of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Footer {
-    pub(crate) kind: TableKind,
     pub(crate) columns: Vec<ColumnMeta>,
     pub(crate) blocks: Vec<BlockMeta>,
     schema: SchemaRef,
@@ -92,10 +76,10 @@ pub struct Footer {
 }
 
 impl Footer {
-    pub(crate) fn new(kind: TableKind, columns: Vec<ColumnMeta>, blocks: Vec<BlockMeta>) -> Self {
+    pub(crate) fn new(columns: Vec<ColumnMeta>, blocks: Vec<BlockMeta>) -> Self {
         let fields: Vec<Arc<Field>> = columns.iter().map(|c| Arc::clone(&c.field)).collect();
         let by_name = fields.iter().enumerate().map(|(i, f)| (f.name().clone(), i)).collect();
-        Self { kind, columns, blocks, schema: Arc::new(Schema::new(fields)), by_name }
+        Self { columns, blocks, schema: Arc::new(Schema::new(fields)), by_name }
     }
 
     /// The columns in the order of the record shape; text is `Utf8` even where it is stored as a
@@ -159,26 +143,26 @@ impl Footer {
         put_len(out, footer_len)?;
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&self.kind.magic());
+        out.extend_from_slice(&MAGIC);
         Ok(())
     }
 
     /// How many bytes at the end of a table hold footer and trailer, by its last
     /// [`TRAILER_BYTES`] bytes.
-    pub fn tail_bytes(trailer: &[u8], kind: TableKind) -> Result<usize, SegmentError> {
-        Ok(parse_trailer(trailer, kind)?.footer_len + TRAILER_BYTES)
+    pub fn tail_bytes(trailer: &[u8]) -> Result<usize, SegmentError> {
+        Ok(parse_trailer(trailer)?.footer_len + TRAILER_BYTES)
     }
 
     /// Parses the directory of a table of `table_len` bytes from `tail`, its last
     /// [`Footer::tail_bytes`] bytes or more.
-    pub fn parse(tail: &[u8], table_len: u64, kind: TableKind) -> Result<Self, SegmentError> {
+    pub fn parse(tail: &[u8], table_len: u64) -> Result<Self, SegmentError> {
         let damaged = |trouble: &str| SegmentError::damaged("footer", trouble);
         let body_len = tail
             .len()
             .checked_sub(TRAILER_BYTES)
             .ok_or_else(|| damaged("the table is shorter than a trailer"))?;
         let (body, trailer) = tail.split_at(body_len);
-        let trailer = parse_trailer(trailer, kind)?;
+        let trailer = parse_trailer(trailer)?;
         let start = body_len
             .checked_sub(trailer.footer_len)
             .ok_or_else(|| damaged("the trailer gives a length beyond the table"))?;
@@ -190,7 +174,7 @@ impl Footer {
             .checked_sub((trailer.footer_len + TRAILER_BYTES) as u64)
             .ok_or_else(|| damaged("the table is shorter than its footer"))?;
         let mut cursor = Cursor { bytes: footer };
-        let parsed = cursor.footer(kind, chunks_end).ok_or_else(|| damaged("it does not parse"))?;
+        let parsed = cursor.footer(chunks_end).ok_or_else(|| damaged("it does not parse"))?;
         if !cursor.bytes.is_empty() {
             return Err(damaged("it has bytes left over"));
         }
@@ -204,13 +188,13 @@ struct Trailer {
     version: u32,
 }
 
-fn parse_trailer(bytes: &[u8], kind: TableKind) -> Result<Trailer, SegmentError> {
+fn parse_trailer(bytes: &[u8]) -> Result<Trailer, SegmentError> {
     let damaged = |trouble: &str| SegmentError::damaged("trailer", trouble);
     let start = bytes.len().checked_sub(TRAILER_BYTES).ok_or_else(|| damaged("is cut short"))?;
     let mut cursor = Cursor { bytes: bytes.get(start..).unwrap_or_default() };
     let mut next = || cursor.u32().ok_or_else(|| damaged("is cut short"));
     let (footer_len, crc32c, version) = (next()?, next()?, next()?);
-    if cursor.bytes != kind.magic() {
+    if cursor.bytes != MAGIC {
         return Err(damaged("the magic bytes are wrong"));
     }
     if version > FORMAT_VERSION {
@@ -314,7 +298,7 @@ impl<'b> Cursor<'b> {
         Some(BlockMeta { rows, time_min_ns, time_max_ns, chunks })
     }
 
-    fn footer(&mut self, kind: TableKind, end: u64) -> Option<Footer> {
+    fn footer(&mut self, end: u64) -> Option<Footer> {
         let (columns, blocks) = (self.u32()? as usize, self.u32()? as usize);
         // Every column takes at least four bytes and every block twenty, so that a count beyond the
         // footer's own length is refused before memory is reserved for it.
@@ -324,6 +308,6 @@ impl<'b> Cursor<'b> {
         }
         let columns = (0..columns).map(|_| self.column(end)).collect::<Option<Vec<_>>>()?;
         let blocks = (0..blocks).map(|_| self.block(columns.len(), end)).collect::<Option<_>>()?;
-        Some(Footer::new(kind, columns, blocks))
+        Some(Footer::new(columns, blocks))
     }
 }

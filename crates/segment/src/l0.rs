@@ -11,7 +11,6 @@ use lodge_record::field;
 
 use crate::SegmentError;
 use crate::dictionary::{self, Want};
-use crate::footer::TableKind;
 use crate::sources::Sources;
 use crate::table::{self, BlockRows};
 
@@ -66,7 +65,7 @@ pub fn append(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<Section, Seg
     let streams =
         stream.as_ref().and_then(|s| table::stream_list(&s.values, STREAMS_MAX, STREAMS_BYTES_MAX));
     let offset = out.len();
-    let written = table::write(out, TableKind::L0, &sources, &blocks, stream, true)?;
+    let written = table::write(out, &sources, &blocks, stream, true)?;
     let info = info(offset, out.len(), &written, streams);
     let times = written.footer.blocks().iter().map(|b| (b.time_min_ns, b.time_max_ns)).collect();
     Ok(Section { info, blocks: written.kept, times })

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  RecordBatches ─ l0::append ──► L0 object: one table per tenant, LZ4
-//!  L0 tables     ─ segment::build ─► segment: one table, sorted by (_stream, _time), zstd
+//!  L0 tables     ─ segment::build ─► segment: templates and packed columns, by (_stream, _time)
 //!  table         ─ Footer::parse ─► ranges of the columns asked for ─► decode ─► RecordBatch
 //! ```
 //!
@@ -30,7 +30,5 @@ mod text;
 
 pub use bits::Mask;
 pub use error::SegmentError;
-pub use footer::{
-    BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, TableKind, field_of, type_number,
-};
+pub use footer::{BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, field_of, type_number};
 pub use sections::SectionNo;

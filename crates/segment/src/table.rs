@@ -1,5 +1,5 @@
 //! A table: blocks of rows, each column of a block a chunk, and a footer that finds them.
-//! L0 sections and segments are tables; see `FORMAT.md`.
+//! L0 sections are tables; see `FORMAT.md`.
 //!
 //! Invariants:
 //! - a table is written column by column, so that only one column is in memory twice;
@@ -21,9 +21,9 @@ use bytes::Bytes;
 use lodge_record::{field, schema};
 
 use crate::SegmentError;
-use crate::chunk::{self, ChunkWriter, Codec, encode_error};
+use crate::chunk::{self, ChunkWriter, encode_error};
 use crate::dictionary::{self, Dictionary, Want};
-use crate::footer::{BlockMeta, ColumnMeta, DictionarySpan, Footer, Span, TableKind};
+use crate::footer::{BlockMeta, ColumnMeta, DictionarySpan, Footer, Span};
 use crate::sources::Sources;
 
 /// Most rows of a block.
@@ -68,17 +68,12 @@ pub(crate) struct Written {
 /// has made it already.
 pub(crate) fn write(
     out: &mut Vec<u8>,
-    kind: TableKind,
     sources: &Sources,
     blocks: &[BlockRows],
     mut stream: Option<Dictionary>,
     keep: bool,
 ) -> Result<Written, SegmentError> {
-    let codec = match kind {
-        TableKind::L0 => Codec::Lz4,
-        TableKind::Segment => Codec::Zstd,
-    };
-    let mut writer = TableWriter { start: out.len(), out, chunks: ChunkWriter::new(codec)? };
+    let mut writer = TableWriter { start: out.len(), out, chunks: ChunkWriter::new()? };
     let mut metas = block_metas(sources, blocks)?;
     let mut columns = Vec::with_capacity(sources.fields.len());
     let mut kept: Vec<Vec<(Arc<Field>, ArrayRef)>> = blocks.iter().map(|_| Vec::new()).collect();
@@ -102,7 +97,7 @@ pub(crate) fn write(
         }
         columns.push(meta);
     }
-    let footer = Footer::new(kind, columns, metas);
+    let footer = Footer::new(columns, metas);
     footer.write(writer.out)?;
     let kept = if keep { batches(kept, &footer)? } else { Vec::new() };
     Ok(Written { footer, kept, arrow_bytes })
@@ -455,8 +450,8 @@ impl Footer {
 
 /// All blocks of a table from all its bytes. Columns that are null throughout a block are left out
 /// of it: for rebuilding, where they would only cost memory.
-pub fn read_all(table: &Bytes, kind: TableKind) -> Result<Vec<RecordBatch>, SegmentError> {
-    let footer = Footer::parse(table, table.len() as u64, kind)?;
+pub fn read_all(table: &Bytes) -> Result<Vec<RecordBatch>, SegmentError> {
+    let footer = Footer::parse(table, table.len() as u64)?;
     // Ranges lie within the table: the footer was checked for it.
     let slice = |range: std::ops::Range<u64>| table.slice(range.start as usize..range.end as usize);
     let mut dictionaries = Vec::with_capacity(footer.columns.len());

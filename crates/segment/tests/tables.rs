@@ -1,4 +1,4 @@
-//! L0 sections and segments: what is written is what is read, and damage is noticed.
+//! L0 sections: what is written is what is read, and damage is noticed.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -8,11 +8,11 @@ use arrow::array::{
     ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
     StringArray, TimestampNanosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use bytes::Bytes;
 use lodge_record::{field, overflow, schema};
 use lodge_segment::table::read_all;
-use lodge_segment::{Footer, SegmentError, TableKind, l0, segment};
+use lodge_segment::{Footer, SegmentError, l0, segment};
 use proptest::prelude::*;
 
 /// A record as text: every field with a value, `_overflow` spread out.
@@ -98,7 +98,7 @@ fn an_l0_section_gives_its_records_back_in_order() {
     let (bytes, section) = l0_of(&batches);
     assert_eq!(section.info.rows, 80);
     assert_eq!(rows(&section.blocks), rows(&batches));
-    assert_eq!(rows(&read_all(&bytes, TableKind::L0).unwrap()), rows(&batches));
+    assert_eq!(rows(&read_all(&bytes).unwrap()), rows(&batches));
     let streams = ["{service=\"s0\"}", "{service=\"s1\"}", "{service=\"s2\"}"];
     assert_eq!(section.info.streams.unwrap(), streams);
     assert!(
@@ -120,32 +120,8 @@ fn sections_of_one_object_are_read_by_themselves() {
     for (section, seed) in [(first, 1), (second, 2)] {
         let (from, to) = (section.info.offset, section.info.offset + section.info.len);
         let table = bytes.slice(from as usize..to as usize);
-        assert_eq!(rows(&read_all(&table, TableKind::L0).unwrap()), rows(&[small_batch(seed)]));
+        assert_eq!(rows(&read_all(&table).unwrap()), rows(&[small_batch(seed)]));
     }
-}
-
-#[test]
-fn a_segment_is_sorted_by_stream_and_time() {
-    let (_, first) = l0_of(&[small_batch(3), small_batch(5)]);
-    let (_, second) = l0_of(&[small_batch(7)]);
-    let inputs = [first.blocks, second.blocks].concat();
-    let (bytes, info) = segment::build(&inputs).unwrap();
-    let out = read_all(&bytes.into(), TableKind::Segment).unwrap();
-    assert_eq!(info.rows, 120);
-    assert_eq!(sorted(rows(&out)), sorted(rows(&inputs)));
-    let keys: Vec<(String, i64)> = out
-        .iter()
-        .flat_map(|b| {
-            let times = b.column(0).as_primitive::<TimestampNanosecondType>().clone();
-            (0..b.num_rows()).map(move |i| {
-                let stream = schema::value_text(b.column(1), i).unwrap().into_owned();
-                (stream, times.value(i))
-            })
-        })
-        .collect();
-    assert!(keys.is_sorted());
-    assert_eq!(info.time_min_ns, keys.iter().map(|k| k.1).min().unwrap());
-    assert_eq!(info.time_max_ns, keys.iter().map(|k| k.1).max().unwrap());
 }
 
 #[test]
@@ -165,8 +141,8 @@ fn text_that_repeats_is_a_dictionary_and_text_that_does_not_is_plain() {
             ),
         ],
     );
-    let (bytes, _) = segment::build(&[records]).unwrap();
-    let out = read_all(&bytes.into(), TableKind::Segment).unwrap();
+    let (bytes, _) = l0_of(&[records]);
+    let out = read_all(&bytes).unwrap();
     let kind = |name: &str| out[0].column_by_name(name).unwrap().data_type().clone();
     assert_eq!(kind("level"), schema::dictionary_type());
     assert_eq!(kind("id"), DataType::Utf8);
@@ -183,13 +159,12 @@ fn large_tables_are_cut_into_blocks() {
         )
     };
     let inputs = [make(0), make(n)];
-    let (bytes, info) = segment::build(&inputs).unwrap();
-    let bytes = Bytes::from(bytes);
-    let footer = Footer::parse(&bytes, bytes.len() as u64, TableKind::Segment).unwrap();
+    let (bytes, section) = l0_of(&inputs);
+    let footer = Footer::parse(&bytes, bytes.len() as u64).unwrap();
     assert!(footer.blocks().iter().all(|b| b.rows as usize <= 65_536));
     assert_eq!(footer.rows(), 2 * n as u64);
-    assert_eq!(info.len, bytes.len() as u64);
-    let out = read_all(&bytes, TableKind::Segment).unwrap();
+    assert_eq!(section.info.len, bytes.len() as u64);
+    let out = read_all(&bytes).unwrap();
     let sum: i64 = out
         .iter()
         .flat_map(|b| {
@@ -216,41 +191,38 @@ fn fields_beyond_the_limit_go_to_overflow_and_come_back() {
     let inputs = [wide(0), wide(900), wide(1_800)];
     let (bytes, section) = l0_of(&inputs);
     assert!(section.info.schema.fields().len() <= 1_004);
-    let read = read_all(&bytes, TableKind::L0).unwrap();
+    let read = read_all(&bytes).unwrap();
     assert_eq!(rows(&read), rows(&inputs));
     let (built, _) = segment::build(&read).unwrap();
-    let built = read_all(&built.into(), TableKind::Segment).unwrap();
+    let built = segment::read_all(&built.into()).unwrap();
     assert_eq!(sorted(rows(&built)), sorted(rows(&inputs)));
 }
 
 /// Reads a table in every way that a reader can; `Err` for damage.
-fn read_table(bytes: &Bytes, kind: TableKind) -> Result<Vec<Row>, SegmentError> {
-    read_all(bytes, kind).map(|batches| rows(&batches))
+fn read_table(bytes: &Bytes) -> Result<Vec<Row>, SegmentError> {
+    read_all(bytes).map(|batches| rows(&batches))
 }
 
 /// Every bit position of every byte, a few bits each: an error or the right rows, never a panic.
 #[test]
 fn a_flipped_bit_is_an_error_fuzz() {
-    let (l0, section) = l0_of(&[small_batch(1)]);
-    let (built, _) = segment::build(&section.blocks).unwrap();
-    for (bytes, kind) in [(l0, TableKind::L0), (Bytes::from(built), TableKind::Segment)] {
-        let right = read_table(&bytes, kind).unwrap();
-        let mut noticed = 0;
-        for place in 0..bytes.len() {
-            let mut damaged = bytes.to_vec();
-            damaged[place] ^= 1 << (place % 8);
-            match read_table(&damaged.into(), kind) {
-                Err(SegmentError::Damaged { place, .. }) => {
-                    assert!(!place.is_empty());
-                    noticed += 1;
-                }
-                Err(SegmentError::NewerVersion { .. }) => noticed += 1,
-                Err(other) => panic!("byte {place}: {other}"),
-                Ok(rows) => assert_eq!(rows, right, "byte {place}"),
+    let (bytes, _) = l0_of(&[small_batch(1)]);
+    let right = read_table(&bytes).unwrap();
+    let mut noticed = 0;
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.to_vec();
+        damaged[place] ^= 1 << (place % 8);
+        match read_table(&damaged.into()) {
+            Err(SegmentError::Damaged { place, .. }) => {
+                assert!(!place.is_empty());
+                noticed += 1;
             }
+            Err(SegmentError::NewerVersion { .. }) => noticed += 1,
+            Err(other) => panic!("byte {place}: {other}"),
+            Ok(rows) => assert_eq!(rows, right, "byte {place}"),
         }
-        assert_eq!(noticed, bytes.len(), "every byte is under a checksum");
     }
+    assert_eq!(noticed, bytes.len(), "every byte is under a checksum");
 }
 
 #[test]
@@ -258,19 +230,19 @@ fn a_cut_table_is_an_error_fuzz() {
     let (bytes, _) = l0_of(&[small_batch(1)]);
     for len in 0..bytes.len() {
         let cut = bytes.slice(..len);
-        assert!(read_table(&cut, TableKind::L0).is_err(), "{len} bytes of {}", bytes.len());
+        assert!(read_table(&cut).is_err(), "{len} bytes of {}", bytes.len());
     }
 }
 
 #[test]
 fn damage_names_block_and_column() {
     let (bytes, _) = l0_of(&[small_batch(1)]);
-    let footer = Footer::parse(&bytes, bytes.len() as u64, TableKind::L0).unwrap();
+    let footer = Footer::parse(&bytes, bytes.len() as u64).unwrap();
     let column = footer.column("text").unwrap();
     let place = footer.chunk_range(0, column).unwrap().start as usize + 9;
     let mut damaged = bytes.to_vec();
     damaged[place] ^= 0x40;
-    let error = read_all(&damaged.into(), TableKind::L0).unwrap_err();
+    let error = read_all(&damaged.into()).unwrap_err();
     assert_eq!(error.to_string(), "damaged: block 0, column `text`: the checksum does not hold");
 }
 
@@ -280,33 +252,25 @@ fn a_newer_version_is_refused_clearly() {
     let mut newer = bytes.to_vec();
     let at = newer.len() - 12;
     newer[at..at + 4].copy_from_slice(&9u32.to_le_bytes());
-    let error = read_all(&newer.into(), TableKind::L0).unwrap_err();
+    let error = read_all(&newer.into()).unwrap_err();
     assert_eq!(error, SegmentError::NewerVersion { found: 9, known: 1 });
-}
-
-#[test]
-fn one_kind_of_table_is_not_read_as_the_other() {
-    let (bytes, _) = l0_of(&[small_batch(1)]);
-    assert!(read_all(&bytes, TableKind::Segment).is_err());
 }
 
 /// The files were written by the first release of this format. Each later one must read them.
 /// `LODGE_GOLDEN=write cargo test -p lodge-segment golden` writes them anew, for a new version.
 #[test]
-fn golden_files_of_version_1_are_read() {
+fn golden_files_of_every_version_are_read() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let records = [small_batch(1), small_batch(2)];
     if std::env::var("LODGE_GOLDEN").is_ok_and(|v| v == "write") {
         let (bytes, section) = l0_of(&records);
         std::fs::write(dir.join("v1.l0"), &bytes).unwrap();
-        std::fs::write(dir.join("v1.seg"), segment::build(&section.blocks).unwrap().0).unwrap();
+        std::fs::write(dir.join("v2.seg"), segment::build(&section.blocks).unwrap().0).unwrap();
     }
-    let read = |name: &str, kind| {
-        let bytes = Bytes::from(std::fs::read(dir.join(name)).unwrap());
-        rows(&read_all(&bytes, kind).unwrap())
-    };
-    assert_eq!(read("v1.l0", TableKind::L0), rows(&records));
-    assert_eq!(sorted(read("v1.seg", TableKind::Segment)), sorted(rows(&records)));
+    let file = |name: &str| Bytes::from(std::fs::read(dir.join(name)).unwrap());
+    assert_eq!(rows(&read_all(&file("v1.l0")).unwrap()), rows(&records));
+    let segment = segment::read_all(&file("v2.seg")).unwrap();
+    assert_eq!(sorted(rows(&segment)), sorted(rows(&records)));
 }
 
 /// A column of any type, some of its values missing.
@@ -362,7 +326,7 @@ proptest! {
         let mut segments = Vec::new();
         for group in &groups {
             let (bytes, section) = l0_of(group);
-            let cold = read_all(&bytes, TableKind::L0).unwrap();
+            let cold = read_all(&bytes).unwrap();
             prop_assert_eq!(rows(&cold), rows(&section.blocks));
             prop_assert_eq!(rows(&cold), rows(group));
             // Half from memory, half from bytes, as the builder does.
@@ -370,18 +334,18 @@ proptest! {
             let (built, info) = segment::build(&blocks).unwrap();
             let given: usize = group.iter().map(RecordBatch::num_rows).sum();
             prop_assert_eq!(info.rows as usize, given);
-            segments.extend(read_all(&built.into(), TableKind::Segment).unwrap());
+            segments.extend(segment::read_all(&built.into()).unwrap());
         }
         let (merged, _) = segment::build(&segments).unwrap();
-        let merged = read_all(&merged.into(), TableKind::Segment).unwrap();
+        let merged = segment::read_all(&merged.into()).unwrap();
         prop_assert_eq!(sorted(rows(&merged)), expected);
     }
 
     /// No bytes make the reader panic.
     #[test]
     fn any_bytes_are_an_error_fuzz(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(read_all(&Bytes::from(bytes.clone()), TableKind::L0).is_err());
-        prop_assert!(Footer::parse(&bytes, bytes.len() as u64, TableKind::Segment).is_err());
+        prop_assert!(read_all(&Bytes::from(bytes.clone())).is_err());
+        prop_assert!(Footer::parse(&bytes, bytes.len() as u64).is_err());
     }
 }
 

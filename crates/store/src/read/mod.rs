@@ -26,7 +26,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lodge_record::{field, schema};
 use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
-use lodge_segment::{Mask, SegmentError, TableKind, segment, table as l0_table};
+use lodge_segment::{Mask, SegmentError, segment, table as l0_table};
 
 use crate::hot::HotBlocks;
 use crate::objects::{Objects, blocking};
@@ -327,7 +327,7 @@ pub(crate) async fn read_all(
     let bytes = read_one(objects, &segment.object_key, range).await?;
     let (level, key) = (segment.level, Arc::clone(&segment.object_key));
     let read = move || match level {
-        0 => l0_table::read_all(&bytes, TableKind::L0),
+        0 => l0_table::read_all(&bytes),
         _ => segment::read_all(&bytes),
     };
     blocking(move || read().map_err(damaged(&key))).await

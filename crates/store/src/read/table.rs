@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use lodge_segment::{Footer, SegmentError, TRAILER_BYTES, TableKind};
+use lodge_segment::{Footer, TRAILER_BYTES};
 
 use super::cache::Opened;
 use super::{BlockInfo, Cache, damaged, read_one};
@@ -56,12 +56,12 @@ impl OpenTable {
         loop {
             let tail = read_one(objects, &segment.object_key, end - wanted..end).await?;
             let trailer = tail.get(tail.len().saturating_sub(TRAILER_BYTES)..).unwrap_or_default();
-            let needed = Footer::tail_bytes(trailer, TableKind::L0).map_err(&damaged)? as u64;
+            let needed = Footer::tail_bytes(trailer).map_err(&damaged)? as u64;
             if needed > wanted && needed <= segment.bytes {
                 wanted = needed;
                 continue;
             }
-            let footer = Footer::parse(&tail, segment.bytes, TableKind::L0).map_err(&damaged)?;
+            let footer = Footer::parse(&tail, segment.bytes).map_err(&damaged)?;
             return Ok(Self {
                 key: Arc::clone(&segment.object_key),
                 offset: segment.object_offset,
