@@ -15,7 +15,9 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::writer::{
+    DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
+};
 use arrow::ipc::{CompressionType, MetadataVersion, root_as_message};
 use bytes::Bytes;
 
@@ -23,11 +25,15 @@ use crate::SegmentError;
 
 /// Below so many bytes of data compression costs more than it gives.
 const COMPRESS_BYTES_MIN: usize = 256;
+/// Of what lives for seconds only text is compressed, and only if so many rows of it
+const SAMPLE_ROWS: usize = 256;
+/// become at least so many times smaller. Writing a byte costs less CPU than compressing it.
+const LZ4_GAIN_MIN: usize = 3;
 
 /// How the bodies of chunks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
-    /// LZ4 frames: for what lives for seconds.
+    /// LZ4 frames where they are much smaller: for what lives for seconds.
     Lz4,
     /// zstd level 1: for what stays.
     Zstd,
@@ -35,6 +41,7 @@ pub(crate) enum Codec {
 
 /// Encodes chunks one after another, reusing its buffers.
 pub(crate) struct ChunkWriter {
+    codec: Codec,
     plain: IpcWriteOptions,
     compressed: IpcWriteOptions,
     context: IpcWriteContext,
@@ -53,6 +60,7 @@ impl ChunkWriter {
                 .and_then(|o| o.try_with_compression_level(Some(1))),
         };
         Ok(Self {
+            codec,
             plain: plain().map_err(encode_error)?,
             compressed: compressed.map_err(encode_error)?,
             context: IpcWriteContext::default(),
@@ -66,21 +74,8 @@ impl ChunkWriter {
         array: &ArrayRef,
         out: &mut Vec<u8>,
     ) -> Result<(), SegmentError> {
-        let field = Field::new("", array.data_type().clone(), true);
-        let options = RecordBatchOptions::new().with_row_count(Some(array.len()));
-        let batch = RecordBatch::try_new_with_options(
-            Arc::new(Schema::new(vec![field])),
-            vec![Arc::clone(array)],
-            &options,
-        )
-        .map_err(encode_error)?;
-        let small = array.get_buffer_memory_size() < COMPRESS_BYTES_MIN;
-        let options = if small { &self.plain } else { &self.compressed };
-        let mut tracker = DictionaryTracker::new(true);
-        let (_, encoded) = self
-            .generator
-            .encode(&batch, &mut tracker, options, &mut self.context)
-            .map_err(encode_error)?;
+        let compress = self.is_worth_compressing(array)?;
+        let encoded = self.encode(array, compress)?;
         let message_len = u32::try_from(encoded.ipc_message.len())
             .map_err(|_| SegmentError::Encode("a message header of 4 GiB".into()))?;
         out.extend_from_slice(&message_len.to_le_bytes());
@@ -88,6 +83,40 @@ impl ChunkWriter {
         out.extend_from_slice(&encoded.arrow_data);
         Ok(())
     }
+
+    fn encode(&mut self, array: &ArrayRef, compress: bool) -> Result<EncodedData, SegmentError> {
+        let options = if compress { &self.compressed } else { &self.plain };
+        let mut tracker = DictionaryTracker::new(true);
+        let batch = batch_of(array)?;
+        let encoded = self.generator.encode(&batch, &mut tracker, options, &mut self.context);
+        encoded.map(|(_, encoded)| encoded).map_err(encode_error)
+    }
+
+    fn is_worth_compressing(&mut self, array: &ArrayRef) -> Result<bool, SegmentError> {
+        if array.get_buffer_memory_size() < COMPRESS_BYTES_MIN {
+            return Ok(false);
+        }
+        if self.codec == Codec::Zstd {
+            return Ok(true);
+        }
+        if array.data_type() != &DataType::Utf8 {
+            return Ok(false);
+        }
+        let rows = array.len().min(SAMPLE_ROWS);
+        let sample = array.slice((array.len() - rows) / 2, rows);
+        let plain_bytes = self.encode(&sample, false)?.arrow_data.len();
+        let packed_bytes = self.encode(&sample, true)?.arrow_data.len();
+        Ok(packed_bytes.saturating_mul(LZ4_GAIN_MIN) <= plain_bytes)
+    }
+}
+
+/// A column without a name.
+fn batch_of(array: &ArrayRef) -> Result<RecordBatch, SegmentError> {
+    let field = Field::new("", array.data_type().clone(), true);
+    let options = RecordBatchOptions::new().with_row_count(Some(array.len()));
+    let schema = Arc::new(Schema::new(vec![field]));
+    RecordBatch::try_new_with_options(schema, vec![Arc::clone(array)], &options)
+        .map_err(encode_error)
 }
 
 /// The array of a chunk, which must have the type and length given. The error is only what does not
