@@ -167,7 +167,7 @@ fn sample_batch() -> Batch {
 #[test]
 fn damaged_agent_batches_are_refused_or_readable_fuzz() {
     let good = agent_batch::encode(&sample_batch()).unwrap();
-    assert!(agent_batch::decode(TenantId::default(), &good).is_ok());
+    assert!(agent_batch::decode(TenantId::default(), good.clone().into()).is_ok());
     // Panics inside the Arrow reader are caught by the decoder; their messages would be noise here.
     std::panic::set_hook(Box::new(|_| {}));
     let mut random = SmallRng::seed_from_u64(3);
@@ -176,7 +176,7 @@ fn damaged_agent_batches_are_refused_or_readable_fuzz() {
         for _ in 0..=round % 4 {
             damage(&mut bytes, &mut random);
         }
-        let Ok(batch) = agent_batch::decode(TenantId::default(), &bytes) else {
+        let Ok(batch) = agent_batch::decode(TenantId::default(), bytes.clone().into()) else {
             continue;
         };
         let read = std::panic::catch_unwind(AssertUnwindSafe(|| {

@@ -15,7 +15,9 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::writer::{
+    DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
+};
 use arrow::ipc::{CompressionType, MetadataVersion, root_as_message};
 use bytes::Bytes;
 
@@ -23,6 +25,10 @@ use crate::SegmentError;
 
 /// Below so many bytes of data compression costs more than it gives.
 const COMPRESS_BYTES_MIN: usize = 256;
+/// An L0 lives for seconds: only text is compressed, and only if so many rows of it
+const SAMPLE_ROWS: usize = 256;
+/// become at least so many times smaller. Writing a byte costs less CPU than compressing it.
+const LZ4_GAIN_MIN: usize = 3;
 
 /// Encodes chunks one after another, reusing its buffers.
 pub(crate) struct ChunkWriter {
@@ -51,21 +57,8 @@ impl ChunkWriter {
         array: &ArrayRef,
         out: &mut Vec<u8>,
     ) -> Result<(), SegmentError> {
-        let field = Field::new("", array.data_type().clone(), true);
-        let options = RecordBatchOptions::new().with_row_count(Some(array.len()));
-        let batch = RecordBatch::try_new_with_options(
-            Arc::new(Schema::new(vec![field])),
-            vec![Arc::clone(array)],
-            &options,
-        )
-        .map_err(encode_error)?;
-        let small = array.get_buffer_memory_size() < COMPRESS_BYTES_MIN;
-        let options = if small { &self.plain } else { &self.compressed };
-        let mut tracker = DictionaryTracker::new(true);
-        let (_, encoded) = self
-            .generator
-            .encode(&batch, &mut tracker, options, &mut self.context)
-            .map_err(encode_error)?;
+        let compress = self.is_worth_compressing(array)?;
+        let encoded = self.encode(array, compress)?;
         let message_len = u32::try_from(encoded.ipc_message.len())
             .map_err(|_| SegmentError::Encode("a message header of 4 GiB".into()))?;
         out.extend_from_slice(&message_len.to_le_bytes());
@@ -73,6 +66,37 @@ impl ChunkWriter {
         out.extend_from_slice(&encoded.arrow_data);
         Ok(())
     }
+
+    fn encode(&mut self, array: &ArrayRef, compress: bool) -> Result<EncodedData, SegmentError> {
+        let options = if compress { &self.compressed } else { &self.plain };
+        let mut tracker = DictionaryTracker::new(true);
+        let batch = batch_of(array)?;
+        let encoded = self.generator.encode(&batch, &mut tracker, options, &mut self.context);
+        encoded.map(|(_, encoded)| encoded).map_err(encode_error)
+    }
+
+    fn is_worth_compressing(&mut self, array: &ArrayRef) -> Result<bool, SegmentError> {
+        if array.get_buffer_memory_size() < COMPRESS_BYTES_MIN {
+            return Ok(false);
+        }
+        if array.data_type() != &DataType::Utf8 {
+            return Ok(false);
+        }
+        let rows = array.len().min(SAMPLE_ROWS);
+        let sample = array.slice((array.len() - rows) / 2, rows);
+        let plain_bytes = self.encode(&sample, false)?.arrow_data.len();
+        let packed_bytes = self.encode(&sample, true)?.arrow_data.len();
+        Ok(packed_bytes.saturating_mul(LZ4_GAIN_MIN) <= plain_bytes)
+    }
+}
+
+/// A column without a name.
+fn batch_of(array: &ArrayRef) -> Result<RecordBatch, SegmentError> {
+    let field = Field::new("", array.data_type().clone(), true);
+    let options = RecordBatchOptions::new().with_row_count(Some(array.len()));
+    let schema = Arc::new(Schema::new(vec![field]));
+    RecordBatch::try_new_with_options(schema, vec![Arc::clone(array)], &options)
+        .map_err(encode_error)
 }
 
 /// The array of a chunk, which must have the type and length given. The error is only what does not

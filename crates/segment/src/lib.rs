@@ -1,7 +1,7 @@
 //! L0 and segment files: bytes in, bytes out. `FORMAT.md` specifies every byte.
 //!
 //! ```text
-//!  RecordBatches ─ l0::append ──► L0 object: one table per tenant, LZ4
+//!  RecordBatches ─ l0::append ──► L0 object: one table per tenant
 //!  L0 tables     ─ segment::build ─► segment: templates and packed columns, by (_stream, _time)
 //!  table         ─ Footer::parse ─► ranges of the columns asked for ─► decode ─► RecordBatch
 //! ```

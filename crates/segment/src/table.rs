@@ -8,11 +8,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::ArrayData;
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Int32Array, MutableArrayData, PrimitiveArray,
     RecordBatch, RecordBatchOptions, StringArray, make_array, new_null_array,
 };
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::compute::interleave;
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, Int32Type, Schema, SchemaRef, UInt8Type, UInt16Type,
@@ -109,6 +110,7 @@ fn batches(
 ) -> Result<Vec<RecordBatch>, SegmentError> {
     let batch = |(columns, meta): (Vec<(Arc<Field>, ArrayRef)>, &BlockMeta)| {
         let (fields, columns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let columns = own(columns)?;
         let options = RecordBatchOptions::new().with_row_count(Some(meta.rows as usize));
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
             .map_err(encode_error)
@@ -122,24 +124,32 @@ fn readable(
     array: ArrayRef,
     values: Option<&ArrayRef>,
 ) -> Result<(Arc<Field>, ArrayRef), SegmentError> {
-    let Some(values) = values else { return Ok((Arc::clone(field), own(array)?)) };
+    let Some(values) = values else { return Ok((Arc::clone(field), array)) };
     let codes = array.as_primitive::<Int32Type>().clone();
     let coded = DictionaryArray::try_new(codes, Arc::clone(values)).map_err(encode_error)?;
     let field = field.as_ref().clone().with_data_type(schema::dictionary_type());
     Ok((Arc::new(field), Arc::new(coded)))
 }
 
-/// The array in buffers of its own. One that was decoded from a message lies in the message's one
-/// buffer with all its siblings: it would keep them all in memory, and be counted for all of them.
-fn own(array: ArrayRef) -> Result<ArrayRef, SegmentError> {
-    let data = array.to_data();
-    let held = array.get_buffer_memory_size();
-    if data.get_slice_memory_size().is_ok_and(|used| held <= used.saturating_mul(2)) {
-        return Ok(array);
+/// The columns of a block in no more memory than they need. Those that were decoded from a message
+/// lie in its one buffer together: there they stay, unless they are the lesser part of it.
+fn own(columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, SegmentError> {
+    let data: Vec<ArrayData> = columns.iter().map(|column| column.to_data()).collect();
+    let used = |data: &ArrayData| data.get_slice_memory_size().unwrap_or(usize::MAX);
+    let together = data.iter().map(used).fold(0, usize::saturating_add);
+    let held = data.iter().flat_map(ArrayData::buffers).map(Buffer::capacity).max().unwrap_or(0);
+    if held <= together.saturating_mul(2) {
+        return Ok(columns);
     }
-    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
-    copy.try_extend(0, 0, data.len()).map_err(encode_error)?;
-    Ok(make_array(copy.freeze()))
+    let own_one = |(column, data): (ArrayRef, ArrayData)| {
+        if column.get_buffer_memory_size() <= used(&data).saturating_mul(2) {
+            return Ok(column);
+        }
+        let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+        copy.try_extend(0, 0, data.len()).map_err(encode_error)?;
+        Ok(make_array(copy.freeze()))
+    };
+    columns.into_iter().zip(data).map(own_one).collect()
 }
 
 fn block_metas(sources: &Sources, blocks: &[BlockRows]) -> Result<Vec<BlockMeta>, SegmentError> {

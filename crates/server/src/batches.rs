@@ -96,19 +96,19 @@ async fn decode(
     memory: &mut Reserved,
 ) -> Result<Batch, ApiError> {
     let work = tokio::task::spawn_blocking(move || {
-        let body: Bytes = match <[Bytes; 1]>::try_from(parts) {
-            Ok([one]) => one,
-            Err(parts) => parts.concat().into(),
-        };
+        // In a buffer of its own: the records stay in it, and the connection's buffer is larger.
+        let body: Bytes = parts.concat().into();
+        drop(parts);
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => {
                 encoding::decompress(compressed, &body, BODY_BYTES_MAX).map_err(unpacked)?.into()
             }
         };
-        let batch = agent_batch::decode(tenant, &plain)
+        let bytes = plain.len();
+        let batch = agent_batch::decode(tenant, plain)
             .map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, "bad_batch", e.to_string()))?;
-        Ok((plain.len(), batch))
+        Ok((bytes, batch))
     });
     let done = work.await.map_err(|e| ApiError::internal(format!("decoding died: {e}")))?;
     let (bytes, batch) = done?;

@@ -19,6 +19,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use http::{HeaderMap, StatusCode};
@@ -86,11 +87,21 @@ pub(crate) async fn insert(
     let encoding = encoding_of(&head.headers)?;
     let answer = |e: BodyError| e.into_answer(&app.metrics);
     let mut memory = Reserved::new(&app);
-    let (head, ended) = arriving.head(BODY_HEAD_BYTES, &mut memory).await.map_err(answer)?;
-    let head = Received::whole(head.concat().into());
+    let head_bytes_max = match encoding {
+        Encoding::Identity => ATOMIC_BYTES_MAX,
+        _ => BODY_HEAD_BYTES,
+    };
+    let (frames, ended) = arriving.head(head_bytes_max, &mut memory).await.map_err(answer)?;
     let (sender, pieces) = mpsc::channel(1);
     let mut work = Work { app: app.clone(), options, memory, sender, place: None };
     let bytes_max = app.config.insert_bytes_max;
+    let bytes: usize = frames.iter().map(Bytes::len).sum();
+    let is_plain = encoding == Encoding::Identity && bytes as u64 <= bytes_max;
+    if ended && is_plain && bytes <= ATOMIC_BYTES_MAX {
+        tokio::task::spawn_blocking(move || work.run_plain(frames, bytes));
+        return store(&app, pieces, debug).await;
+    }
+    let head = Received::whole(frames.concat().into());
     if ended {
         let reader = plain_reader(encoding, head, bytes_max);
         let reader = reader.map_err(|e| answer(BodyError::of_io(&e, encoding)))?;
@@ -134,6 +145,36 @@ impl Work {
         self.app.metrics.ingest_bytes.inc_by(chunks.total());
     }
 
+    /// As [`Self::run`], for a plain body that is here as a whole: its lines are decoded where the
+    /// network put them.
+    fn run_plain(mut self, frames: Vec<Bytes>, bytes: usize) {
+        if let Err(stopped) = self.decode_plain(frames, bytes) {
+            let _ = self.sender.blocking_send(Err(stopped));
+        }
+        self.app.metrics.ingest_bytes.inc_by(bytes as u64);
+    }
+
+    fn decode_plain(&mut self, frames: Vec<Bytes>, bytes: usize) -> Result<(), Stopped> {
+        self.memory.grow_to(bytes.saturating_mul(MEMORY_FACTOR)).map_err(Stopped::Body)?;
+        let lines: usize = frames.iter().map(|f| memchr::memchr_iter(b'\n', f).count()).sum();
+        if lines <= ATOMIC_LINES_MAX {
+            let mut decoder = Decoder::new(&self.options, now_ns());
+            for frame in &frames {
+                decoder.part(frame);
+            }
+            decoder.end();
+            let piece = piece(decoder.finish(), 0)?;
+            let bytes = piece.records.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+            if bytes <= limits::BATCH_BYTES_MAX {
+                drop(frames);
+                return self.hand_over(piece);
+            }
+        }
+        let mut chunks = Chunks::new(Received::whole(frames.concat().into()));
+        drop(frames);
+        self.decode_chunks(&mut chunks, Encoding::Identity)
+    }
+
     fn decode<R: Read>(
         &mut self,
         chunks: &mut Chunks<R>,
@@ -160,7 +201,17 @@ impl Work {
                 return self.hand_over(piece);
             }
         }
-        let mut decoder = Decoder::new(&self.options, received_ns);
+        self.decode_chunks(chunks, encoding)
+    }
+
+    /// Decodes what is not stored in one piece.
+    fn decode_chunks<R: Read>(
+        &mut self,
+        chunks: &mut Chunks<R>,
+        encoding: Encoding,
+    ) -> Result<(), Stopped> {
+        let failed = |e: io::Error| Stopped::Body(BodyError::of_io(&e, encoding));
+        let mut decoder = Decoder::new(&self.options, now_ns());
         let mut lines = 0;
         while let Some(chunk) = chunks.next(CHUNK_BYTES, CHUNK_LINES_MAX).map_err(failed)? {
             decoder.body(&chunk);

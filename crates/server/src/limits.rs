@@ -30,7 +30,7 @@ pub(crate) const CHUNK_BYTES: usize = 4 << 20;
 pub(crate) const CHUNK_LINES_MAX: usize = 1 << 16;
 /// Chunks of one request that wait for their commit.
 pub(crate) const CHUNKS_IN_FLIGHT_MAX: usize = 4;
-/// Compressed or plain bytes of an insert that are read before a thread is taken for its decoding.
+/// Compressed bytes of an insert that are read before a thread is taken for its decoding.
 pub(crate) const BODY_HEAD_BYTES: usize = 4 << 20;
 /// Threads that wait for the rest of large bodies.
 pub(crate) const LARGE_BODIES_MAX: usize = 16;

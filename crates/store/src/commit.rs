@@ -32,6 +32,9 @@ use crate::{CommitError, StoreError};
 /// A transaction is tried so often while other writers advance the same producers.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// Room in an object for what surrounds its records.
+const OBJECT_EXTRA_BYTES: usize = 64 << 10;
+
 /// Proof that a batch is durable. Only [`Store::commit`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -177,8 +180,12 @@ struct Encoded {
     sections: Vec<(TenantId, l0::Section)>,
 }
 
-fn encode(by_tenant: Vec<(TenantId, Vec<RecordBatch>)>) -> Result<Encoded, StoreError> {
-    let mut bytes = Vec::new();
+/// `bytes_expected` is about how many it will be: growing means copying.
+fn encode(
+    by_tenant: Vec<(TenantId, Vec<RecordBatch>)>,
+    bytes_expected: usize,
+) -> Result<Encoded, StoreError> {
+    let mut bytes = Vec::with_capacity(bytes_expected);
     let mut sections = Vec::with_capacity(by_tenant.len());
     for (tenant, batches) in by_tenant {
         let section = l0::append(&mut bytes, &batches).map_err(StoreError::Encode)?;
@@ -292,8 +299,10 @@ impl Store {
     /// then nothing was stored.
     async fn commit_judged(&self, group: &[Batch], judged: &Judged) -> Result<bool, CommitError> {
         let mut by_tenant: HashMap<TenantId, Vec<RecordBatch>> = HashMap::new();
+        let mut bytes = 0;
         for (batch, verdict) in group.iter().zip(&judged.verdicts) {
             if *verdict == Verdict::New && batch.rows() > 0 {
+                bytes += batch.bytes();
                 by_tenant.entry(batch.tenant.clone()).or_default().push(batch.records().clone());
             }
         }
@@ -303,7 +312,8 @@ impl Store {
             return Ok(self.catalog.commit(&[], &advances).await?.is_some());
         }
         let by_tenant = by_tenant.into_iter().collect();
-        let encoded = blocking(move || encode(by_tenant)).await?;
+        let expected = bytes + bytes / 16 + OBJECT_EXTRA_BYTES;
+        let encoded = blocking(move || encode(by_tenant, expected)).await?;
         self.space.check(encoded.bytes.len() as u64, false).map_err(refused)?;
 
         let key = object_key("l0", "l0");

@@ -155,7 +155,7 @@ async fn batch(State(receiver): State<Receiver>, body: Bytes) -> Response {
         return lost_answer();
     }
     let bytes = decompress(Encoding::Zstd, &body, 64 << 20).unwrap();
-    let batch = agent_batch::decode(TenantId::default(), &bytes).unwrap();
+    let batch = agent_batch::decode(TenantId::default(), bytes.into()).unwrap();
     let mut lines = Vec::new();
     json_rows::write_rows(batch.records(), &mut lines);
     let text = String::from_utf8(lines).unwrap();

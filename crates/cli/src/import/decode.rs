@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use lodge_agent::counters::Counters;
@@ -22,6 +23,8 @@ pub enum Decoder {
         options: jsonline::Options,
         /// The time of a record that has none.
         time_ns: i64,
+        /// Decoders that know the fields and how much comes of them, to be used again.
+        idle: Mutex<Vec<jsonline::Decoder>>,
     },
     /// Each line is a message; stack traces are joined to the line before them.
     Text {
@@ -44,8 +47,13 @@ impl Decoder {
     /// Decodes a chunk of whole lines.
     pub fn decode(&self, lines: &[u8]) -> Result<Decoded, Failure> {
         match self {
-            Self::Json { options, time_ns } => {
-                let decoded = jsonline::decode(options, *time_ns, lines).map_err(no_columns)?;
+            Self::Json { options, time_ns, idle } => {
+                let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut decoder =
+                    known.unwrap_or_else(|| jsonline::Decoder::new(options, *time_ns));
+                decoder.body(lines);
+                let decoded = decoder.finish().map_err(no_columns)?;
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
                 Ok(Decoded { records: decoded.records, malformed: decoded.malformed_total })
             }
             Self::Text { path, time_ns } => text(lines, path, *time_ns),

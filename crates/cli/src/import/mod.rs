@@ -341,7 +341,7 @@ impl Import<'_> {
         let choice = format!("JSON lines; time: {time}; message: {msg}; stream: {streams}");
         self.note_choice(source, &choice);
         let identity = format!("json|{options:?}");
-        (Decoder::Json { options, time_ns }, identity)
+        (Decoder::Json { options, time_ns, idle: Mutex::default() }, identity)
     }
 
     fn note_choice(&self, source: &Source, choice: &str) {
