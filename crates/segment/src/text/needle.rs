@@ -4,13 +4,14 @@
 //! wherever an occurrence runs into a slot, the run of letters and digits that the needle has there
 //! must be the value (or its beginning or end, at the needle's own ends), and what follows must be
 //! the next literal. There are few such alignments, and each is a condition on a few slots. A needle
-//! without digits can also lie in one literal, which is the same for all rows.
+//! without digits can also lie in one literal, which is the same for all rows; a run of it without
+//! digits is the whole value of no slot but one of any token.
 
-use super::MARK_UUID;
 use super::check::{Holds, Tree, Where, decide};
 use super::column::{Template, TextColumn, is_mark};
 use super::slot::Slot;
 use super::tokens::{UUID_BYTES, UUID_DASHES};
+use super::{MARK_ANY, MARK_UUID};
 use crate::predicate::{Phrase, is_word_char};
 
 /// A text to be found.
@@ -27,7 +28,7 @@ pub(super) struct Needle<'a> {
     head: usize,
     /// Where behind its first byte a slot can begin.
     entries: Vec<usize>,
-    /// Whether it can touch a token at all: what stands whole in a token's place has a digit.
+    /// Whether it can touch a token that has a digit: what stands whole in its place has one.
     tokens: bool,
 }
 
@@ -80,9 +81,12 @@ impl<'a> Needle<'a> {
             self.find_in_literals(column, keys, &mut trees);
         }
         for (template, tree) in column.templates.iter().zip(&mut trees) {
-            let touches = template.uuids || self.tokens && !template.slots.is_empty();
+            let key = keys.get(template.key.clone()).unwrap_or_default();
+            let runs = self.head > 0 || !self.entries.is_empty();
+            let touches = template.uuids
+                || self.tokens && !template.slots.is_empty()
+                || runs && key.contains(&MARK_ANY);
             if touches && matches!(tree, Tree::None) {
-                let key = keys.get(template.key.clone()).unwrap_or_default();
                 *tree = Alignment::new(self, template, key).tree();
             }
         }
@@ -148,7 +152,7 @@ struct Alignment<'n> {
     needle: &'n Needle<'n>,
     slots: &'n [Slot],
     literals: Vec<&'n [u8]>,
-    uuids: Vec<bool>,
+    marks: Vec<u8>,
 }
 
 impl<'n> Alignment<'n> {
@@ -158,7 +162,7 @@ impl<'n> Alignment<'n> {
             needle,
             slots: &template.slots,
             literals: key.split(|byte| is_mark(*byte)).collect(),
-            uuids: marks.map(|mark| *mark == MARK_UUID).collect(),
+            marks: marks.copied().collect(),
         }
     }
 
@@ -167,18 +171,22 @@ impl<'n> Alignment<'n> {
     }
 
     fn is_uuid(&self, slot: usize) -> bool {
-        self.uuids.get(slot).copied().unwrap_or(false)
+        self.marks.get(slot) == Some(&MARK_UUID)
+    }
+
+    /// Whether the slot's values may lack a digit.
+    fn is_any(&self, slot: usize) -> bool {
+        self.marks.get(slot) == Some(&MARK_ANY)
     }
 
     /// Any alignment in which the first slot that the needle touches is this or that one.
     fn tree(&self) -> Tree {
         let needle = self.needle;
         let mut ways = Vec::new();
-        let inside = needle.head > 0 && needle.tokens;
         for slot in 0..self.slots.len() {
             if self.is_uuid(slot) {
                 (0..UUID_BYTES).for_each(|from| ways.push(self.inside_uuid(slot, from)));
-            } else if inside {
+            } else if needle.head > 0 && (needle.tokens || self.is_any(slot)) {
                 ways.push(self.inside_token(slot));
             }
             let literal = self.literal(slot);
@@ -217,7 +225,7 @@ impl<'n> Alignment<'n> {
     }
 
     fn holds(&self, slot: usize, place: Where, text: &[u8]) -> Tree {
-        let token = place == Where::Whole && !self.is_uuid(slot);
+        let token = place == Where::Whole && !self.is_uuid(slot) && !self.is_any(slot);
         if token && !text.iter().any(u8::is_ascii_digit) {
             return Tree::None;
         }

@@ -6,10 +6,10 @@ use std::sync::OnceLock;
 use super::automaton::Automaton;
 use super::check::{Holds, Tree, Where, decide};
 use super::column::{Template, TextColumn};
-use super::encode::{TOKEN_BYTES_MAX, template_key};
+use super::forms::{Forms, Padded, TOKEN_BYTES_MAX};
 use super::needle::Needle;
 use super::slot::{Kind, Slot};
-use super::tokens::Tokens;
+use super::{MARK_ANY, MARK_TOKEN};
 use crate::bits::Mask;
 use crate::predicate::{FieldTest, TextRange, Verdict};
 
@@ -210,28 +210,27 @@ impl TextColumn {
         })
     }
 
-    /// The values that are one of `texts`: those of the template that the text itself would have.
+    /// The values that are one of `texts`: those of the templates that a text fits.
     fn exactly<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> Vec<Plan> {
         let mut plans: Vec<Plan> = self.templates.iter().map(|_| Plan::None).collect();
-        let mut by_key: Vec<usize> = (0..self.templates.len()).collect();
-        let key_of = |no: usize| self.templates.get(no).map_or(&[][..], |known| self.key(known));
-        by_key.sort_unstable_by(|a, b| key_of(*a).cmp(key_of(*b)));
-        let (mut tokens, mut key) = (Tokens::default(), Vec::new());
+        let mut forms = Forms::new();
+        self.templates.iter().for_each(|template| forms.add(self.key(template)));
+        let mut padded = Padded::default();
         for text in texts {
-            tokens.split(text.as_bytes(), usize::MAX);
-            template_key(text.as_bytes(), &tokens, &mut key);
-            let found = by_key.binary_search_by(|no| key_of(*no).cmp(&key));
-            let Some(no) = found.ok().and_then(|at| by_key.get(at)) else { continue };
-            let (Some(template), Some(plan)) = (self.templates.get(*no), plans.get_mut(*no)) else {
-                continue;
-            };
-            let slots = template.slots.iter().zip(&tokens.spans).enumerate();
-            let tree = Tree::and(slots.map(|(at, (slot, span))| {
-                let token = text.as_bytes().get(span.start as usize..span.end as usize);
-                let text = token.unwrap_or_default().to_vec();
-                decide(at, slot, Holds { place: Where::Whole, text, any_case: false })
-            }));
-            *plan = std::mem::replace(plan, Plan::None).or(Plan::of(tree));
+            padded.set(text.as_bytes());
+            forms.all(&padded, |no, found| {
+                let (Some(template), Some(plan)) = (self.templates.get(no), plans.get_mut(no))
+                else {
+                    return;
+                };
+                let slots = template.slots.iter().zip(found).enumerate();
+                let tree = Tree::and(slots.map(|(at, (slot, found))| {
+                    let token = text.as_bytes().get(found.start..found.start + found.len);
+                    let text = token.unwrap_or_default().to_vec();
+                    decide(at, slot, Holds { place: Where::Whole, text, any_case: false })
+                }));
+                *plan = std::mem::replace(plan, Plan::None).or(Plan::of(tree));
+            });
         }
         plans
     }
@@ -267,7 +266,7 @@ impl TextColumn {
                     && literals.iter().all(|literal| literal.iter().all(fits));
                 if possible { None } else { Some(false) }
             }
-            FieldTest::Ipv4 { .. } if self.key(template) != b"0.0.0.0" => Some(false),
+            FieldTest::Ipv4 { .. } if !four_tokens(self.key(template)) => Some(false),
             FieldTest::Text(range) => beside(range, first, slots == 0),
             FieldTest::Length { min, max } => {
                 let chars = |literal: &&[u8]| literal.iter().filter(|b| **b & 0xc0 != 0x80).count();
@@ -278,6 +277,15 @@ impl TextColumn {
             _ => None,
         })
     }
+}
+
+/// Whether a key is that of four tokens with dots between them.
+fn four_tokens(key: &[u8]) -> bool {
+    key.len() == 7
+        && key.iter().enumerate().all(|(at, byte)| match at % 2 {
+            0 => matches!(*byte, MARK_TOKEN | MARK_ANY),
+            _ => *byte == b'.',
+        })
 }
 
 /// Whether texts that begin with `head` are in a range, as far as that tells.
