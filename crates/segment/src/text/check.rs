@@ -1,5 +1,6 @@
 //! What a slot's value must be, decided on the values as they are stored.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::slot::{Digits, Kind, Slot, Stored};
@@ -24,14 +25,18 @@ pub(super) enum Where {
 
 /// A text that a value must hold somewhere.
 #[derive(Clone, Debug)]
-pub(super) struct Holds {
+pub(super) struct Holds<'t> {
     pub(super) place: Where,
-    pub(super) text: Vec<u8>,
+    pub(super) text: Cow<'t, [u8]>,
     /// The value is taken in lower case.
     pub(super) any_case: bool,
 }
 
-impl Holds {
+impl Holds<'_> {
+    fn into_owned(self) -> Holds<'static> {
+        Holds { text: Cow::Owned(self.text.into_owned()), ..self }
+    }
+
     /// Whether a value passes.
     pub(super) fn test(&self, value: &[u8]) -> bool {
         if self.any_case && value.iter().any(u8::is_ascii_uppercase) {
@@ -41,13 +46,15 @@ impl Holds {
     }
 
     fn test_as_is(&self, value: &[u8]) -> bool {
-        let text = self.text.as_slice();
+        let text = self.text.as_ref();
         match self.place {
             Where::Whole => value == text,
             Where::Start => value.starts_with(text),
             Where::End => value.ends_with(text),
             Where::Anywhere => {
-                value.len() >= text.len() && memchr::memmem::find(value, text).is_some()
+                let first = text.first();
+                let mut windows = value.windows(text.len().max(1));
+                text.is_empty() || windows.any(|window| window.first() == first && window == text)
             }
             Where::At(from) => value.get(from..).is_some_and(|rest| rest.starts_with(text)),
         }
@@ -59,12 +66,14 @@ impl Holds {
 pub(super) enum Check {
     /// The code is one of these.
     Codes(Vec<bool>),
+    /// The code is this.
+    Code(u32),
     /// The number is this.
     Number(u64),
     /// The bytes as stored are these.
     Bytes(Vec<u8>),
     /// The value as text.
-    Text(Holds),
+    Text(Holds<'static>),
 }
 
 /// Conditions on the slots of a template.
@@ -144,11 +153,18 @@ impl Tree {
 }
 
 /// What a slot's parameters alone say about a text that its values must hold.
-pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
+pub(super) fn decide(at: usize, slot: &Slot, holds: Holds<'_>) -> Tree {
     let check = match &slot.kind {
         Kind::Const(text) => return if holds.test(text) { Tree::All } else { Tree::None },
         Kind::Words(words) => {
-            if holds.place == Where::Whole && !holds.any_case && words.find(&holds.text).is_none() {
+            if holds.place == Where::Whole && !holds.any_case {
+                return match words.find(&holds.text) {
+                    None => Tree::None,
+                    Some(_) if words.len() == 1 => Tree::All,
+                    Some(code) => Tree::Slot(at, Check::Code(code as u32)),
+                };
+            }
+            if !words.may_hold(&holds) {
                 return Tree::None;
             }
             let wanted: Vec<bool> = words.iter().map(|word| holds.test(word)).collect();
@@ -167,7 +183,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
             } else if before.is_empty() && after.is_empty() && !possible(*digits, &holds) {
                 return Tree::None;
             } else {
-                Check::Text(holds)
+                Check::Text(holds.into_owned())
             }
         }
         Kind::Wide { width, upper } => {
@@ -180,7 +196,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
                     None => return Tree::None,
                 }
             } else {
-                Check::Text(holds)
+                Check::Text(holds.into_owned())
             }
         }
         Kind::Uuid => {
@@ -194,7 +210,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
                     None => return Tree::None,
                 }
             } else {
-                Check::Text(holds)
+                Check::Text(holds.into_owned())
             }
         }
         Kind::Fixed(width) => {
@@ -202,9 +218,9 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
             if shorter || holds.text.len() > *width {
                 return Tree::None;
             }
-            Check::Text(holds)
+            Check::Text(holds.into_owned())
         }
-        Kind::Varied => Check::Text(holds),
+        Kind::Varied => Check::Text(holds.into_owned()),
     };
     Tree::Slot(at, check)
 }
@@ -229,8 +245,8 @@ fn number(digits: Digits, before: &[u8], after: &[u8], text: &[u8]) -> Option<u6
 }
 
 /// Whether a number without affixes can hold the text at all.
-fn possible(digits: Digits, holds: &Holds) -> bool {
-    let text = holds.text.as_slice();
+fn possible(digits: Digits, holds: &Holds<'_>) -> bool {
+    let text = holds.text.as_ref();
     match digits {
         Digits::Decimal { width, most, .. } => {
             let longest = most.checked_ilog10().map_or(1, |log| log as usize + 1);
@@ -263,6 +279,7 @@ impl Check {
     fn evaluate(&self, slot: &Slot, stored: &Stored, ordinals: &Range<usize>) -> Mask {
         let len = ordinals.len();
         match (self, stored) {
+            (Self::Code(wanted), Stored::Codes(codes)) => codes.equal(*wanted, ordinals.clone()),
             (Self::Codes(wanted), Stored::Codes(codes)) => {
                 // Most often one word is wanted, and that is the faster comparison.
                 let mut codes_wanted = wanted.iter().enumerate().filter(|(_, wanted)| **wanted);
@@ -272,7 +289,7 @@ impl Check {
                 }
             }
             (Self::Number(wanted), Stored::Numbers(numbers)) => {
-                equal_numbers(numbers, *wanted as i64, ordinals)
+                numbers.equal(*wanted as i64, ordinals.clone())
             }
             (Self::Bytes(wanted), stored) => {
                 Mask::collect(len, |at| stored.bytes(ordinals.start + at) == wanted.as_slice())
@@ -311,25 +328,4 @@ impl Check {
             _ => Mask::none(len),
         }
     }
-}
-
-/// Which numbers are `wanted`; groups that cannot hold it are not unpacked.
-fn equal_numbers(numbers: &crate::bits::Ints, wanted: i64, ordinals: &Range<usize>) -> Mask {
-    const GROUP: usize = 1024;
-    let mut mask = Mask::none(ordinals.len());
-    let mut at = ordinals.start;
-    while at < ordinals.end {
-        let stop = ordinals.end.min((at / GROUP + 1) * GROUP);
-        if numbers.bounds(at).is_some_and(|(least, most)| (least..=most).contains(&wanted)) {
-            numbers.for_each(at..stop, |first, piece| {
-                for (within, number) in piece.iter().enumerate() {
-                    if *number == wanted {
-                        mask.set(first - ordinals.start + within);
-                    }
-                }
-            });
-        }
-        at = stop;
-    }
-    mask
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::check::Holds;
 use super::cursor::Cursor;
 use super::pack;
 use super::values::{put_decimal, put_hex, put_uuid};
@@ -42,6 +43,11 @@ impl Words {
             }
         }
         None
+    }
+
+    /// Whether a word may hold a text: whether all words one after the other do.
+    pub(super) fn may_hold(&self, holds: &Holds<'_>) -> bool {
+        holds.any_case || memchr::memmem::find(&self.bytes, &holds.text).is_some()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
