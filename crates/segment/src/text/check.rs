@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::pen::{Short, digits_of, eight_decimals, eight_hex};
 use super::slot::{Digits, Kind, Slot, Stored};
 use super::tokens::UUID_BYTES;
 use super::values::{
     DECIMAL_DIGITS_MAX, HEX_DIGITS_MAX, WIDE_DIGITS_MAX, parse_digits, parse_hex, parse_uuid,
     put_hex, put_uuid,
 };
-use crate::bits::Mask;
+use crate::bits::{Ints, Mask};
 
 /// Where a text must be in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +158,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds<'_>) -> Tree {
     let check = match &slot.kind {
         Kind::Const(text) => return if holds.test(text) { Tree::All } else { Tree::None },
         Kind::Words(words) => {
-            if holds.place == Where::Whole && !holds.any_case {
+            if holds.place == Where::Whole && (!holds.any_case || words.is_lower()) {
                 return match words.find(&holds.text) {
                     None => Tree::None,
                     Some(_) if words.len() == 1 => Tree::All,
@@ -180,7 +181,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds<'_>) -> Tree {
                     Some(number) => Check::Number(number),
                     None => return Tree::None,
                 }
-            } else if before.is_empty() && after.is_empty() && !possible(*digits, &holds) {
+            } else if !possible(*digits, before, after, &holds) {
                 return Tree::None;
             } else {
                 Check::Text(holds.into_owned())
@@ -244,18 +245,24 @@ fn number(digits: Digits, before: &[u8], after: &[u8], text: &[u8]) -> Option<u6
     (again == body).then_some(number)
 }
 
-/// Whether a number without affixes can hold the text at all.
-fn possible(digits: Digits, holds: &Holds<'_>) -> bool {
+/// Whether a number between affixes can hold the text at all.
+fn possible(digits: Digits, before: &[u8], after: &[u8], holds: &Holds<'_>) -> bool {
     let text = holds.text.as_ref();
-    match digits {
+    let (letters, longest) = match digits {
         Digits::Decimal { width, most, .. } => {
             let longest = most.checked_ilog10().map_or(1, |log| log as usize + 1);
-            text.iter().all(u8::is_ascii_digit) && text.len() <= longest.max(width.into())
+            (false, longest.max(width.into()))
         }
-        Digits::Hex { width, .. } => {
-            text.iter().all(u8::is_ascii_hexdigit) && text.len() <= width.into()
-        }
-    }
+        Digits::Hex { width, .. } => (true, width.into()),
+    };
+    let longest = before.len() + longest + after.len();
+    let fold = |byte: u8| if holds.any_case { byte.to_ascii_lowercase() } else { byte };
+    let fits = |byte: &u8| {
+        byte.is_ascii_digit()
+            || letters && byte.is_ascii_hexdigit()
+            || before.iter().chain(after).any(|affix| fold(*affix) == *byte)
+    };
+    text.len() <= longest && text.iter().all(fits)
 }
 
 fn wide_bytes(width: u8, upper: bool, text: &[u8]) -> Option<Vec<u8>> {
@@ -303,6 +310,10 @@ impl Check {
                 let Kind::Number { digits, before, after } = &slot.kind else {
                     return Mask::none(len);
                 };
+                if let Some(mask) = among_digits(*digits, [before, after], holds, numbers, ordinals)
+                {
+                    return mask;
+                }
                 let mut mask = Mask::none(len);
                 let mut text = before.clone();
                 numbers.for_each(ordinals.clone(), |first, piece| {
@@ -328,4 +339,48 @@ impl Check {
             _ => Mask::none(len),
         }
     }
+}
+
+/// Which numbers have a short text among their digits; none if that is not what is asked.
+fn among_digits(
+    digits: Digits,
+    affixes: [&[u8]; 2],
+    holds: &Holds<'_>,
+    numbers: &Ints,
+    ordinals: &Range<usize>,
+) -> Option<Mask> {
+    const EIGHT_DIGITS: u64 = 100_000_000;
+    let affix = affixes.concat().iter().any(|byte| holds.text.contains(byte));
+    if holds.place != Where::Anywhere || holds.any_case || affix {
+        return None;
+    }
+    let short = Short::new(&holds.text)?;
+    let mut mask = Mask::none(ordinals.len());
+    let mut wide = false;
+    match digits {
+        Digits::Decimal { width, .. } if width <= 8 => {
+            numbers.for_each(ordinals.clone(), |first, piece| {
+                for (at, number) in piece.iter().enumerate() {
+                    let number = *number as u64;
+                    wide |= number >= EIGHT_DIGITS;
+                    let len = digits_of(number).clamp(usize::from(width).max(1), 8);
+                    if short.is_in(eight_decimals(number) >> (64 - 8 * len)) {
+                        mask.set(first - ordinals.start + at);
+                    }
+                }
+            });
+        }
+        Digits::Hex { width: width @ 1..=8, upper } => {
+            numbers.for_each(ordinals.clone(), |first, piece| {
+                for (at, number) in piece.iter().enumerate() {
+                    let word = eight_hex(*number as u32, upper) >> (64 - 8 * u32::from(width));
+                    if short.is_in(word) {
+                        mask.set(first - ordinals.start + at);
+                    }
+                }
+            });
+        }
+        _ => return None,
+    }
+    (!wide).then_some(mask)
 }

@@ -32,6 +32,7 @@ mod encode;
 mod measure;
 mod needle;
 mod pack;
+mod pen;
 mod prepare;
 mod raw;
 mod rows;

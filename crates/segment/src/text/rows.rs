@@ -51,6 +51,15 @@ impl Block {
         self.locals.len() * size_of::<Local>() + self.order.len() * 2 + size_of::<Self>()
     }
 
+    /// The place in `locals` of a value, and its ordinal.
+    pub(super) fn find(&self, value: usize) -> Option<(usize, usize)> {
+        let mut place = None;
+        self.for_each(value..value + 1, |_, found| place = Some(found));
+        let local = self.locals.get(place?)?;
+        let at = self.values_of(local).binary_search(&(value as u16)).ok()?;
+        Some((place?, local.first + at))
+    }
+
     /// Number of values.
     pub(super) fn len(&self) -> usize {
         if self.locals.len() > 256 { self.lanes.len() / 2 } else { self.lanes.len() }
@@ -68,18 +77,6 @@ impl Block {
             let lanes = self.lanes.get(values).unwrap_or_default();
             lanes.iter().enumerate().for_each(|(at, lane)| each(at, usize::from(*lane)));
         }
-    }
-
-    /// The ordinals that the values from `start` on begin with, per place in `locals`.
-    pub(super) fn ordinals_at(&self, start: usize) -> Vec<usize> {
-        let before = |local: &Local| match start {
-            0 => local.first,
-            _ => {
-                let values = self.values_of(local);
-                local.first + values.partition_point(|value| usize::from(*value) < start)
-            }
-        };
-        self.locals.iter().map(before).collect()
     }
 
     fn parse(cursor: &mut Cursor<'_>, bytes: &Bytes, len: usize) -> Result<Self, SegmentError> {
