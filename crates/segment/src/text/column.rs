@@ -7,7 +7,7 @@ use super::cursor::Cursor;
 use super::raw::RawIndex;
 use super::rows::{self, BLOCK_VALUES, Block, Local, SECTION_VALUES};
 use super::slot::{Slot, Stored};
-use super::{MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
+use super::{MARK_ANY, MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::sections::{SectionNo, Sections};
@@ -379,5 +379,5 @@ impl<'a> Part<'a> {
 }
 
 pub(super) fn is_mark(byte: u8) -> bool {
-    byte == MARK_TOKEN || byte == MARK_UUID
+    byte == MARK_TOKEN || byte == MARK_UUID || byte == MARK_ANY
 }

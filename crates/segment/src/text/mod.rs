@@ -13,8 +13,11 @@
 //!  section D  see `raw`
 //! ```
 //!
-//! A value is a token run of literals and slots (see `tokens`); its template is the literals with a
-//! mark for each slot. Template 0 stands for the raw texts: those without a template.
+//! A value is a run of literals and slots; its template is the literals with a mark for each slot. A
+//! slot holds a whole token (see `tokens`): behind mark `0` one with a digit in it, behind `1` a UUID,
+//! behind `2` any token, letters alone included. No literal holds a digit. A text may fit several
+//! templates: which one it was given to is the writer's choice. Template 0 stands for the raw texts:
+//! those without a template.
 //!
 //! Invariants:
 //! - every text comes back byte by byte;
@@ -28,6 +31,8 @@ mod check;
 mod column;
 mod cursor;
 mod encode;
+mod forms;
+mod learn;
 #[cfg(test)]
 mod measure;
 mod needle;
@@ -48,10 +53,12 @@ pub(crate) use column::{TemplateInfo, TextColumn, TextReader};
 pub(crate) use encode::TextEncoder;
 pub(crate) use prepare::TextTest;
 
-/// Stands for a token in a template's key.
+/// Stands for a token with a digit in a template's key.
 const MARK_TOKEN: u8 = b'0';
 /// Stands for a UUID in a template's key.
 const MARK_UUID: u8 = b'1';
+/// Stands for any token in a template's key.
+const MARK_ANY: u8 = b'2';
 /// Most templates of a column, the raw texts aside.
 const TEMPLATES_MAX: usize = 65_535;
 /// Most values of a column.

@@ -3,10 +3,10 @@
 //! A slot's value is a whole token: what stands before and behind it is no ASCII letter or digit. So
 //! wherever an occurrence runs into a slot, the run of letters and digits that the needle has there
 //! must be the value (or its beginning or end, at the needle's own ends), and what follows must be
-//! the next literal. There are few such alignments, and each is a condition on a few slots. A slot
-//! may hold tokens without digits, too. A needle without digits can also lie in one literal, which is the same for all rows.
+//! the next literal. There are few such alignments, and each is a condition on a few slots. A needle
+//! without digits can also lie in one literal, which is the same for all rows; a run of it without
+//! digits is the whole value of no slot but one of any token.
 
-use super::MARK_UUID;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -14,6 +14,7 @@ use super::check::{Holds, Tree, Where, decide};
 use super::column::{Template, TextColumn};
 use super::slot::Slot;
 use super::tokens::{UUID_BYTES, UUID_DASHES};
+use super::{MARK_TOKEN, MARK_UUID};
 use crate::predicate::{Phrase, is_word_char};
 
 /// A text to be found.
@@ -183,8 +184,12 @@ impl<'n> Alignment<'n> {
         self.key.get(self.place(at)).unwrap_or_default()
     }
 
+    fn mark(&self, slot: usize) -> Option<&'n u8> {
+        self.key.get(*self.template.marks.get(slot)? as usize)
+    }
+
     fn is_uuid(&self, slot: usize) -> bool {
-        self.template.uuids && self.key.get(self.place(slot).end) == Some(&MARK_UUID)
+        self.template.uuids && self.mark(slot) == Some(&MARK_UUID)
     }
 
     /// Any alignment in which the first slot that the needle touches is this or that one.
@@ -249,6 +254,10 @@ impl<'n> Alignment<'n> {
     }
 
     fn holds(&self, slot: usize, place: Where, text: &[u8]) -> Tree {
+        let whole = place == Where::Whole && self.mark(slot) == Some(&MARK_TOKEN);
+        if whole && !text.iter().any(u8::is_ascii_digit) {
+            return Tree::None;
+        }
         let holds = Holds { place, text: Cow::Borrowed(text), any_case: self.needle.any_case };
         self.slots().get(slot).map_or(Tree::None, |known| decide(slot, known, holds))
     }

@@ -37,6 +37,8 @@ pub(super) const VARIED: u8 = 8;
 
 /// Numbers with more distinct values than this are not looked up in a dictionary.
 const DISTINCT_NUMBERS_MAX: usize = 4096;
+/// Numbers that differ by less bits are counted in a table.
+const TABLE_BITS_MAX: u32 = 16;
 /// After so many values, a slot in which most are distinct gets no dictionary.
 const SAMPLE_VALUES: usize = 512;
 
@@ -68,7 +70,11 @@ pub(super) fn pack(values: &Values, params: &mut Vec<u8>, packed: &mut Vec<u8>) 
                 pack_wide(numbers, 16, packed);
             }
         }
-        Values::Texts { bytes, ends } => pack_texts(values, bytes, ends, params, packed),
+        Values::Words { words, codes } if words.len() <= codes.len() / 3 || words.len() == 1 => {
+            let text = |code: usize, out: &mut Vec<u8>| out.extend_from_slice(words.get(code));
+            pack_words(words.len(), text, codes.iter().copied(), params, packed);
+        }
+        Values::Words { .. } | Values::Texts { .. } => pack_texts(values, params, packed),
     }
     put_varint((packed.len() - start) as u64, params);
 }
@@ -100,25 +106,45 @@ fn pack_numbers(
 ) {
     let least = numbers.iter().copied().min().unwrap_or(0);
     let most = numbers.iter().copied().max().unwrap_or(0);
-    let text = |number: u64, out: &mut Vec<u8>| {
+    let text = |number: Option<u64>, out: &mut Vec<u8>| {
         out.extend_from_slice(affixes.0);
-        form.put(number, out);
+        form.put(number.unwrap_or(0), out);
         out.extend_from_slice(affixes.1);
     };
     if least == most {
         let mut only = Vec::new();
-        text(least, &mut only);
+        text(Some(least), &mut only);
         params.push(CONST);
         return put_text(&only, params);
     }
     let bits = (most - least).checked_ilog2().map_or(0, |log| log + 1);
-    if let Some(distinct) = distinct(numbers.iter().copied(), DISTINCT_NUMBERS_MAX) {
-        let narrow = usize::BITS - (distinct.len() - 1).leading_zeros();
-        // A word costs about four bytes once squeezed.
-        let saved = (bits.saturating_sub(narrow) as usize * numbers.len()) / 8;
-        if saved > distinct.len() * 4 + 16 {
-            return pack_words(numbers, distinct, text, params, packed);
+    // A word costs about four bytes once squeezed.
+    let pays = |distinct: usize| {
+        let narrow = usize::BITS - (distinct - 1).leading_zeros();
+        (bits.saturating_sub(narrow) as usize * numbers.len()) / 8 > distinct * 4 + 16
+    };
+    if bits <= TABLE_BITS_MAX {
+        let mut codes = vec![0u32; (most - least) as usize + 1];
+        for number in numbers {
+            if let Some(code) = codes.get_mut((number - least) as usize) {
+                *code = 1;
+            }
         }
+        let found: Vec<u64> = (least..).zip(&codes).filter(|c| *c.1 > 0).map(|c| c.0).collect();
+        if pays(found.len()) {
+            for (code, number) in found.iter().enumerate() {
+                if let Some(place) = codes.get_mut((number - least) as usize) {
+                    *place = code as u32;
+                }
+            }
+            let text = |code: usize, out: &mut Vec<u8>| text(found.get(code).copied(), out);
+            let code_of = |n: &u64| codes.get((n - least) as usize).copied().unwrap_or(0);
+            return pack_words(found.len(), text, numbers.iter().map(code_of), params, packed);
+        }
+    } else if let Some(distinct) = distinct(numbers.iter().copied(), DISTINCT_NUMBERS_MAX)
+        && pays(distinct.len())
+    {
+        return pack_distinct(numbers, &distinct, |n, out| text(Some(n), out), params, packed);
     }
     let (kind, more): (u8, &[u8]) = match form {
         Form::Decimal => (DECIMAL, &[]),
@@ -173,74 +199,90 @@ fn pack_few(
     packed: &mut Vec<u8>,
 ) -> bool {
     let Some(distinct) = distinct(numbers.iter().copied(), numbers.len() / 4) else { return false };
-    pack_words(numbers, distinct, text, params, packed);
+    pack_distinct(numbers, &distinct, text, params, packed);
     true
 }
 
 /// Values as codes of their sorted texts.
-fn pack_words<T: std::hash::Hash + Eq + Copy>(
+fn pack_distinct<T: std::hash::Hash + Eq + Copy>(
     values: &[T],
-    distinct: Distinct<T>,
+    distinct: &Distinct<T>,
     text: impl Fn(T, &mut Vec<u8>),
     params: &mut Vec<u8>,
     packed: &mut Vec<u8>,
 ) {
-    let mut words: Vec<(Vec<u8>, T)> = distinct
-        .keys()
-        .map(|value| {
+    let mut order: Vec<(T, u32)> = distinct.iter().map(|(value, code)| (*value, *code)).collect();
+    order.sort_unstable_by_key(|(_, code)| *code);
+    let text = |code: usize, out: &mut Vec<u8>| {
+        if let Some((value, _)) = order.get(code) {
+            text(*value, out);
+        }
+    };
+    let codes = values.iter().map(|value| distinct.get(value).copied().unwrap_or(0));
+    pack_words(order.len(), text, codes, params, packed);
+}
+
+/// Codes as codes of the sorted texts; `text` gives that of a code.
+fn pack_words(
+    count: usize,
+    text: impl Fn(usize, &mut Vec<u8>),
+    codes: impl Iterator<Item = u32>,
+    params: &mut Vec<u8>,
+    packed: &mut Vec<u8>,
+) {
+    let mut words: Vec<(Vec<u8>, usize)> = (0..count)
+        .map(|code| {
             let mut word = Vec::new();
-            text(*value, &mut word);
-            (word, *value)
+            text(code, &mut word);
+            (word, code)
         })
         .collect();
-    words.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    words.sort_unstable();
     if let [(only, _)] = words.as_slice() {
         params.push(CONST);
         return put_text(only, params);
     }
     params.push(WORDS);
     put_varint(words.len() as u64, params);
-    let mut code_of = distinct;
-    for (code, (word, value)) in words.iter().enumerate() {
+    let mut sorted = vec![0u32; count];
+    for (at, (word, code)) in words.iter().enumerate() {
         put_text(word, params);
-        code_of.insert(*value, code as u32);
+        if let Some(place) = sorted.get_mut(*code) {
+            *place = at as u32;
+        }
     }
     let codes: Vec<u32> =
-        values.iter().map(|value| code_of.get(value).copied().unwrap_or(0)).collect();
+        codes.map(|code| sorted.get(code as usize).copied().unwrap_or(0)).collect();
     Codes::encode(&codes, packed);
 }
 
-fn pack_texts(
-    values: &Values,
-    bytes: &[u8],
-    ends: &[u32],
-    params: &mut Vec<u8>,
-    packed: &mut Vec<u8>,
-) {
-    let texts = || (0..ends.len()).map(|index| values.text(index));
-    if let Some(distinct) = distinct(texts(), ends.len() / 3) {
+fn pack_texts(values: &Values, params: &mut Vec<u8>, packed: &mut Vec<u8>) {
+    let texts = || (0..values.len()).map(|index| values.text(index));
+    // Words were counted before.
+    if matches!(values, Values::Texts { .. })
+        && let Some(distinct) = distinct(texts(), values.len() / 3)
+    {
         let texts: Vec<&[u8]> = texts().collect();
-        return pack_words(
-            &texts,
-            distinct,
-            |word, out| out.extend_from_slice(word),
-            params,
-            packed,
-        );
+        let text = |word: &[u8], out: &mut Vec<u8>| out.extend_from_slice(word);
+        return pack_distinct(&texts, &distinct, text, params, packed);
     }
-    if let Some((form, before, after, numbers)) = affixed(values, ends.len()) {
+    if let Some((form, before, after, numbers)) = affixed(values, values.len()) {
         return pack_numbers(&numbers, form, (before, after), params, packed);
     }
     let width = values.text(0).len();
     if texts().all(|text| text.len() == width) {
         params.push(FIXED);
         put_varint(width as u64, params);
-        return packed.extend_from_slice(bytes);
+        return texts().for_each(|text| packed.extend_from_slice(text));
     }
     params.push(VARIED);
-    let ends: Vec<i64> = ends.iter().map(|end| i64::from(*end)).collect();
-    Ints::encode(&ends, packed);
-    packed.extend_from_slice(bytes);
+    let mut end = 0;
+    let ends = texts().map(|text| {
+        end += text.len() as i64;
+        end
+    });
+    Ints::encode(&ends.collect::<Vec<_>>(), packed);
+    texts().for_each(|text| packed.extend_from_slice(text));
 }
 
 /// The numbers of texts, their form, and what is before and after each.

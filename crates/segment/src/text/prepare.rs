@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use super::automaton::Automaton;
 use super::check::Tree;
 use super::column::{Template, TextColumn};
-use super::encode::TOKEN_BYTES_MAX;
+use super::forms::TOKEN_BYTES_MAX;
 use super::needle::Needle;
 use super::slot::{Kind, Slot};
+use super::{MARK_ANY, MARK_TOKEN};
 use crate::bits::Mask;
 use crate::predicate::{FieldTest, TextRange, Verdict};
 
@@ -282,7 +283,7 @@ impl TextColumn {
                     && literals.iter().all(|literal| literal.iter().all(fits));
                 if possible { None } else { Some(false) }
             }
-            FieldTest::Ipv4 { .. } if self.key(template) != b"0.0.0.0" => Some(false),
+            FieldTest::Ipv4 { .. } if !four_tokens(self.key(template)) => Some(false),
             FieldTest::Text(range) => beside(range, first, slots == 0),
             FieldTest::Length { min, max } => {
                 let chars = |literal: &&[u8]| literal.iter().filter(|b| **b & 0xc0 != 0x80).count();
@@ -293,6 +294,15 @@ impl TextColumn {
             _ => None,
         })
     }
+}
+
+/// Whether a key is that of four tokens with dots between them.
+fn four_tokens(key: &[u8]) -> bool {
+    key.len() == 7
+        && key.iter().enumerate().all(|(at, byte)| match at % 2 {
+            0 => matches!(*byte, MARK_TOKEN | MARK_ANY),
+            _ => *byte == b'.',
+        })
 }
 
 /// Whether texts that begin with `head` are in a range, as far as that tells.

@@ -3,6 +3,10 @@
 //! Values are kept as numbers as long as all of them have one numeric form, from which their texts
 //! come back exactly; the first value that breaks the form turns all of them into texts.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
 /// Most digits of a number kept as one: any such number is below 2^63.
 pub(super) const DECIMAL_DIGITS_MAX: usize = 18;
 /// Most hex digits of a `u64`.
@@ -22,8 +26,59 @@ pub(super) enum Values {
     Wide { width: u8, upper: Option<bool>, numbers: Vec<u128> },
     /// UUIDs in lower case.
     Uuid { numbers: Vec<u128> },
+    /// Texts of which there are few distinct ones.
+    Words { words: Words, codes: Vec<u32> },
     /// Anything.
     Texts { bytes: Vec<u8>, ends: Vec<u32> },
+}
+
+/// Beyond so many distinct texts, they are kept as they are.
+const WORDS_MAX: usize = 4096;
+
+/// Distinct texts, numbered as they come.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Words {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A text; the empty one beyond the end.
+    pub(super) fn get(&self, code: usize) -> &[u8] {
+        between(&self.bytes, &self.ends, code)
+    }
+
+    /// The code of a text; a new one if there is room.
+    fn code(&mut self, text: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(text);
+        let same = |code: &u32| between(&self.bytes, &self.ends, *code as usize) == text;
+        if let Some(code) = self.table.find(hash, same) {
+            return Some(*code);
+        }
+        let code = self.len() as u32;
+        if self.len() == WORDS_MAX {
+            return None;
+        }
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len() as u32);
+        let (bytes, ends, hasher) = (&self.bytes, &self.ends, &self.hasher);
+        let hash_of = |code: &u32| hasher.hash_one(between(bytes, ends, *code as usize));
+        self.table.insert_unique(hash, code, hash_of);
+        Some(code)
+    }
+}
+
+/// The text number `at` of those that end at `ends`.
+fn between<'b>(bytes: &'b [u8], ends: &[u32], at: usize) -> &'b [u8] {
+    let end = ends.get(at).map_or(0, |end| *end as usize);
+    let start = at.checked_sub(1).and_then(|before| ends.get(before)).map_or(0, |s| *s as usize);
+    bytes.get(start..end).unwrap_or_default()
 }
 
 /// 0..=15 for a hex digit, with 0x10 for a lower-case letter and 0x20 for an upper-case one; 0xff for
@@ -76,13 +131,17 @@ pub(super) fn parse_digits(digits: &[u8]) -> u64 {
         value = value * 10 + u64::from(byte & 15);
     }
     for word in words {
-        let word = u64::from_le_bytes(*word) & 0x0f0f_0f0f_0f0f_0f0f;
-        let pairs = word.wrapping_mul(2561) >> 8 & 0x00ff_00ff_00ff_00ff;
-        let fours = pairs.wrapping_mul(6_553_601) >> 16 & 0x0000_ffff_0000_ffff;
-        let eight = fours.wrapping_mul(42_949_672_960_001) >> 32;
-        value = value * 100_000_000 + eight;
+        value = value * 100_000_000 + parse_eight(u64::from_le_bytes(*word));
     }
     value
+}
+
+/// The number that eight digits are, the first one lowest; a zero byte is a zero, too.
+pub(super) fn parse_eight(digits: u64) -> u64 {
+    let digits = digits & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = digits.wrapping_mul(2561) >> 8 & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(6_553_601) >> 16 & 0x0000_ffff_0000_ffff;
+    fours.wrapping_mul(42_949_672_960_001) >> 32
 }
 
 /// The number that the 36 bytes of a UUID are.
@@ -101,31 +160,57 @@ fn same_case(a: Option<bool>, b: Option<bool>) -> bool {
     a.is_none() || b.is_none() || a == b
 }
 
+/// The least number of so many digits that is written without needless zeros.
+const LEAST_PLAIN: [u64; DECIMAL_DIGITS_MAX + 1] = {
+    let mut least = [0; DECIMAL_DIGITS_MAX + 1];
+    let (mut at, mut number) = (2, 10);
+    while at <= DECIMAL_DIGITS_MAX {
+        least[at] = number;
+        number *= 10;
+        at += 1;
+    }
+    least
+};
+
 impl Values {
-    /// A slot with its first value; about `rows` are to come.
-    pub(super) fn new(token: &[u8], digits: bool, uuid: bool, rows: usize) -> Self {
-        fn first<T>(number: T, rows: usize) -> Vec<T> {
-            let mut numbers = Vec::with_capacity(rows);
-            numbers.push(number);
-            numbers
-        }
+    /// A slot with its first value.
+    pub(super) fn new(token: &[u8], digits: bool, uuid: bool) -> Self {
         let width = token.len();
         if uuid {
-            return Self::Uuid { numbers: first(parse_uuid(token), rows) };
+            return Self::Uuid { numbers: vec![parse_uuid(token)] };
         }
         if digits && width <= DECIMAL_DIGITS_MAX {
-            let numbers = first(parse_digits(token), rows);
+            let numbers = vec![parse_digits(token)];
             return Self::Decimal { plain: is_plain(token), width: width as u8, numbers };
         }
         match parse_hex(token) {
             Some((number, upper)) if width <= HEX_DIGITS_MAX => {
-                Self::Hex { width: width as u8, upper, numbers: first(number as u64, rows) }
+                Self::Hex { width: width as u8, upper, numbers: vec![number as u64] }
             }
             Some((number, upper)) => {
-                Self::Wide { width: width as u8, upper, numbers: first(number, rows) }
+                Self::Wide { width: width as u8, upper, numbers: vec![number] }
             }
-            None => Self::Texts { bytes: token.to_vec(), ends: first(width as u32, rows) },
+            None => {
+                let mut first = Self::Words { words: Words::default(), codes: Vec::new() };
+                first.push(token, digits);
+                first
+            }
         }
+    }
+
+    /// Appends the number that a token of `len` digits is, if that keeps the form. The usual case,
+    /// and the fastest.
+    pub(super) fn push_number(&mut self, number: u64, len: usize) -> bool {
+        let Self::Decimal { plain, width, numbers } = self else { return false };
+        // Of the numbers of that many digits, those without needless zeros are the larger ones.
+        let plain_now = *plain && number >= LEAST_PLAIN.get(len).copied().unwrap_or(u64::MAX);
+        let width_now = if usize::from(*width) == len { *width } else { 0 };
+        let fits = (plain_now || width_now > 0) && len <= DECIMAL_DIGITS_MAX;
+        if fits {
+            (*plain, *width) = (plain_now, width_now);
+            numbers.push(number);
+        }
+        fits
     }
 
     /// Appends a value. `digits`: it has nothing else.
@@ -162,13 +247,20 @@ impl Values {
                 }
             }
             Self::Uuid { numbers } => return numbers.push(parse_uuid(token)),
+            Self::Words { words, codes } => match words.code(token) {
+                Some(code) => return codes.push(code),
+                None => {
+                    self.turn_to_texts();
+                    return self.push(token, digits);
+                }
+            },
             Self::Texts { bytes, ends } => {
                 bytes.extend_from_slice(token);
                 return ends.push(bytes.len() as u32);
             }
             _ => {}
         }
-        self.turn_to_texts();
+        self.turn_to_words();
         self.push(token, digits);
     }
 
@@ -176,6 +268,7 @@ impl Values {
         match self {
             Self::Decimal { numbers, .. } | Self::Hex { numbers, .. } => numbers.len(),
             Self::Wide { numbers, .. } | Self::Uuid { numbers } => numbers.len(),
+            Self::Words { codes, .. } => codes.len(),
             Self::Texts { ends, .. } => ends.len(),
         }
     }
@@ -196,19 +289,19 @@ impl Values {
                 put_hex(wide(numbers), usize::from(*width), *upper == Some(true), out);
             }
             Self::Uuid { numbers } => put_uuid(wide(numbers), out),
-            Self::Texts { .. } => out.extend_from_slice(self.text(index)),
+            Self::Words { .. } | Self::Texts { .. } => out.extend_from_slice(self.text(index)),
         }
     }
 
     /// A value that is kept as text.
     pub(super) fn text(&self, index: usize) -> &[u8] {
-        let Self::Texts { bytes, ends } = self else { return &[] };
-        let end = ends.get(index).map_or(0, |end| *end as usize);
-        let start = match index.checked_sub(1) {
-            Some(before) => ends.get(before).map_or(0, |end| *end as usize),
-            None => 0,
-        };
-        bytes.get(start..end).unwrap_or_default()
+        match self {
+            Self::Words { words, codes } => {
+                codes.get(index).map_or(&[][..], |code| words.get(*code as usize))
+            }
+            Self::Texts { bytes, ends } => between(bytes, ends, index),
+            _ => &[],
+        }
     }
 
     fn turn_to_hex(&mut self) {
@@ -225,6 +318,21 @@ impl Values {
         } else {
             Self::Wide { width: *width, upper: None, numbers: again.collect() }
         };
+    }
+
+    /// Numbers become words, or texts if they are too many.
+    fn turn_to_words(&mut self) {
+        let (mut words, mut codes) = (Words::default(), Vec::with_capacity(self.len()));
+        let mut text = Vec::new();
+        for index in 0..self.len() {
+            text.clear();
+            self.render(index, &mut text);
+            match words.code(&text) {
+                Some(code) => codes.push(code),
+                None => return self.turn_to_texts(),
+            }
+        }
+        *self = Self::Words { words, codes };
     }
 
     fn turn_to_texts(&mut self) {
@@ -331,9 +439,12 @@ mod tests {
             let tokens: Vec<&String> =
                 tokens.iter().filter(|t| !same || t.len() == tokens[0].len()).collect();
             let digits = |t: &str| t.bytes().all(|byte| byte.is_ascii_digit());
-            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false, 1);
+            let mut values = Values::new(tokens[0].as_bytes(), digits(tokens[0]), false);
             for token in &tokens[1..] {
-                values.push(token.as_bytes(), digits(token));
+                let number = token.parse().unwrap_or(0);
+                if !(digits(token) && values.push_number(number, token.len())) {
+                    values.push(token.as_bytes(), digits(token));
+                }
             }
             prop_assert_eq!(values.len(), tokens.len());
             for (at, token) in tokens.iter().enumerate() {
