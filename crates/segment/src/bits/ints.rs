@@ -11,6 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::lanes::{self, GROUP};
+use super::{Mask, Words};
 use crate::SegmentError;
 
 /// Bytes that describe a group.
@@ -132,6 +133,42 @@ impl Ints {
         Some((frame.smallest, frame.largest()))
     }
 
+    /// Which values of a range are `wanted`; groups that cannot hold it are not unpacked.
+    pub(crate) fn equal(&self, wanted: i64, range: Range<usize>) -> Mask {
+        let (mut at, end) = (range.start, range.end.min(self.len));
+        let mut words = Words::new(end.saturating_sub(at));
+        while at < end {
+            let first = at / GROUP * GROUP;
+            let stop = end.min(first + GROUP);
+            let Some((frame, len, low, high)) = self.halves(at / GROUP) else { break };
+            let within = at - first..stop - first;
+            if !(frame.smallest..=frame.largest()).contains(&wanted) {
+                words.append_same(false, within.len());
+            } else if frame.width <= 32 {
+                let distance = wanted.wrapping_sub(frame.smallest) as u32;
+                lanes::for_each_group(low, len, frame.width, within, |_, piece| {
+                    words.append(piece, |value| value == distance);
+                });
+            } else {
+                let distance = wanted.wrapping_sub(frame.smallest) as u64;
+                let (wanted_low, wanted_high) = (distance as u32, (distance >> 32) as u32);
+                let mut lows = [0u32; GROUP];
+                lanes::for_each_group(low, len, 32, within.clone(), |_, piece| {
+                    lows.iter_mut().zip(piece).for_each(|(to, value)| *to = *value);
+                });
+                let mut lows = lows.iter();
+                lanes::for_each_group(high, len, frame.width - 32, within, |_, piece| {
+                    for high in piece {
+                        let low = lows.next().copied().unwrap_or(0);
+                        words.append_same(*high == wanted_high && low == wanted_low, 1);
+                    }
+                });
+            }
+            at = stop;
+        }
+        words.finish()
+    }
+
     /// Hands out a range in pieces, none larger than a group: `each(index of the first, values)`.
     pub(crate) fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, &[i64])) {
         let (mut at, end) = (range.start, range.end.min(self.len));
@@ -191,6 +228,12 @@ mod tests {
             let from = from.min(values.len());
             prop_assert_eq!(&ints.values(from..values.len())[..], &values[from..]);
             for at in (0..values.len()).step_by(5) {
+                if at % 50 == 0 {
+                    let found: Vec<usize> = ints.equal(values[at], from..values.len()).iter().collect();
+                    let expected: Vec<usize> =
+                        (from..values.len()).filter(|i| values[*i] == values[at]).map(|i| i - from).collect();
+                    prop_assert_eq!(found, expected);
+                }
                 prop_assert_eq!(ints.get(at), values[at]);
                 let (low, high) = ints.bounds(at).expect("bounds");
                 prop_assert!(low <= values[at] && values[at] <= high);

@@ -16,6 +16,8 @@ use std::ops::Range;
 pub(crate) const GROUP: usize = 1024;
 /// Lanes of a group.
 const LANES: usize = 32;
+/// Fewer values are read one by one.
+const FEW: usize = 48;
 
 /// Bits that a number needs.
 pub(crate) fn width_of(value: u32) -> u32 {
@@ -156,7 +158,10 @@ pub(crate) fn for_each_group(
         let group = at / GROUP;
         let first = group * GROUP;
         let stop = end.min(first + GROUP);
-        if first + GROUP <= len {
+        if stop - at < FEW {
+            let few = values.iter_mut().enumerate().take(stop - first).skip(at - first);
+            few.for_each(|(within, value)| *value = get(bytes, len, width, first + within));
+        } else if first + GROUP <= len {
             let start = group * 128 * width as usize;
             unpack_group(bytes.get(start..).unwrap_or_default(), width, &mut values);
         } else {

@@ -169,6 +169,24 @@ impl Mask {
         })
     }
 
+    /// Gives each row of a range that is in it, ascending.
+    pub(crate) fn for_each_in(&self, rows: Range<usize>, mut each: impl FnMut(usize)) {
+        let (start, end) = (rows.start, rows.end.min(self.len));
+        for at in start / 64..end.div_ceil(64) {
+            let mut left = self.words.get(at).copied().unwrap_or(0);
+            if at == start / 64 {
+                left &= u64::MAX << (start % 64);
+            }
+            if at == end / 64 {
+                left &= !(u64::MAX << (end % 64));
+            }
+            while left != 0 {
+                each(at * 64 + left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
+        }
+    }
+
     /// Keeps the rows for which `test` is true.
     pub fn retain(&mut self, mut test: impl FnMut(usize) -> bool) {
         for (at, word) in self.words.iter_mut().enumerate() {

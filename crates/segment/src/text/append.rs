@@ -5,15 +5,19 @@ use std::ops::Range;
 use arrow::array::StringArray;
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 
-use super::column::{Part, Template, TextColumn};
+use super::column::{Part, Template, TextColumn, is_mark};
+use super::pen::Pen;
 use super::raw::RawCursor;
-use super::slot::{Kind, Slot, Stored};
+use super::slot::{Digits, Kind, Stored, Words, wide};
+use super::tokens::UUID_BYTES;
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::sections::{SectionNo, Sections};
 
 /// If at least one value in this many is picked, slots are unpacked in whole ranges.
 const SPARSE: usize = 8;
+/// Most digits of a number.
+const NUMBER_BYTES_MAX: usize = 20;
 
 /// Texts in Arrow's layout.
 #[derive(Debug)]
@@ -56,70 +60,133 @@ impl Texts {
     }
 }
 
-/// What is read of a template for one range of values.
-struct Source<'c> {
-    template: &'c Template,
-    literals: Vec<&'c [u8]>,
-    stored: &'c [Stored],
-    /// Per slot, what was unpacked of it; the first value is that of ordinal `first`.
-    unpacked: Vec<Unpacked>,
-    first: usize,
+/// A step of writing a value.
+enum Op<'c> {
+    /// The first so many bytes.
+    Text(&'c [u8], usize),
+    /// A word; its codes begin there.
+    Word(&'c Words, usize),
+    /// A number; the numbers begin there.
+    Number(Digits, usize),
+    /// What is not unpacked.
+    Stored(&'c Kind, &'c Stored),
 }
 
-/// The sources of a range.
+/// How the values of a template in a block are written.
+#[derive(Default)]
+struct Source {
+    ops: Range<usize>,
+    /// Bytes that a value takes at most, stored texts aside.
+    bytes_max: usize,
+    /// Ordinal of the first value that is unpacked, and of the next one to be written.
+    first: usize,
+    next: usize,
+}
+
+/// The sources of a block, and what is unpacked for them.
+#[derive(Default)]
 struct Sources<'c> {
-    /// Per template number: 1 and the place in `list`, 0 if there is none.
-    of: Vec<u32>,
-    list: Vec<Source<'c>>,
+    list: Vec<Source>,
+    ops: Vec<Op<'c>>,
+    codes: Vec<u32>,
+    numbers: Vec<i64>,
 }
 
 impl<'c> Sources<'c> {
-    fn get(&self, template: u32) -> Option<&Source<'c>> {
-        self.list.get((*self.of.get(template as usize)? as usize).checked_sub(1)?)
+    fn clear(&mut self) {
+        self.list.clear();
+        self.ops.clear();
+        self.codes.clear();
+        self.numbers.clear();
     }
-}
 
-enum Unpacked {
-    Not,
-    Codes(Vec<u32>),
-    Numbers(Vec<i64>),
-}
-
-impl<'c> Source<'c> {
-    fn put(&self, ordinal: usize, out: &mut Vec<u8>) {
-        let mut literals = self.literals.iter();
-        if let Some(literal) = literals.next() {
-            out.extend_from_slice(literal);
-        }
-        let slots = self.template.slots.iter().zip(self.stored).zip(&self.unpacked);
-        for (((slot, stored), unpacked), literal) in slots.zip(literals) {
-            match (unpacked, &slot.kind) {
-                (Unpacked::Codes(codes), Kind::Words(words)) => {
-                    let code = codes.get(ordinal.wrapping_sub(self.first)).copied().unwrap_or(0);
-                    out.extend_from_slice(words.get(code as usize));
+    fn add(
+        &mut self,
+        template: &'c Template,
+        key: &'c [u8],
+        stored: &'c [Stored],
+        ordinals: Range<usize>,
+    ) {
+        let from = self.ops.len();
+        let mut bytes_max = key.len();
+        let mut start = 0;
+        let slots = template.slots.iter().zip(stored).zip(&template.marks);
+        for ((slot, stored), mark) in slots {
+            let mark = *mark as usize;
+            self.text(key.get(start..).unwrap_or_default(), mark.saturating_sub(start));
+            start = mark + 1;
+            match (&slot.kind, stored) {
+                (Kind::Const(text), _) => {
+                    self.text(text, text.len());
+                    bytes_max += text.len();
                 }
-                (Unpacked::Numbers(numbers), Kind::Number { digits, before, after }) => {
-                    out.extend_from_slice(before);
-                    digits.put(
-                        numbers.get(ordinal.wrapping_sub(self.first)).map_or(0, |n| *n as u64),
-                        out,
-                    );
-                    out.extend_from_slice(after);
+                (Kind::Words(words), Stored::Codes(codes)) => {
+                    self.ops.push(Op::Word(words, self.codes.len()));
+                    let of = &mut self.codes;
+                    codes.for_each(ordinals.clone(), |_, piece| of.extend_from_slice(piece));
+                    bytes_max += words.longest();
                 }
-                _ => slot.render(stored, ordinal, out),
+                (Kind::Number { digits, before, after }, Stored::Numbers(numbers)) => {
+                    self.text(before, before.len());
+                    self.ops.push(Op::Number(*digits, self.numbers.len()));
+                    self.text(after, after.len());
+                    let of = &mut self.numbers;
+                    numbers.for_each(ordinals.clone(), |_, piece| of.extend_from_slice(piece));
+                    bytes_max += before.len() + NUMBER_BYTES_MAX + after.len();
+                }
+                (kind, stored) => {
+                    self.ops.push(Op::Stored(kind, stored));
+                    bytes_max += UUID_BYTES;
+                }
             }
-            out.extend_from_slice(literal);
+        }
+        self.text(key.get(start..).unwrap_or_default(), key.len().saturating_sub(start));
+        let (ops, first) = (from..self.ops.len(), ordinals.start);
+        self.list.push(Source { ops, bytes_max, first, next: first });
+    }
+
+    fn text(&mut self, text: &'c [u8], len: usize) {
+        if len > 0 {
+            self.ops.push(Op::Text(text, len));
         }
     }
-}
 
-fn unpack(slot: &Slot, stored: &Stored, ordinals: Range<usize>) -> Unpacked {
-    match (&slot.kind, stored) {
-        (Kind::Words(_), Stored::Codes(codes)) => Unpacked::Codes(codes.values(ordinals)),
-        (Kind::Number { .. }, Stored::Numbers(numbers)) => {
-            Unpacked::Numbers(numbers.values(ordinals))
+    /// Writes a value.
+    fn put(&self, source: &Source, ordinal: usize, pen: &mut Pen<'_>) {
+        pen.reserve(source.bytes_max);
+        let at = ordinal - source.first;
+        for op in self.ops.get(source.ops.clone()).unwrap_or_default() {
+            match op {
+                Op::Text(text, len) => pen.text(text, *len),
+                Op::Word(words, codes) => {
+                    let code = self.codes.get(codes + at).copied().unwrap_or(0);
+                    let (text, len) = words.piece(code as usize);
+                    pen.text(text, len);
+                }
+                Op::Number(digits, numbers) => {
+                    let number = self.numbers.get(numbers + at).copied().unwrap_or(0) as u64;
+                    match digits {
+                        Digits::Decimal { width, .. } => pen.decimal(number, usize::from(*width)),
+                        Digits::Hex { width, upper } => {
+                            pen.hex(number.into(), usize::from(*width), *upper);
+                        }
+                    }
+                }
+                Op::Stored(kind, stored) => {
+                    let bytes = stored.bytes(ordinal);
+                    match kind {
+                        Kind::Wide { width, upper } => {
+                            pen.hex(wide(bytes), usize::from(*width), *upper);
+                        }
+                        Kind::Uuid => pen.uuid(wide(bytes)),
+                        _ => {
+                            pen.reserve(bytes.len() + source.bytes_max);
+                            pen.text(bytes, bytes.len());
+                        }
+                    }
+                }
+            }
         }
-        _ => Unpacked::Not,
     }
 }
 
@@ -155,61 +222,125 @@ impl TextColumn {
         }
         let needs = self.needs(&parts, picked);
         sections.require(self.sections_of(&needs))?;
-        let dense = wanted.saturating_mul(SPARSE) >= values.len();
-        let mut sources = Sources { of: vec![0; self.templates.len() + 1], list: Vec::new() };
-        for (no, ordinals) in needs {
-            let Some(template) = self.template(no) else { continue };
-            let stored = self.stored(template, sections)?;
-            let unpacked = template.slots.iter().zip(stored).map(|(slot, stored)| {
-                if dense { unpack(slot, stored, ordinals.clone()) } else { Unpacked::Not }
-            });
-            let (unpacked, literals) = (unpacked.collect(), self.literals(template));
-            let source = Source { template, literals, stored, unpacked, first: ordinals.start };
-            sources.list.push(source);
-            if let Some(of) = sources.of.get_mut(no as usize) {
-                *of = sources.list.len() as u32;
-            }
-        }
         out.offsets.reserve(wanted);
+        let mut sources = Sources::default();
         for part in &parts {
-            self.append_part(part, picked, &sources, raw, sections, out)?;
+            let range = part.at..part.at + part.values.len();
+            let count = picked.map_or(range.len(), |picked| picked.count_range(range.clone()));
+            if count == 0 {
+                continue;
+            }
+            match picked {
+                Some(picked) if count.saturating_mul(SPARSE) < range.len() => {
+                    self.append_few(part, picked, raw, sections, out)?;
+                }
+                _ => self.append_part(part, picked, &mut sources, raw, sections, out)?,
+            }
         }
         Ok(())
     }
 
-    fn append_part(
+    /// Appends the values that are picked of a part one by one.
+    fn append_few(
         &self,
         part: &Part<'_>,
-        picked: Option<&Mask>,
-        sources: &Sources<'_>,
+        picked: &Mask,
         raw: &mut RawCursor,
         sections: &Sections,
         out: &mut Texts,
     ) -> Result<(), SegmentError> {
-        if picked.is_some_and(|p| p.count_range(part.at..part.at + part.values.len()) == 0) {
-            return Ok(());
-        }
-        let mut ordinals = part.block.ordinals_at(part.values.start);
         let mut outcome = Ok(());
-        part.block.for_each(part.values.clone(), |at, place| {
-            let Some(ordinal) = ordinals.get_mut(place) else { return };
-            let this = *ordinal;
-            *ordinal += 1;
-            if outcome.is_err() || picked.is_some_and(|picked| !picked.get(part.at + at)) {
-                return;
-            }
-            let template = part.block.locals.get(place).map_or(0, |local| local.template);
-            match sources.get(template) {
-                Some(source) => source.put(this, &mut out.bytes),
-                None => match raw.text(&self.raw, sections, this) {
-                    Ok(text) => out.bytes.extend_from_slice(text),
-                    Err(error) => outcome = Err(error),
-                },
-            }
+        picked.for_each_in(part.at..part.at + part.values.len(), |at| {
             if outcome.is_ok() {
-                outcome = out.end();
+                let value = part.values.start + at - part.at;
+                outcome = self.append_one(part, value, raw, sections, out);
             }
         });
+        outcome
+    }
+
+    fn append_one(
+        &self,
+        part: &Part<'_>,
+        value: usize,
+        raw: &mut RawCursor,
+        sections: &Sections,
+        out: &mut Texts,
+    ) -> Result<(), SegmentError> {
+        let found = part.block.find(value);
+        let found = found.and_then(|(place, at)| Some((part.block.locals.get(place)?, at)));
+        let (local, ordinal) =
+            found.ok_or_else(|| SegmentError::damaged("text column", "lacks a value"))?;
+        match self.template(local.template) {
+            Some(template) => {
+                let stored = self.stored(template, sections)?;
+                let mut slots = template.slots.iter().zip(stored);
+                for literal in self.key(template).split(|byte| is_mark(*byte)) {
+                    out.bytes.extend_from_slice(literal);
+                    if let Some((slot, stored)) = slots.next() {
+                        slot.render(stored, ordinal, &mut out.bytes);
+                    }
+                }
+            }
+            None => out.bytes.extend_from_slice(raw.text(&self.raw, sections, ordinal)?),
+        }
+        out.end()
+    }
+
+    fn append_part<'c>(
+        &'c self,
+        part: &Part<'_>,
+        picked: Option<&Mask>,
+        sources: &mut Sources<'c>,
+        raw: &mut RawCursor,
+        sections: &Sections,
+        out: &mut Texts,
+    ) -> Result<(), SegmentError> {
+        sources.clear();
+        for local in &part.block.locals {
+            let values = part.block.values_of(local);
+            let before = |end: usize| values.partition_point(|value| usize::from(*value) < end);
+            let (from, until) = if part.values.len() == part.block.len() {
+                (0, local.count)
+            } else {
+                (before(part.values.start), before(part.values.end))
+            };
+            let ordinals = local.first + from..local.first + until;
+            match self.template(local.template) {
+                Some(template) if !ordinals.is_empty() => {
+                    let stored = self.stored(template, sections)?;
+                    sources.add(template, self.key(template), stored, ordinals);
+                }
+                _ => sources.list.push(Source { next: ordinals.start, ..Source::default() }),
+            }
+        }
+        let mut list = std::mem::take(&mut sources.list);
+        let mut outcome = Ok(());
+        let mut pen = Pen::new(&mut out.bytes);
+        part.block.for_each(part.values.clone(), |at, place| {
+            let Some(source) = list.get_mut(place) else { return };
+            let ordinal = source.next;
+            source.next += 1;
+            if picked.is_some_and(|picked| !picked.get(part.at + at)) {
+                return;
+            }
+            if part.block.locals.get(place).is_some_and(|local| local.template == 0) {
+                match raw.text(&self.raw, sections, ordinal) {
+                    Ok(text) => {
+                        pen.reserve(text.len());
+                        pen.text(text, text.len());
+                    }
+                    Err(error) => outcome = Err(error),
+                }
+            } else {
+                sources.put(source, ordinal, &mut pen);
+            }
+            out.offsets.push(pen.at() as i32);
+        });
+        sources.list = list;
+        if i32::try_from(pen.finish()).is_err() {
+            return Err(SegmentError::Encode("more than 2 GiB of text at once".into()));
+        }
         outcome
     }
 
@@ -229,12 +360,13 @@ impl TextColumn {
             }
             let mut seen = vec![count == range.len(); part.block.locals.len()];
             if let Some(picked) = picked.filter(|_| count < range.len()) {
-                part.block.for_each(part.values.clone(), |at, place| {
-                    if picked.get(part.at + at)
-                        && let Some(seen) = seen.get_mut(place)
-                    {
-                        *seen = true;
-                    }
+                picked.for_each_in(range, |at| {
+                    let value = part.values.start + at - part.at;
+                    part.block.for_each(value..value + 1, |_, place| {
+                        if let Some(seen) = seen.get_mut(place) {
+                            *seen = true;
+                        }
+                    });
                 });
             }
             for (local, _) in part.block.locals.iter().zip(seen).filter(|(_, seen)| *seen) {

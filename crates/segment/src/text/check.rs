@@ -1,14 +1,16 @@
 //! What a slot's value must be, decided on the values as they are stored.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::pen::{Short, digits_of, eight_decimals, eight_hex};
 use super::slot::{Digits, Kind, Slot, Stored};
 use super::tokens::UUID_BYTES;
 use super::values::{
     DECIMAL_DIGITS_MAX, HEX_DIGITS_MAX, WIDE_DIGITS_MAX, parse_digits, parse_hex, parse_uuid,
     put_hex, put_uuid,
 };
-use crate::bits::Mask;
+use crate::bits::{Ints, Mask};
 
 /// Where a text must be in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +26,18 @@ pub(super) enum Where {
 
 /// A text that a value must hold somewhere.
 #[derive(Clone, Debug)]
-pub(super) struct Holds {
+pub(super) struct Holds<'t> {
     pub(super) place: Where,
-    pub(super) text: Vec<u8>,
+    pub(super) text: Cow<'t, [u8]>,
     /// The value is taken in lower case.
     pub(super) any_case: bool,
 }
 
-impl Holds {
+impl Holds<'_> {
+    fn into_owned(self) -> Holds<'static> {
+        Holds { text: Cow::Owned(self.text.into_owned()), ..self }
+    }
+
     /// Whether a value passes.
     pub(super) fn test(&self, value: &[u8]) -> bool {
         if self.any_case && value.iter().any(u8::is_ascii_uppercase) {
@@ -41,13 +47,15 @@ impl Holds {
     }
 
     fn test_as_is(&self, value: &[u8]) -> bool {
-        let text = self.text.as_slice();
+        let text = self.text.as_ref();
         match self.place {
             Where::Whole => value == text,
             Where::Start => value.starts_with(text),
             Where::End => value.ends_with(text),
             Where::Anywhere => {
-                value.len() >= text.len() && memchr::memmem::find(value, text).is_some()
+                let first = text.first();
+                let mut windows = value.windows(text.len().max(1));
+                text.is_empty() || windows.any(|window| window.first() == first && window == text)
             }
             Where::At(from) => value.get(from..).is_some_and(|rest| rest.starts_with(text)),
         }
@@ -59,12 +67,14 @@ impl Holds {
 pub(super) enum Check {
     /// The code is one of these.
     Codes(Vec<bool>),
+    /// The code is this.
+    Code(u32),
     /// The number is this.
     Number(u64),
     /// The bytes as stored are these.
     Bytes(Vec<u8>),
     /// The value as text.
-    Text(Holds),
+    Text(Holds<'static>),
 }
 
 /// Conditions on the slots of a template.
@@ -144,11 +154,18 @@ impl Tree {
 }
 
 /// What a slot's parameters alone say about a text that its values must hold.
-pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
+pub(super) fn decide(at: usize, slot: &Slot, holds: Holds<'_>) -> Tree {
     let check = match &slot.kind {
         Kind::Const(text) => return if holds.test(text) { Tree::All } else { Tree::None },
         Kind::Words(words) => {
-            if holds.place == Where::Whole && !holds.any_case && words.find(&holds.text).is_none() {
+            if holds.place == Where::Whole && (!holds.any_case || words.is_lower()) {
+                return match words.find(&holds.text) {
+                    None => Tree::None,
+                    Some(_) if words.len() == 1 => Tree::All,
+                    Some(code) => Tree::Slot(at, Check::Code(code as u32)),
+                };
+            }
+            if !words.may_hold(&holds) {
                 return Tree::None;
             }
             let wanted: Vec<bool> = words.iter().map(|word| holds.test(word)).collect();
@@ -164,10 +181,10 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
                     Some(number) => Check::Number(number),
                     None => return Tree::None,
                 }
-            } else if before.is_empty() && after.is_empty() && !possible(*digits, &holds) {
+            } else if !possible(*digits, before, after, &holds) {
                 return Tree::None;
             } else {
-                Check::Text(holds)
+                Check::Text(holds.into_owned())
             }
         }
         Kind::Wide { width, upper } => {
@@ -180,7 +197,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
                     None => return Tree::None,
                 }
             } else {
-                Check::Text(holds)
+                Check::Text(holds.into_owned())
             }
         }
         Kind::Uuid => {
@@ -194,7 +211,7 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
                     None => return Tree::None,
                 }
             } else {
-                Check::Text(holds)
+                Check::Text(holds.into_owned())
             }
         }
         Kind::Fixed(width) => {
@@ -202,9 +219,9 @@ pub(super) fn decide(at: usize, slot: &Slot, holds: Holds) -> Tree {
             if shorter || holds.text.len() > *width {
                 return Tree::None;
             }
-            Check::Text(holds)
+            Check::Text(holds.into_owned())
         }
-        Kind::Varied => Check::Text(holds),
+        Kind::Varied => Check::Text(holds.into_owned()),
     };
     Tree::Slot(at, check)
 }
@@ -228,18 +245,24 @@ fn number(digits: Digits, before: &[u8], after: &[u8], text: &[u8]) -> Option<u6
     (again == body).then_some(number)
 }
 
-/// Whether a number without affixes can hold the text at all.
-fn possible(digits: Digits, holds: &Holds) -> bool {
-    let text = holds.text.as_slice();
-    match digits {
+/// Whether a number between affixes can hold the text at all.
+fn possible(digits: Digits, before: &[u8], after: &[u8], holds: &Holds<'_>) -> bool {
+    let text = holds.text.as_ref();
+    let (letters, longest) = match digits {
         Digits::Decimal { width, most, .. } => {
             let longest = most.checked_ilog10().map_or(1, |log| log as usize + 1);
-            text.iter().all(u8::is_ascii_digit) && text.len() <= longest.max(width.into())
+            (false, longest.max(width.into()))
         }
-        Digits::Hex { width, .. } => {
-            text.iter().all(u8::is_ascii_hexdigit) && text.len() <= width.into()
-        }
-    }
+        Digits::Hex { width, .. } => (true, width.into()),
+    };
+    let longest = before.len() + longest + after.len();
+    let fold = |byte: u8| if holds.any_case { byte.to_ascii_lowercase() } else { byte };
+    let fits = |byte: &u8| {
+        byte.is_ascii_digit()
+            || letters && byte.is_ascii_hexdigit()
+            || before.iter().chain(after).any(|affix| fold(*affix) == *byte)
+    };
+    text.len() <= longest && text.iter().all(fits)
 }
 
 fn wide_bytes(width: u8, upper: bool, text: &[u8]) -> Option<Vec<u8>> {
@@ -263,6 +286,7 @@ impl Check {
     fn evaluate(&self, slot: &Slot, stored: &Stored, ordinals: &Range<usize>) -> Mask {
         let len = ordinals.len();
         match (self, stored) {
+            (Self::Code(wanted), Stored::Codes(codes)) => codes.equal(*wanted, ordinals.clone()),
             (Self::Codes(wanted), Stored::Codes(codes)) => {
                 // Most often one word is wanted, and that is the faster comparison.
                 let mut codes_wanted = wanted.iter().enumerate().filter(|(_, wanted)| **wanted);
@@ -272,7 +296,7 @@ impl Check {
                 }
             }
             (Self::Number(wanted), Stored::Numbers(numbers)) => {
-                equal_numbers(numbers, *wanted as i64, ordinals)
+                numbers.equal(*wanted as i64, ordinals.clone())
             }
             (Self::Bytes(wanted), stored) => {
                 Mask::collect(len, |at| stored.bytes(ordinals.start + at) == wanted.as_slice())
@@ -286,6 +310,10 @@ impl Check {
                 let Kind::Number { digits, before, after } = &slot.kind else {
                     return Mask::none(len);
                 };
+                if let Some(mask) = among_digits(*digits, [before, after], holds, numbers, ordinals)
+                {
+                    return mask;
+                }
                 let mut mask = Mask::none(len);
                 let mut text = before.clone();
                 numbers.for_each(ordinals.clone(), |first, piece| {
@@ -313,23 +341,46 @@ impl Check {
     }
 }
 
-/// Which numbers are `wanted`; groups that cannot hold it are not unpacked.
-fn equal_numbers(numbers: &crate::bits::Ints, wanted: i64, ordinals: &Range<usize>) -> Mask {
-    const GROUP: usize = 1024;
+/// Which numbers have a short text among their digits; none if that is not what is asked.
+fn among_digits(
+    digits: Digits,
+    affixes: [&[u8]; 2],
+    holds: &Holds<'_>,
+    numbers: &Ints,
+    ordinals: &Range<usize>,
+) -> Option<Mask> {
+    const EIGHT_DIGITS: u64 = 100_000_000;
+    let affix = affixes.concat().iter().any(|byte| holds.text.contains(byte));
+    if holds.place != Where::Anywhere || holds.any_case || affix {
+        return None;
+    }
+    let short = Short::new(&holds.text)?;
     let mut mask = Mask::none(ordinals.len());
-    let mut at = ordinals.start;
-    while at < ordinals.end {
-        let stop = ordinals.end.min((at / GROUP + 1) * GROUP);
-        if numbers.bounds(at).is_some_and(|(least, most)| (least..=most).contains(&wanted)) {
-            numbers.for_each(at..stop, |first, piece| {
-                for (within, number) in piece.iter().enumerate() {
-                    if *number == wanted {
-                        mask.set(first - ordinals.start + within);
+    let mut wide = false;
+    match digits {
+        Digits::Decimal { width, .. } if width <= 8 => {
+            numbers.for_each(ordinals.clone(), |first, piece| {
+                for (at, number) in piece.iter().enumerate() {
+                    let number = *number as u64;
+                    wide |= number >= EIGHT_DIGITS;
+                    let len = digits_of(number).clamp(usize::from(width).max(1), 8);
+                    if short.is_in(eight_decimals(number) >> (64 - 8 * len)) {
+                        mask.set(first - ordinals.start + at);
                     }
                 }
             });
         }
-        at = stop;
+        Digits::Hex { width: width @ 1..=8, upper } => {
+            numbers.for_each(ordinals.clone(), |first, piece| {
+                for (at, number) in piece.iter().enumerate() {
+                    let word = eight_hex(*number as u32, upper) >> (64 - 8 * u32::from(width));
+                    if short.is_in(word) {
+                        mask.set(first - ordinals.start + at);
+                    }
+                }
+            });
+        }
+        _ => return None,
     }
-    mask
+    (!wide).then_some(mask)
 }

@@ -9,6 +9,7 @@ use super::rows::{self, BLOCK_VALUES, Block, Local, SECTION_VALUES};
 use super::slot::{Slot, Stored};
 use super::{MARK_ANY, MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
+use crate::bits::Mask;
 use crate::sections::{SectionNo, Sections};
 
 /// A column before its templates are read.
@@ -63,6 +64,8 @@ pub(super) struct Template {
     /// Number of its rows.
     pub(super) rows: usize,
     pub(super) slots: Vec<Slot>,
+    /// Where in the key the marks of the slots are.
+    pub(super) marks: Vec<u32>,
     /// Whether one of them is a UUID.
     pub(super) uuids: bool,
     /// Which section C holds its slots, and the number of its first slot in there.
@@ -119,14 +122,16 @@ impl TextColumn {
             keys.push(SEPARATOR);
             values += rows;
             let slots = Vec::new();
-            templates.push(Template { key, rows, slots, uuids, group: 0, first_slot: 0 });
+            let marks = Vec::new();
+            templates.push(Template { key, rows, slots, marks, uuids, group: 0, first_slot: 0 });
         }
         // The groups come after the slots, so the places of slots are counted from their template's
         // beginning and moved by where that begins in its section.
         for template in &mut templates {
             let key = keys.get(template.key.clone()).unwrap_or_default();
             let mut start = 0;
-            for _ in key.iter().filter(|byte| is_mark(**byte)) {
+            for (at, _) in key.iter().enumerate().filter(|(_, byte)| is_mark(**byte)) {
+                template.marks.push(at as u32);
                 let slot = Slot::parse(&mut cursor, start)?;
                 start = slot.place.end;
                 template.slots.push(slot);
@@ -166,14 +171,13 @@ impl TextColumn {
     /// Bytes in memory, sections aside.
     pub(crate) fn memory_bytes(&self) -> usize {
         let slots = |template: &Template| -> usize {
-            template.slots.iter().map(|slot| slot.memory_bytes() + size_of::<Stored>()).sum()
+            template.slots.iter().map(|slot| slot.memory_bytes() + size_of::<Stored>() + 4).sum()
         };
         let of = |template| slots(template) + size_of::<Template>();
         let templates: usize = self.templates.iter().map(of).sum();
-        // A block lists each template that occurs in it.
         let blocks = |lock: &OnceLock<Vec<Block>>| {
             let blocks = lock.get().map_or(&[][..], Vec::as_slice);
-            blocks.iter().map(|block| block.locals.len() * 24 + 64).sum::<usize>()
+            blocks.iter().map(Block::memory_bytes).sum::<usize>()
         };
         let numbers: usize = self.numbers.iter().map(blocks).sum();
         templates + self.keys.len() + self.raw.memory_bytes() + numbers
@@ -335,6 +339,43 @@ pub(super) struct Part<'a> {
     pub(super) values: Range<usize>,
     /// Where they begin within the range.
     pub(super) at: usize,
+}
+
+impl<'a> Part<'a> {
+    /// The values of a local template that are in the part, as numbers within the block.
+    pub(super) fn values_of(&self, local: &Local) -> &'a [u16] {
+        let values = self.block.values_of(local);
+        if self.values.len() == self.block.len() {
+            return values;
+        }
+        let before = |end: usize| values.partition_point(|value| usize::from(*value) < end);
+        values.get(before(self.values.start)..before(self.values.end)).unwrap_or_default()
+    }
+
+    /// Where a value of the part is within the range.
+    pub(super) fn row(&self, value: u16) -> usize {
+        self.at + usize::from(value) - self.values.start.min(value.into())
+    }
+
+    /// Gives where the values of a local template are within the range whose ordinals are in `mask`,
+    /// of which bit 0 is ordinal `first`.
+    pub(super) fn for_each_in(
+        &self,
+        mask: &Mask,
+        first: usize,
+        local: &Local,
+        mut each: impl FnMut(usize),
+    ) {
+        let values = self.block.values_of(local);
+        let start = local.first.saturating_sub(first);
+        let end = (local.first + local.count).saturating_sub(first);
+        mask.for_each_in(start..end, |at| {
+            let value = values.get(first + at - local.first).copied();
+            if let Some(value) = value.filter(|value| self.values.contains(&usize::from(*value))) {
+                each(self.row(value));
+            }
+        });
+    }
 }
 
 pub(super) fn is_mark(byte: u8) -> bool {

@@ -182,6 +182,7 @@ impl Forms {
         None
     }
 
+    #[cfg(test)]
     /// Hands out all forms that the text fits: `each(number, what is in its slots)`.
     pub(super) fn all(&self, text: &Padded, mut each: impl FnMut(usize, &[Found])) {
         let (head, tail) = (text.word(0).unwrap_or(0), text.tail());

@@ -37,6 +37,7 @@ mod learn;
 mod measure;
 mod needle;
 mod pack;
+mod pen;
 mod prepare;
 mod raw;
 mod rows;

@@ -7,11 +7,14 @@
 //! without digits can also lie in one literal, which is the same for all rows; a run of it without
 //! digits is the whole value of no slot but one of any token.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::check::{Holds, Tree, Where, decide};
-use super::column::{Template, TextColumn, is_mark};
+use super::column::{Template, TextColumn};
 use super::slot::Slot;
 use super::tokens::{UUID_BYTES, UUID_DASHES};
-use super::{MARK_ANY, MARK_UUID};
+use super::{MARK_TOKEN, MARK_UUID};
 use crate::predicate::{Phrase, is_word_char};
 
 /// A text to be found.
@@ -22,14 +25,14 @@ pub(super) struct Needle<'a> {
     word_last: bool,
     /// It must stand at the beginning of the value.
     starts: bool,
+    /// It must stand at the end of the value.
+    ends: bool,
     /// Values are taken in lower case.
     any_case: bool,
     /// Bytes of the letters and digits that it begins with.
     head: usize,
     /// Where behind its first byte a slot can begin.
     entries: Vec<usize>,
-    /// Whether it can touch a token that has a digit: what stands whole in its place has one.
-    tokens: bool,
 }
 
 fn run(text: &[u8]) -> usize {
@@ -40,34 +43,31 @@ impl<'a> Needle<'a> {
     /// A word, phrase or prefix.
     pub(super) fn phrase(phrase: &'a Phrase, any_case: bool) -> Self {
         let (word_first, word_last) = phrase.borders();
-        Self::new(phrase.text(), word_first, word_last, false, any_case)
+        Self::new(phrase.text(), word_first, word_last, any_case)
     }
 
     /// A text that may occur anywhere.
     pub(super) fn substring(text: &'a str) -> Self {
-        Self::new(text, false, false, false, false)
+        Self::new(text, false, false, false)
     }
 
     /// A text that the value begins with.
     pub(super) fn start(text: &'a str) -> Self {
-        Self::new(text, false, false, true, false)
+        let needle = Self::new(text, false, false, false);
+        Self { starts: true, ..needle }
     }
 
-    fn new(text: &'a str, word_first: bool, word_last: bool, starts: bool, any_case: bool) -> Self {
+    /// A text that the value is.
+    pub(super) fn whole(text: &'a str) -> Self {
+        Self { ends: true, ..Self::start(text) }
+    }
+
+    fn new(text: &'a str, word_first: bool, word_last: bool, any_case: bool) -> Self {
         let text = text.as_bytes();
         let alnum = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
-        let entries = (1..text.len()).filter(|at| alnum(*at) && !alnum(*at - 1));
-        let entries: Vec<usize> = entries.collect();
-        let head = run(text);
-        let touches = |from: usize| {
-            let token =
-                text.get(from..).map_or(&[][..], |rest| rest.get(..run(rest)).unwrap_or(rest));
-            let cut_first = from == 0 && !word_first && !starts;
-            let cut_last = from + token.len() == text.len() && !word_last;
-            !token.is_empty() && (cut_first || cut_last || token.iter().any(u8::is_ascii_digit))
-        };
-        let tokens = touches(0) || entries.iter().any(|from| touches(*from));
-        Self { text, word_first, word_last, starts, any_case, head, entries, tokens }
+        let entries = (1..text.len()).filter(|at| alnum(*at) && !alnum(*at - 1)).collect();
+        let (starts, ends, head) = (false, false, run(text));
+        Self { text, word_first, word_last, starts, ends, any_case, head, entries }
     }
 
     /// For each template, the conditions under which the text occurs in its values.
@@ -81,16 +81,29 @@ impl<'a> Needle<'a> {
             self.find_in_literals(column, keys, &mut trees);
         }
         for (template, tree) in column.templates.iter().zip(&mut trees) {
-            let key = keys.get(template.key.clone()).unwrap_or_default();
-            let runs = self.head > 0 || !self.entries.is_empty();
-            let touches = template.uuids
-                || self.tokens && !template.slots.is_empty()
-                || runs && key.contains(&MARK_ANY);
-            if touches && matches!(tree, Tree::None) {
-                *tree = Alignment::new(self, template, key).tree();
+            if !template.slots.is_empty() && matches!(tree, Tree::None) {
+                let key = keys.get(template.key.clone()).unwrap_or_default();
+                *tree = Alignment { needle: self, template, key }.tree();
             }
         }
         trees
+    }
+
+    /// The conditions under which the text is a template's value.
+    pub(super) fn tree_of_whole(&self, template: &Template, key: &[u8]) -> Tree {
+        let (Some(first), Some(last)) = (template.marks.first(), template.marks.last()) else {
+            return if self.text == key { Tree::All } else { Tree::None };
+        };
+        let head = key.get(..*first as usize).unwrap_or_default();
+        let tail = key.get(*last as usize + 1..).unwrap_or_default();
+        // A slot takes at least a byte, as its mark does.
+        let fits = self.text.len() >= key.len()
+            && self.text.starts_with(head)
+            && self.text.ends_with(tail);
+        if !fits {
+            return Tree::None;
+        }
+        Alignment { needle: self, template, key }.enter_at(0, head.len())
     }
 
     /// Marks the templates that have the text in a literal. Marks and separators are digits, so what
@@ -109,7 +122,8 @@ impl<'a> Needle<'a> {
             // A mark counts as the digit that it is, as would the value in its place.
             let cut = self.word_first && word_before(key, start)
                 || self.word_last && word_after(key, end);
-            if !cut && (!self.starts || start == 0) {
+            let placed = (!self.starts || start == 0) && (!self.ends || end == key.len());
+            if placed && !cut {
                 if let Some(tree) = trees.get_mut(no) {
                     *tree = Tree::All;
                 }
@@ -150,44 +164,51 @@ pub(super) fn word_after(text: &[u8], at: usize) -> bool {
 /// A needle against a template.
 struct Alignment<'n> {
     needle: &'n Needle<'n>,
-    slots: &'n [Slot],
-    literals: Vec<&'n [u8]>,
-    marks: Vec<u8>,
+    template: &'n Template,
+    key: &'n [u8],
 }
 
 impl<'n> Alignment<'n> {
-    fn new(needle: &'n Needle<'n>, template: &'n Template, key: &'n [u8]) -> Self {
-        let marks = key.iter().filter(|byte| is_mark(**byte));
-        Self {
-            needle,
-            slots: &template.slots,
-            literals: key.split(|byte| is_mark(*byte)).collect(),
-            marks: marks.copied().collect(),
-        }
+    fn slots(&self) -> &'n [Slot] {
+        &self.template.slots
+    }
+
+    /// Where a literal is in the key: between two marks.
+    fn place(&self, at: usize) -> Range<usize> {
+        let mark = |at: usize| self.template.marks.get(at).map(|mark| *mark as usize);
+        let start = at.checked_sub(1).map_or(Some(0), |before| Some(mark(before)? + 1));
+        start.map_or(0..0, |start| start..mark(at).unwrap_or(self.key.len()))
     }
 
     fn literal(&self, at: usize) -> &'n [u8] {
-        self.literals.get(at).copied().unwrap_or_default()
+        self.key.get(self.place(at)).unwrap_or_default()
+    }
+
+    fn mark(&self, slot: usize) -> Option<&'n u8> {
+        self.key.get(*self.template.marks.get(slot)? as usize)
     }
 
     fn is_uuid(&self, slot: usize) -> bool {
-        self.marks.get(slot) == Some(&MARK_UUID)
-    }
-
-    /// Whether the slot's values may lack a digit.
-    fn is_any(&self, slot: usize) -> bool {
-        self.marks.get(slot) == Some(&MARK_ANY)
+        self.template.uuids && self.mark(slot) == Some(&MARK_UUID)
     }
 
     /// Any alignment in which the first slot that the needle touches is this or that one.
     fn tree(&self) -> Tree {
         let needle = self.needle;
         let mut ways = Vec::new();
-        for slot in 0..self.slots.len() {
+        let mut push = |way: Tree| {
+            if !matches!(way, Tree::None) {
+                ways.push(way);
+            }
+        };
+        for slot in 0..self.slots().len() {
             if self.is_uuid(slot) {
-                (0..UUID_BYTES).for_each(|from| ways.push(self.inside_uuid(slot, from)));
-            } else if needle.head > 0 && (needle.tokens || self.is_any(slot)) {
-                ways.push(self.inside_token(slot));
+                (0..UUID_BYTES).for_each(|from| push(self.inside_uuid(slot, from)));
+            } else if needle.head > 0 {
+                push(self.inside_token(slot));
+            }
+            if needle.entries.is_empty() {
+                continue;
             }
             let literal = self.literal(slot);
             for entry in &needle.entries {
@@ -197,11 +218,16 @@ impl<'n> Alignment<'n> {
                 }
                 let start = literal.len() - head.len();
                 if self.may_start(slot, start) {
-                    ways.push(self.enter(slot, rest));
+                    push(self.enter(slot, rest));
                 }
             }
         }
         Tree::or(ways)
+    }
+
+    /// What the needle asks for from its byte `at` on, which is where a slot begins.
+    fn enter_at(&self, slot: usize, at: usize) -> Tree {
+        self.needle.text.get(at..).map_or(Tree::None, |rest| self.enter(slot, rest))
     }
 
     /// Whether an occurrence may start at a byte of the literal before a slot.
@@ -217,20 +243,23 @@ impl<'n> Alignment<'n> {
 
     /// Whether an occurrence may end at a byte of a literal.
     fn may_end(&self, literal: usize, at: usize) -> bool {
+        let text = self.literal(literal);
+        if self.needle.ends {
+            return at == text.len() && literal == self.slots().len();
+        }
         if !self.needle.word_last {
             return true;
         }
-        let text = self.literal(literal);
-        if at == text.len() { literal == self.slots.len() } else { !word_after(text, at) }
+        if at == text.len() { literal == self.slots().len() } else { !word_after(text, at) }
     }
 
     fn holds(&self, slot: usize, place: Where, text: &[u8]) -> Tree {
-        let token = place == Where::Whole && !self.is_uuid(slot) && !self.is_any(slot);
-        if token && !text.iter().any(u8::is_ascii_digit) {
+        let whole = place == Where::Whole && self.mark(slot) == Some(&MARK_TOKEN);
+        if whole && !text.iter().any(u8::is_ascii_digit) {
             return Tree::None;
         }
-        let holds = Holds { place, text: text.to_vec(), any_case: self.needle.any_case };
-        self.slots.get(slot).map_or(Tree::None, |known| decide(slot, known, holds))
+        let holds = Holds { place, text: Cow::Borrowed(text), any_case: self.needle.any_case };
+        self.slots().get(slot).map_or(Tree::None, |known| decide(slot, known, holds))
     }
 
     /// The needle starts in a token: with the end of it, or with all of it, or lies in it.
@@ -247,10 +276,11 @@ impl<'n> Alignment<'n> {
             let tail = self.literal_from(slot + 1, rest);
             return self.then(tail, || self.holds(slot, place, head));
         }
-        if needle.word_last && !self.may_end(slot + 1, 0) {
+        let at_end = needle.word_last || needle.ends;
+        if at_end && !self.may_end(slot + 1, 0) {
             return Tree::None;
         }
-        let place = match (at_start, needle.word_last) {
+        let place = match (at_start, at_end) {
             (true, true) => Where::Whole,
             (true, false) => Where::Start,
             (false, true) => Where::End,
@@ -288,7 +318,7 @@ impl<'n> Alignment<'n> {
         let may_end = if at == UUID_BYTES {
             self.may_end(slot + 1, 0)
         } else {
-            !self.needle.word_last || UUID_DASHES.contains(&at)
+            !self.needle.ends && (!self.needle.word_last || UUID_DASHES.contains(&at))
         };
         if may_end { Tree::All } else { Tree::None }
     }
@@ -318,7 +348,7 @@ impl<'n> Alignment<'n> {
             let tail = self.literal_from(slot + 1, rest);
             return self.then(tail, || self.holds(slot, Where::Whole, head));
         }
-        if !self.needle.word_last {
+        if !self.needle.word_last && !self.needle.ends {
             return self.holds(slot, Where::Start, head);
         }
         if !self.may_end(slot + 1, 0) {
@@ -334,7 +364,7 @@ impl<'n> Alignment<'n> {
             return if self.may_end(literal, rest.len()) { Tree::All } else { Tree::None };
         }
         match rest.strip_prefix(text) {
-            Some(rest) if literal < self.slots.len() => self.enter(literal, rest),
+            Some(rest) if literal < self.slots().len() => self.enter(literal, rest),
             _ => Tree::None,
         }
     }

@@ -4,9 +4,9 @@ use std::ops::Bound;
 use std::sync::OnceLock;
 
 use super::automaton::Automaton;
-use super::check::{Holds, Tree, Where, decide};
+use super::check::Tree;
 use super::column::{Template, TextColumn};
-use super::forms::{Forms, Padded, TOKEN_BYTES_MAX};
+use super::forms::TOKEN_BYTES_MAX;
 use super::needle::Needle;
 use super::slot::{Kind, Slot};
 use super::{MARK_ANY, MARK_TOKEN};
@@ -83,20 +83,16 @@ pub(crate) struct TextTest {
     pub(super) plans: Vec<Plan>,
     /// Per template with conditions on slots: the rows that meet them, page by page.
     pub(super) pages: Vec<Vec<OnceLock<Mask>>>,
+    /// The raw texts that pass, once they were searched.
+    pub(super) raw: OnceLock<Mask>,
+    verdict: Verdict,
     rows: Vec<usize>,
 }
 
 impl TextTest {
     /// Whether no value passes, or all do, as far as it is known.
     pub(crate) fn verdict(&self) -> Verdict {
-        let plans = || self.plans.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);
-        if plans().all(|(plan, _)| matches!(plan, Plan::None)) {
-            Verdict::None
-        } else if plans().all(|(plan, _)| matches!(plan, Plan::All)) {
-            Verdict::All
-        } else {
-            Verdict::Some
-        }
+        self.verdict
     }
 
     /// How dear it is to ask, in no unit: least if templates decide, most if texts are rebuilt.
@@ -113,8 +109,10 @@ impl TextTest {
     /// How many values of the column pass, if that is known without looking at any.
     pub(crate) fn count(&self) -> Option<u64> {
         let mut count = 0;
-        for (plan, rows) in self.plans.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0) {
+        let plans = self.plans.iter().zip(&self.rows).enumerate();
+        for (no, (plan, rows)) in plans.filter(|(_, (_, rows))| **rows > 0) {
             match plan {
+                Plan::Decode if no == 0 => count += self.raw.get()?.count() as u64,
                 Plan::None => {}
                 Plan::All => count += *rows as u64,
                 _ => return None,
@@ -128,8 +126,22 @@ impl TextColumn {
     /// Decides a test for each template, from the templates and their dictionaries alone.
     pub(crate) fn prepare(&self, test: &FieldTest) -> TextTest {
         let mut plans = self.plans(test);
-        let raw = if self.raw.len() == 0 { Plan::None } else { Plan::Decode };
-        plans.insert(0, raw);
+        let raw = OnceLock::new();
+        let of_raw = match self.raw.held() {
+            _ if self.raw.len() == 0 => Plan::None,
+            None => Plan::Decode,
+            Some(held) => {
+                let passing = raw.get_or_init(|| held.passing(test));
+                if passing.is_empty() {
+                    Plan::None
+                } else if passing.is_full() {
+                    Plan::All
+                } else {
+                    Plan::Decode
+                }
+            }
+        };
+        plans.insert(0, of_raw);
         let mut rows: Vec<usize> = self.templates.iter().map(|template| template.rows).collect();
         rows.insert(0, self.raw.len());
         let pages = |(plan, rows): (&Plan, &usize)| match plan {
@@ -139,7 +151,15 @@ impl TextColumn {
             _ => Vec::new(),
         };
         let pages = plans.iter().zip(&rows).map(pages).collect();
-        TextTest { test: test.clone(), plans, pages, rows }
+        let with_rows = || plans.iter().zip(&rows).filter(|(_, rows)| **rows > 0);
+        let verdict = if with_rows().all(|(plan, _)| matches!(plan, Plan::None)) {
+            Verdict::None
+        } else if with_rows().all(|(plan, _)| matches!(plan, Plan::All)) {
+            Verdict::All
+        } else {
+            Verdict::Some
+        };
+        TextTest { test: test.clone(), plans, pages, raw, verdict, rows }
     }
 
     /// A plan for each template.
@@ -210,27 +230,24 @@ impl TextColumn {
         })
     }
 
-    /// The values that are one of `texts`: those of the templates that a text fits.
+    /// The values that are one of `texts`.
     fn exactly<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> Vec<Plan> {
         let mut plans: Vec<Plan> = self.templates.iter().map(|_| Plan::None).collect();
-        let mut forms = Forms::new();
-        self.templates.iter().for_each(|template| forms.add(self.key(template)));
-        let mut padded = Padded::default();
         for text in texts {
-            padded.set(text.as_bytes());
-            forms.all(&padded, |no, found| {
-                let (Some(template), Some(plan)) = (self.templates.get(no), plans.get_mut(no))
-                else {
-                    return;
+            let needle = Needle::whole(text);
+            for (template, plan) in self.templates.iter().zip(&mut plans) {
+                let tree = if text.is_empty() {
+                    match self.by_form(template, &FieldTest::Empty) {
+                        Plan::All => Tree::All,
+                        _ => Tree::None,
+                    }
+                } else {
+                    needle.tree_of_whole(template, self.key(template))
                 };
-                let slots = template.slots.iter().zip(found).enumerate();
-                let tree = Tree::and(slots.map(|(at, (slot, found))| {
-                    let token = text.as_bytes().get(found.start..found.start + found.len);
-                    let text = token.unwrap_or_default().to_vec();
-                    decide(at, slot, Holds { place: Where::Whole, text, any_case: false })
-                }));
-                *plan = std::mem::replace(plan, Plan::None).or(Plan::of(tree));
-            });
+                if !matches!(tree, Tree::None) {
+                    *plan = std::mem::replace(plan, Plan::None).or(Plan::of(tree));
+                }
+            }
         }
         plans
     }

@@ -8,9 +8,14 @@
 //! A section ends after the block with which it reaches [`SECTION_BYTES`].
 
 use std::ops::Range;
+use std::sync::OnceLock;
+
+use memchr::memmem::Finder;
 
 use super::cursor::{Cursor, put_varint};
 use crate::SegmentError;
+use crate::bits::Mask;
+use crate::predicate::{FieldTest, Phrase};
 use crate::sections::{SECTION_BYTES_MAX, SectionNo, SectionWriter, Sections};
 
 /// Text bytes of a block; a longer text has a block of its own.
@@ -18,6 +23,8 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// Stored bytes of a section, about.
 const SECTION_BYTES: usize = 256 << 10;
 const ZSTD_LEVEL: i32 = 1;
+/// Bytes of texts, unpacked, that a column keeps in memory once they were searched.
+const HELD_BYTES_MAX: usize = 8 << 20;
 
 fn no_zstd(error: std::io::Error) -> SegmentError {
     SegmentError::Encode(format!("zstd: {error}"))
@@ -82,6 +89,7 @@ struct Block {
 pub(super) struct RawIndex {
     blocks: Vec<Block>,
     texts: usize,
+    held: OnceLock<Held>,
 }
 
 impl RawIndex {
@@ -92,7 +100,8 @@ impl RawIndex {
         sections: usize,
     ) -> Result<Self, SegmentError> {
         let count = cursor.count()?;
-        let mut index = Self { blocks: Vec::with_capacity(count), texts: 0 };
+        let blocks = Vec::with_capacity(count);
+        let mut index = Self { blocks, texts: 0, held: OnceLock::new() };
         let (mut section, mut offset) = (0, 0);
         for _ in 0..count {
             let texts = cursor.at_most(u32::MAX as usize)?;
@@ -119,7 +128,38 @@ impl RawIndex {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.blocks.len() * size_of::<Block>()
+        let held = |held: &Held| held.bytes.len() + held.starts.len() * 4;
+        self.blocks.len() * size_of::<Block>() + self.held().map_or(0, held)
+    }
+
+    /// All texts, if they are kept in memory.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.held.get()
+    }
+
+    /// Unpacks all texts to keep them; none if they are too many for that.
+    pub(super) fn hold(&self, sections: &Sections) -> Result<Option<&Held>, SegmentError> {
+        if let Some(held) = self.held() {
+            return Ok(Some(held));
+        }
+        let bytes =
+            self.blocks.iter().fold(0usize, |sum, block| sum.saturating_add(block.unpacked));
+        if bytes > HELD_BYTES_MAX {
+            return Ok(None);
+        }
+        sections.require(self.sections(0..self.texts))?;
+        let mut held = Held { bytes: String::with_capacity(bytes), starts: vec![0] };
+        let mut cursor = RawCursor::default();
+        for block in &self.blocks {
+            cursor.unpack(Some(block), sections)?;
+            for text in 0..block.texts {
+                let text = std::str::from_utf8(cursor.within(text)?)
+                    .map_err(|error| SegmentError::damaged("text column", error.to_string()))?;
+                held.bytes.push_str(text);
+                held.starts.push(held.bytes.len() as u32);
+            }
+        }
+        Ok(Some(self.held.get_or_init(|| held)))
     }
 
     fn block_of(&self, text: usize) -> usize {
@@ -140,6 +180,65 @@ impl RawIndex {
     }
 }
 
+/// All raw texts of a column, one after the other.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: String,
+    /// Where each text begins, and where the last one ends.
+    starts: Vec<u32>,
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// A text; the empty one beyond the end.
+    fn get(&self, text: usize) -> &str {
+        match self.starts.get(text..).and_then(|starts| starts.first_chunk()) {
+            Some([start, end]) => {
+                self.bytes.get(*start as usize..*end as usize).unwrap_or_default()
+            }
+            None => "",
+        }
+    }
+
+    /// The texts that pass: bytes that all of these hold are searched for in all texts at once.
+    pub(super) fn passing(&self, test: &FieldTest) -> Mask {
+        let longest = |phrases: &[Phrase]| {
+            let longest = phrases.iter().max_by_key(|phrase| phrase.text().len());
+            longest.map_or_else(Vec::new, |phrase| vec![phrase.finder().clone()])
+        };
+        let finders = match test {
+            FieldTest::Contains(phrase) => vec![phrase.finder().clone()],
+            FieldTest::Substring(text) => vec![Finder::new(text).into_owned()],
+            FieldTest::ContainsAll(phrases) | FieldTest::Sequence(phrases) => longest(phrases),
+            FieldTest::ContainsAny(phrases) => {
+                phrases.iter().map(|phrase| phrase.finder().clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        if finders.is_empty() || finders.iter().any(|finder| finder.needle().is_empty()) {
+            return Mask::collect(self.len(), |text| test.matches(self.get(text)));
+        }
+        let mut mask = Mask::none(self.len());
+        for finder in &finders {
+            let mut at = 0;
+            while let Some(found) =
+                self.bytes.as_bytes().get(at..).and_then(|rest| finder.find(rest))
+            {
+                let found = at + found;
+                let after = self.starts.partition_point(|start| *start as usize <= found);
+                if test.matches(self.get(after.saturating_sub(1))) {
+                    mask.set(after.saturating_sub(1));
+                }
+                at = self.starts.get(after).map_or(self.bytes.len(), |start| *start as usize);
+            }
+        }
+        mask
+    }
+}
+
 /// Reads texts; keeps the block that was read last.
 #[derive(Default)]
 pub(super) struct RawCursor {
@@ -155,18 +254,25 @@ impl RawCursor {
     /// A text.
     pub(super) fn text<'a>(
         &'a mut self,
-        index: &RawIndex,
+        index: &'a RawIndex,
         sections: &Sections,
         text: usize,
     ) -> Result<&'a [u8], SegmentError> {
+        if let Some(held) = index.held() {
+            return Ok(held.get(text).as_bytes());
+        }
         let at = index.block_of(text);
         if self.block != Some(at) {
             self.block = None;
             self.unpack(index.blocks.get(at), sections)?;
             self.block = Some(at);
         }
+        self.within(text.wrapping_sub(self.first))
+    }
+
+    /// A text of the block.
+    fn within(&self, within: usize) -> Result<&[u8], SegmentError> {
         let damaged = || SegmentError::damaged("text column", "lacks a text that it counts");
-        let within = text.checked_sub(self.first).ok_or_else(damaged)?;
         let [start, end] =
             *self.starts.get(within..).and_then(|e| e.first_chunk()).ok_or_else(damaged)?;
         self.bytes.get(start as usize..end as usize).ok_or_else(damaged)

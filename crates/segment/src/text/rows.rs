@@ -28,6 +28,8 @@ pub(super) struct Local {
     pub(super) first: usize,
     /// Its values in the block.
     pub(super) count: usize,
+    /// Where these are in the block's order.
+    start: usize,
 }
 
 /// The template numbers of a block.
@@ -35,9 +37,29 @@ pub(super) struct Local {
 pub(super) struct Block {
     pub(super) locals: Vec<Local>,
     lanes: Bytes,
+    /// The values, template by template, ascending in each.
+    order: Vec<u16>,
 }
 
 impl Block {
+    /// The values of one of `locals`, ascending: they have the ordinals from its first one on.
+    pub(super) fn values_of(&self, local: &Local) -> &[u16] {
+        self.order.get(local.start..local.start + local.count).unwrap_or_default()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.locals.len() * size_of::<Local>() + self.order.len() * 2 + size_of::<Self>()
+    }
+
+    /// The place in `locals` of a value, and its ordinal.
+    pub(super) fn find(&self, value: usize) -> Option<(usize, usize)> {
+        let mut place = None;
+        self.for_each(value..value + 1, |_, found| place = Some(found));
+        let local = self.locals.get(place?)?;
+        let at = self.values_of(local).binary_search(&(value as u16)).ok()?;
+        Some((place?, local.first + at))
+    }
+
     /// Number of values.
     pub(super) fn len(&self) -> usize {
         if self.locals.len() > 256 { self.lanes.len() / 2 } else { self.lanes.len() }
@@ -57,17 +79,6 @@ impl Block {
         }
     }
 
-    /// The ordinals that the values from `start` on begin with, per place in `locals`.
-    pub(super) fn ordinals_at(&self, start: usize) -> Vec<usize> {
-        let mut ordinals: Vec<usize> = self.locals.iter().map(|local| local.first).collect();
-        self.for_each(0..start, |_, place| {
-            if let Some(ordinal) = ordinals.get_mut(place) {
-                *ordinal += 1;
-            }
-        });
-        ordinals
-    }
-
     fn parse(cursor: &mut Cursor<'_>, bytes: &Bytes, len: usize) -> Result<Self, SegmentError> {
         let damaged = |what: &str| SegmentError::damaged("template numbers", what);
         let count = cursor.count()?;
@@ -75,25 +86,34 @@ impl Block {
             return Err(damaged("name more templates than values"));
         }
         let mut locals = Vec::with_capacity(count);
-        let mut template = 0;
+        let (mut template, mut start) = (0, 0);
         for _ in 0..count {
             template += cursor.at_most(u16::MAX.into())? as u32;
             let first = cursor.at_most(u32::MAX as usize)?;
             let count = cursor.at_most(len)?;
-            locals.push(Local { template, first, count });
+            locals.push(Local { template, first, count, start });
+            start += count;
         }
         let lanes = cursor.bytes(if count > 256 { len * 2 } else { len })?;
-        let block = Self { locals, lanes: bytes.slice_ref(lanes) };
+        let mut block = Self { locals, lanes: bytes.slice_ref(lanes), order: Vec::new() };
         // Each count is checked, so that the ordinals of a block never run into those of the next.
-        let mut seen = vec![0usize; count];
-        let mut known = true;
-        block.for_each(0..len, |_, place| match seen.get_mut(place) {
-            Some(seen) => *seen += 1,
-            None => known = false,
+        let mut ends: Vec<usize> = block.locals.iter().map(|local| local.start).collect();
+        let (mut order, mut known) = (vec![0u16; len], start == len);
+        block.for_each(0..len, |value, place| {
+            let end = ends.get_mut(place);
+            match end.and_then(|end| Some((order.get_mut(*end)?, end))) {
+                Some((to, end)) => {
+                    *to = value as u16;
+                    *end += 1;
+                }
+                None => known = false,
+            }
         });
-        if !known || seen.iter().zip(&block.locals).any(|(seen, local)| *seen != local.count) {
+        let full = |(end, local): (&usize, &Local)| *end == local.start + local.count;
+        if !known || !ends.iter().zip(&block.locals).all(full) {
             return Err(damaged("do not count what they hold"));
         }
+        block.order = order;
         Ok(block)
     }
 }

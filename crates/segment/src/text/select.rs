@@ -7,23 +7,10 @@ use super::check::Tree;
 use super::column::{Part, Template, TextColumn};
 use super::prepare::{PAGE_ROWS, Plan, TextTest};
 use super::raw::RawCursor;
-use super::rows::BLOCK_VALUES;
+use super::rows::{BLOCK_VALUES, Local};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::sections::Sections;
-
-/// What is known of a template's values in a block.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    No,
-    Yes,
-    /// Their texts are looked at.
-    Text,
-    /// Those that meet the conditions on slots pass.
-    Slots,
-    /// Of those that meet the conditions on slots, the texts are looked at.
-    SlotsThenText,
-}
 
 impl TextColumn {
     /// Which of `values` pass, bit 0 being the first of them; right for those in `within` (bit 0 is
@@ -48,16 +35,64 @@ impl TextColumn {
             crate::predicate::Verdict::Some => {}
         }
         let parts = self.blocks(sections, values.clone())?;
-        let mut needs = self.needs(&parts, within);
-        needs.retain(|(no, _)| {
-            matches!(test.plans.get(*no as usize), Some(Plan::Slots(_) | Plan::Both(_)))
-        });
-        sections.require(self.sections_of(&needs))?;
+        let wanted = |part: &Part<'_>, local: &Local| match within {
+            None => !part.values_of(local).is_empty(),
+            Some(within) => part.values_of(local).iter().any(|value| within.get(part.row(*value))),
+        };
+        let mut needed = Vec::new();
+        let mut raw = false;
+        for part in &parts {
+            for local in &part.block.locals {
+                match test.plans.get(local.template as usize) {
+                    Some(Plan::Slots(_) | Plan::Both(_)) if wanted(part, local) => {
+                        let template = self.template(local.template);
+                        needed.extend(template.and_then(|template| self.slot_section(template)));
+                    }
+                    Some(Plan::Decode) if local.template == 0 => raw |= wanted(part, local),
+                    _ => {}
+                }
+            }
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        sections.require(needed)?;
+        if raw
+            && test.raw.get().is_none()
+            && let Some(held) = self.raw.hold(sections)?
+        {
+            test.raw.get_or_init(|| held.passing(&test.test));
+        }
         let (mut sure, mut open) = (Mask::none(len), Mask::none(len));
         for part in &parts {
-            let range = part.at..part.at + part.values.len();
-            if within.is_none_or(|within| within.count_range(range) > 0) {
-                self.select_part(test, sections, part, &mut sure, &mut open)?;
+            for local in &part.block.locals {
+                let plan = match test.plans.get(local.template as usize) {
+                    None | Some(Plan::None) => continue,
+                    Some(Plan::All) => {
+                        part.values_of(local).iter().for_each(|value| sure.set(part.row(*value)));
+                        continue;
+                    }
+                    Some(plan) => plan,
+                };
+                if !wanted(part, local) {
+                    continue;
+                }
+                match plan {
+                    Plan::Slots(tree) => {
+                        let set = |row| sure.set(row);
+                        self.for_each_met(test, part, local, tree, sections, set)?;
+                    }
+                    Plan::Both(tree) => {
+                        let set = |row| open.set(row);
+                        self.for_each_met(test, part, local, tree, sections, set)?;
+                    }
+                    _ => match test.raw.get().filter(|_| local.template == 0) {
+                        Some(raw) => part.for_each_in(raw, 0, local, |row| sure.set(row)),
+                        None => {
+                            let values = part.values_of(local).iter();
+                            values.for_each(|value| open.set(part.row(*value)));
+                        }
+                    },
+                }
             }
         }
         if let Some(within) = within {
@@ -71,78 +106,21 @@ impl TextColumn {
         Ok(sure)
     }
 
-    /// Sets in `sure` the values that pass, and in `open` those whose texts must be looked at.
-    fn select_part(
+    /// Gives the rows of a local template that meet the conditions on slots; decides these for the
+    /// pages that hold their ordinals, if that was not done before.
+    fn for_each_met(
         &self,
         test: &TextTest,
-        sections: &Sections,
         part: &Part<'_>,
-        sure: &mut Mask,
-        open: &mut Mask,
-    ) -> Result<(), SegmentError> {
-        let mut fates = Vec::with_capacity(part.block.locals.len());
-        for local in &part.block.locals {
-            let fate = match test.plans.get(local.template as usize) {
-                None | Some(Plan::None) => Fate::No,
-                Some(Plan::All) => Fate::Yes,
-                Some(Plan::Decode) => Fate::Text,
-                Some(plan @ (Plan::Slots(tree) | Plan::Both(tree))) => {
-                    let ordinals = local.first..local.first + local.count;
-                    let met = self.any_met(test, local.template, tree, sections, ordinals)?;
-                    match (met, plan) {
-                        (false, _) => Fate::No,
-                        (true, Plan::Slots(_)) => Fate::Slots,
-                        (true, _) => Fate::SlotsThenText,
-                    }
-                }
-            };
-            fates.push(fate);
-        }
-        let has = |fate: Fate| fates.contains(&fate);
-        let slots = has(Fate::Slots) || has(Fate::SlotsThenText);
-        if !slots && !has(Fate::Yes) && !has(Fate::Text) {
-            return Ok(());
-        }
-        let mut ordinals =
-            if slots { part.block.ordinals_at(part.values.start) } else { Vec::new() };
-        part.block.for_each(part.values.clone(), |at, place| {
-            let fate = fates.get(place).copied().unwrap_or(Fate::No);
-            match fate {
-                Fate::No => {}
-                Fate::Yes => sure.set(part.at + at),
-                Fate::Text => open.set(part.at + at),
-                Fate::Slots | Fate::SlotsThenText => {
-                    let Some(ordinal) = ordinals.get_mut(place) else { return };
-                    let this = *ordinal;
-                    *ordinal += 1;
-                    let template = part.block.locals.get(place).map_or(0, |local| local.template);
-                    if !is_met(test, template, this) {
-                        return;
-                    }
-                    if fate == Fate::Slots {
-                        sure.set(part.at + at);
-                    } else {
-                        open.set(part.at + at);
-                    }
-                }
-            }
-        });
-        Ok(())
-    }
-
-    /// Decides the conditions on slots for the pages that hold these ordinals. Gives whether any of
-    /// the ordinals meets them.
-    fn any_met(
-        &self,
-        test: &TextTest,
-        no: u32,
+        local: &Local,
         tree: &Tree,
         sections: &Sections,
-        ordinals: Range<usize>,
-    ) -> Result<bool, SegmentError> {
-        let Some(template) = self.template(no) else { return Ok(false) };
+        mut each: impl FnMut(usize),
+    ) -> Result<(), SegmentError> {
+        let no = local.template;
+        let Some(template) = self.template(no) else { return Ok(()) };
         let pages = test.pages.get(no as usize).map_or(&[][..], Vec::as_slice);
-        let mut any = false;
+        let ordinals = local.first..local.first + local.count;
         for at in ordinals.start / PAGE_ROWS..ordinals.end.div_ceil(PAGE_ROWS) {
             let Some(lock) = pages.get(at) else { continue };
             let page = match lock.get() {
@@ -152,11 +130,9 @@ impl TextColumn {
                     lock.get_or_init(|| page)
                 }
             };
-            let first = at * PAGE_ROWS;
-            let from = ordinals.start.saturating_sub(first);
-            any |= page.count_range(from..ordinals.end.saturating_sub(first)) > 0;
+            part.for_each_in(page, at * PAGE_ROWS, local, &mut each);
         }
-        Ok(any)
+        Ok(())
     }
 
     fn page(
@@ -208,11 +184,4 @@ impl TextColumn {
         }
         Ok(())
     }
-}
-
-/// Whether a row meets the conditions on its slots, which were decided before.
-fn is_met(test: &TextTest, template: u32, ordinal: usize) -> bool {
-    let pages = test.pages.get(template as usize);
-    let page = pages.and_then(|pages| pages.get(ordinal / PAGE_ROWS)).and_then(|lock| lock.get());
-    page.is_some_and(|page| page.get(ordinal % PAGE_ROWS))
 }

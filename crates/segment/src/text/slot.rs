@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::check::Holds;
 use super::cursor::Cursor;
 use super::pack;
 use super::values::{put_decimal, put_hex, put_uuid};
@@ -16,6 +17,10 @@ use crate::bits::{Codes, Ints};
 pub(super) struct Words {
     bytes: Vec<u8>,
     ends: Vec<u32>,
+    /// Bytes of the longest.
+    longest: usize,
+    /// Whether there is a letter in upper case.
+    upper: bool,
 }
 
 impl Words {
@@ -28,6 +33,19 @@ impl Words {
         let Some(end) = self.ends.get(code) else { return &[] };
         let start = code.checked_sub(1).and_then(|before| self.ends.get(before)).unwrap_or(&0);
         self.bytes.get(*start as usize..*end as usize).unwrap_or_default()
+    }
+
+    /// A word with what comes after it, and its length.
+    pub(super) fn piece(&self, code: usize) -> (&[u8], usize) {
+        let Some(end) = self.ends.get(code) else { return (&[], 0) };
+        let start = code.checked_sub(1).and_then(|before| self.ends.get(before)).unwrap_or(&0);
+        let piece = self.bytes.get(*start as usize..).unwrap_or_default();
+        (piece, end.saturating_sub(*start) as usize)
+    }
+
+    /// Bytes of the longest word.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The code of a word.
@@ -44,17 +62,30 @@ impl Words {
         None
     }
 
+    /// Whether words are the same in lower case.
+    pub(super) fn is_lower(&self) -> bool {
+        !self.upper
+    }
+
+    /// Whether a word may hold a text: whether all words one after the other do.
+    pub(super) fn may_hold(&self, holds: &Holds<'_>) -> bool {
+        holds.any_case && self.upper || memchr::memmem::find(&self.bytes, &holds.text).is_some()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|code| self.get(code))
     }
 
     fn parse(cursor: &mut Cursor<'_>) -> Result<Self, SegmentError> {
         let count = cursor.count()?;
-        let mut words = Self { bytes: Vec::new(), ends: Vec::with_capacity(count) };
+        let mut words = Self { ends: Vec::with_capacity(count), ..Self::default() };
         for _ in 0..count {
-            words.bytes.extend_from_slice(cursor.text()?);
+            let word = cursor.text()?;
+            words.longest = words.longest.max(word.len());
+            words.bytes.extend_from_slice(word);
             words.ends.push(u32::try_from(words.bytes.len()).unwrap_or(u32::MAX));
         }
+        words.upper = words.bytes.iter().any(u8::is_ascii_uppercase);
         Ok(words)
     }
 }
