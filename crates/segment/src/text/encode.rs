@@ -21,6 +21,8 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// So many texts, or bytes of them, wait at most.
 const WAITING_TEXTS: usize = 16_384;
 const WAITING_BYTES: usize = 8 << 20;
+/// Templates are learnt from about so many texts at a time.
+const SAMPLE_TEXTS: usize = 2048;
 /// Section C is ended after a template with which it reaches this.
 const GROUP_BYTES: usize = 64 << 10;
 
@@ -140,11 +142,36 @@ impl TextEncoder {
         form + 1
     }
 
-    /// Learns templates from the texts that wait, and takes them apart by these.
+    /// Learns templates from the texts that wait, and takes them apart by these: from some of them
+    /// first, then from some of those that are left, until all that are left were looked at.
     fn learn(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut waiting_rows = std::mem::take(&mut self.waiting_rows);
+        loop {
+            let step = waiting.ends.len().div_ceil(SAMPLE_TEXTS).max(1);
+            self.learn_from(waiting.iter().step_by(step));
+            let (mut left, mut left_rows) = (Pile::default(), Vec::new());
+            for (row, text) in waiting_rows.iter().zip(waiting.iter()) {
+                let no = self.split(text);
+                if no == RAW {
+                    left.push(text);
+                    left_rows.push(*row);
+                } else if let Some(row) = self.rows.get_mut(*row) {
+                    *row = no;
+                }
+            }
+            if step == 1 || left.ends.len() > waiting.ends.len() / 10 * 9 {
+                left.iter().for_each(|text| self.raw.push(text));
+                break;
+            }
+            (waiting, waiting_rows) = (left, left_rows);
+        }
+        self.hopeless = self.raw.bytes.len() / 4 > self.text_bytes / 5;
+    }
+
+    fn learn_from<'t>(&mut self, texts: impl Iterator<Item = &'t [u8]>) {
         let mut learner = Learner::default();
-        waiting.iter().filter(|text| text.len() <= TEXT_BYTES_MAX).for_each(|t| learner.add(t));
+        texts.filter(|text| text.len() <= TEXT_BYTES_MAX).for_each(|text| learner.add(text));
         learner.templates(|key| {
             if self.templates.len() < TEMPLATES_MAX {
                 self.forms.add(key);
@@ -154,15 +181,6 @@ impl TextEncoder {
                 self.templates.push(Template { key, rows: 0, slots: Vec::new() });
             }
         });
-        for (row, text) in std::mem::take(&mut self.waiting_rows).into_iter().zip(waiting.iter()) {
-            let no = self.split(text);
-            if no == RAW {
-                self.raw.push(text);
-            } else if let Some(row) = self.rows.get_mut(row) {
-                *row = no;
-            }
-        }
-        self.hopeless = self.raw.bytes.len() / 4 > self.text_bytes / 5;
     }
 
     /// Writes the sections of the column and appends what the directory holds of it to `meta`; or
