@@ -225,6 +225,7 @@ impl Forms {
 }
 
 /// The token that begins at a byte.
+#[inline]
 fn token(text: &Padded, start: usize, with_digit: bool) -> Option<Found> {
     let (mut len, mut digits, mut any) = (0, true, false);
     let mut word;

@@ -216,6 +216,34 @@ fn texts_with_nothing_in_common_are_refused() {
     assert!(encode(&texts).is_none());
 }
 
+#[test]
+fn words_that_vary_are_in_slots_and_are_found() {
+    let who = ["ann", "bob", "carla", "dmitri", "Eve", "beef", "42", "w7", "a"];
+    let what = ["opened", "closed", "moved", "left", "saw", "sold"];
+    let texts: Vec<String> = (0..600usize)
+        .map(|row| {
+            let (who, what) = (who[row % who.len()], what[row / 7 % what.len()]);
+            format!("the user {who} of team-{} has {what} the door", row % 5)
+        })
+        .collect();
+    let opened = open(&texts).expect("is worth it");
+    assert_eq!(opened.column.templates().count(), 1);
+    assert!(read(&opened, 0..texts.len(), None) == texts);
+    for text in ["bob", "opened the door", "user a", "user 42 of", "b", "ee", "bob of team", "ob"] {
+        for test in [
+            FieldTest::phrase(text),
+            FieldTest::phrase_any_case(text),
+            FieldTest::Contains(Phrase::prefix(text)),
+            FieldTest::Substring(text.to_owned()),
+        ] {
+            check(&opened, &texts, &test, None, 0);
+        }
+    }
+    for test in [FieldTest::Exact(texts[3].clone()), FieldTest::ExactPrefix("the user b".into())] {
+        check(&opened, &texts, &test, None, 0);
+    }
+}
+
 /// Tests made of pieces of the texts, so that they find something.
 fn tests_of(texts: &[String], seeds: &[(u8, u32, u32, u32)]) -> Vec<FieldTest> {
     let part = |row: u32, from: u32, len: u32| -> String {

@@ -247,6 +247,13 @@ impl Values {
                 }
             }
             Self::Uuid { numbers } => return numbers.push(parse_uuid(token)),
+            // In rows of one stream the same word often comes again.
+            Self::Words { words, codes }
+                if codes.last().is_some_and(|last| words.get(*last as usize) == token) =>
+            {
+                let last = codes.last().copied().unwrap_or(0);
+                return codes.push(last);
+            }
             Self::Words { words, codes } => match words.code(token) {
                 Some(code) => return codes.push(code),
                 None => {
