@@ -123,11 +123,6 @@ impl<'o> SectionWriter<'o> {
         self.spans.len() as u32
     }
 
-    /// Bytes written so far.
-    pub(crate) fn bytes(&self) -> usize {
-        self.out.len() - self.start
-    }
-
     /// The output and the sections written.
     pub(crate) fn finish(self) -> (&'o mut Vec<u8>, usize, Vec<Span>) {
         (self.out, self.start, self.spans)

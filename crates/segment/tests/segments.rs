@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::TimestampNanosecondType;
 use bytes::Bytes;
@@ -130,6 +130,22 @@ impl Opened {
     }
 }
 
+/// Whether `text` has the pattern's literals in their order, with something for each variable.
+fn fits(pattern: &str, text: &str) -> bool {
+    let mut literals = pattern.split("<_>");
+    let first = literals.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    for literal in literals {
+        // At least one character for the variable.
+        let Some(skipped) = rest.get(1..) else { return false };
+        match skipped.find(literal) {
+            Some(at) => rest = &skipped[at + literal.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
 /// The segment and a naive scan over its rows agree on `predicate`, in rows and in values.
 fn agree(opened: &Opened, all: &RecordBatch, predicate: &Predicate) {
     let expected = evaluate(predicate, all);
@@ -147,6 +163,24 @@ fn agree(opened: &Opened, all: &RecordBatch, predicate: &Predicate) {
         let question = |s: &Segment| s.times(chunk, Some(mask));
         times.extend(ask(&opened.segment, &opened.bytes, question).unwrap());
         for name in &names {
+            let question = |s: &Segment| s.numbers(chunk, name, Some(mask));
+            if let Some(numbers) = ask(&opened.segment, &opened.bytes, question).unwrap() {
+                let column = read.last().unwrap().column_by_name(name).unwrap();
+                let parsed = (0..column.len())
+                    .map(|row| schema::value_text(column, row).map(|t| t.parse::<f64>().unwrap()));
+                assert!(numbers.into_iter().eq(parsed), "{name}");
+            }
+            let question = |s: &Segment| s.patterns(chunk, name, Some(mask));
+            if let Some(patterns) = ask(&opened.segment, &opened.bytes, question).unwrap() {
+                let column = read.last().unwrap().column_by_name(name).unwrap();
+                for (row, code) in patterns.codes.iter().enumerate() {
+                    let text = schema::value_text(column, row);
+                    assert_eq!(text.is_some(), *code > 0);
+                    let Some(text) = text else { continue };
+                    let pattern = patterns.values.value(*code as usize - 1);
+                    assert!(fits(pattern, &text), "{text:?} is not of {pattern:?}");
+                }
+            }
             let question = |s: &Segment| s.groups(chunk, name, Some(mask));
             let Some(groups) = ask(&opened.segment, &opened.bytes, question).unwrap() else {
                 continue;

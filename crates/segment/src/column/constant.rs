@@ -115,15 +115,6 @@ impl Values for Const {
         vec![0; values.len()]
     }
 
-    fn integers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<i64>> {
-        let value = match self.value.data_type() {
-            DataType::Int64 => self.value.as_primitive::<Int64Type>().value(0),
-            DataType::Utf8 => Form::IntText.parse(self.text.value(0))?,
-            _ => return None,
-        };
-        Some(vec![value; Self::picked(&values, picked)])
-    }
-
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
         let value = match self.value.data_type() {
             DataType::Int64 => self.value.as_primitive::<Int64Type>().value(0) as f64,

@@ -132,11 +132,6 @@ impl Form {
         !matches!(self, Self::Ip | Self::Time)
     }
 
-    /// Whether the values are integers.
-    pub(super) fn is_integer(self) -> bool {
-        matches!(self, Self::Int64 | Self::IntText)
-    }
-
     /// The smallest and the largest value.
     fn domain(self) -> (i64, i64) {
         match self {

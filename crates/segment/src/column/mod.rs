@@ -51,7 +51,7 @@ use std::ops::Range;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::DataType;
 
-pub(crate) use choose::{Choice, choose, encode_float64, encode_int64};
+pub(crate) use choose::{choose, encode_float64, encode_int64};
 pub(crate) use constant::encode_const;
 pub(crate) use dict::encode_dict;
 pub(crate) use flags::encode_bools;
@@ -85,23 +85,6 @@ impl Column {
     /// Reads a column's description from the front of `meta`, and moves `meta` behind it.
     pub(crate) fn open(meta: &mut &[u8]) -> Result<Self, SegmentError> {
         Ok(Self { meta: Meta::read(meta)? })
-    }
-
-    /// Number of values.
-    pub(crate) fn len(&self) -> usize {
-        self.meta.len
-    }
-
-    /// The type of the values.
-    pub(crate) fn data_type(&self) -> DataType {
-        match &self.meta.kind {
-            Kind::Const { data_type, .. } => data_type.clone(),
-            Kind::Numbers { form, .. } => form.data_type(),
-            Kind::Floats => DataType::Float64,
-            Kind::Bools => DataType::Boolean,
-            Kind::Times => lodge_record::schema::time_type(),
-            Kind::Dict | Kind::Scaled | Kind::Ids { .. } | Kind::Raw => DataType::Utf8,
-        }
     }
 
     /// The sections that [`Column::load`] needs.
@@ -193,9 +176,6 @@ trait Values: std::fmt::Debug {
     fn code_values(&self, _values: Range<usize>) -> Vec<u32> {
         Vec::new()
     }
-    fn integers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<i64>> {
-        None
-    }
     fn numbers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<f64>> {
         None
     }
@@ -281,11 +261,6 @@ impl Loaded {
     /// The codes of a range of values, into [`Loaded::distinct`]; none without a dictionary.
     pub(crate) fn code_values(&self, values: Range<usize>) -> Vec<u32> {
         self.values().code_values(self.clamp(values))
-    }
-
-    /// The picked values of a range, if all values of the column are integers (as such or as text).
-    pub(crate) fn integers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<i64>> {
-        self.values().integers(self.clamp(values), picked)
     }
 
     /// The picked values of a range, if all values of the column are numbers (as such or as text).

@@ -232,10 +232,6 @@ impl Values for Numbers {
         self.dictionary.as_ref().map_or_else(Vec::new, |d| d.codes.values(values))
     }
 
-    fn integers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<i64>> {
-        self.form.is_integer().then(|| self.picked(values, picked))
-    }
-
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
         let number = |value: i64| self.form.number(value).unwrap_or(f64::NAN);
         self.form.is_number().then(|| self.picked(values, picked).into_iter().map(number).collect())

@@ -149,6 +149,7 @@ impl Presence {
     }
 
     /// The index of the value of this row, if it has one.
+    #[cfg(test)]
     pub(crate) fn index_of(&self, row: usize) -> Option<usize> {
         match self {
             Self::All(len) => (row < *len).then_some(row),

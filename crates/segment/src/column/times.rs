@@ -131,11 +131,6 @@ impl Times {
         Ok(Self { bytes: bytes.clone(), heads, unit, len })
     }
 
-    /// Number of times.
-    pub(crate) fn count(&self) -> usize {
-        self.len
-    }
-
     /// The time at `index`; 0 beyond the end.
     pub(crate) fn get(&self, index: usize) -> i64 {
         if index >= self.len {

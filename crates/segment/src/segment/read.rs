@@ -2,6 +2,7 @@
 //!
 //! Invariant: only picked rows are rebuilt; their values have the text forms that were written.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use super::reader::{Segment, Stored, Values, gather, is_all};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::chunk::encode_error;
+use crate::pattern;
 use crate::text::Texts;
 
 /// Times are unpacked all together if more than one in this many is wanted.
@@ -103,6 +105,82 @@ impl Segment {
             }
         };
         Ok(Some(Groups { values: texts, codes }))
+    }
+
+    /// The patterns of a text column in the rows of a chunk: see [`crate::pattern`]. Templates give
+    /// them without a text being rebuilt. `None` if the column is not stored as templates.
+    pub fn patterns(
+        &self,
+        chunk: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Option<Groups>, SegmentError> {
+        let range = self.chunk_rows(chunk)?;
+        let Some(place) = self.place(name) else { return Ok(None) };
+        self.require(&[place])?;
+        let Stored { presence, values: Values::Text(text) } = self.stored(place)? else {
+            return Ok(None);
+        };
+        let dense = presence.dense_range(range.clone());
+        let numbers = text.template_numbers(self.sections(), dense.clone())?;
+        // The texts that are stored whole are rebuilt: they are few.
+        let whole = Mask::collect(numbers.len(), |at| numbers.get(at) == Some(&0));
+        let mut rebuilt = Texts::default();
+        text.append(self.sections(), dense, Some(&whole), &mut rebuilt)?;
+        let rebuilt = rebuilt.into_array()?;
+        let mut values: Vec<String> = text.patterns();
+        let mut known: HashMap<String, u32> = HashMap::new();
+        let mut next = 0;
+        let mut codes = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if number > 0 {
+                codes.push(number);
+                continue;
+            }
+            let pattern = pattern::of(rebuilt.value(next));
+            next += 1;
+            let code = *known.entry(pattern).or_insert_with_key(|pattern| {
+                values.push(pattern.clone());
+                values.len() as u32
+            });
+            codes.push(code);
+        }
+        let there = presence.mask(range.clone());
+        let mut dense = codes.into_iter();
+        let mut out = Vec::with_capacity(rows.map_or(range.len(), Mask::count));
+        for row in 0..range.len() {
+            let code = if there.get(row) { dense.next().unwrap_or(0) } else { 0 };
+            if rows.is_none_or(|rows| rows.get(row)) {
+                out.push(code);
+            }
+        }
+        Ok(Some(Groups { values: StringArray::from(values), codes: out }))
+    }
+
+    /// The numbers of a column in the rows of a chunk, `None` for rows without one; nothing if not all
+    /// values of the column are stored as numbers.
+    pub fn numbers(
+        &self,
+        chunk: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Option<Vec<Option<f64>>>, SegmentError> {
+        let range = self.chunk_rows(chunk)?;
+        let Some(place) = self.place(name) else { return Ok(None) };
+        self.require(&[place])?;
+        let Stored { presence, values: Values::Plain(values) } = self.stored(place)? else {
+            return Ok(None);
+        };
+        let dense = presence.dense_range(range.clone());
+        let picked = rows.map(|rows| presence.gather(range.clone(), rows));
+        let Some(numbers) = values.numbers(dense, picked.as_ref()) else { return Ok(None) };
+        let there = presence.mask(range.clone());
+        let mut dense = numbers.into_iter();
+        let mut number = |row: usize| if there.get(row) { dense.next() } else { None };
+        Ok(Some(match rows {
+            Some(rows) => rows.iter().map(number).collect(),
+            None => (0..range.len()).map(&mut number).collect(),
+        }))
     }
 
     /// A number for each picked row, by its stream.

@@ -205,10 +205,11 @@ impl Segment {
     pub(crate) fn times_column(&self) -> Result<&Times, SegmentError> {
         let absent = || SegmentError::damaged("directory", "has no _time");
         let stored = self.stored(self.place(field::TIME).ok_or_else(absent)?)?;
-        match &stored.values {
-            Values::Plain(Loaded::Times(times)) if is_all(&stored.presence) => Ok(times),
-            _ => Err(SegmentError::damaged("_time", "is no column of times")),
-        }
+        let times = match &stored.values {
+            Values::Plain(values) if is_all(&stored.presence) => values.times(),
+            _ => None,
+        };
+        times.ok_or_else(|| SegmentError::damaged("_time", "is no column of times"))
     }
 }
 

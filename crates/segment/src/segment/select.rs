@@ -418,6 +418,7 @@ fn cost(node: &Node) -> u32 {
 fn cost_of(test: &ValueTest) -> u32 {
     match test {
         ValueTest::Known(_) => 3,
+        ValueTest::Plain(test) if test.by_text() => 30,
         ValueTest::Plain(_) => 10,
         ValueTest::Text(test) => 20 + test.cost(),
     }

@@ -35,6 +35,7 @@ impl Default for Texts {
 
 impl Texts {
     /// Number of texts.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.offsets.len() - 1
     }

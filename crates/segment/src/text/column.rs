@@ -10,6 +10,7 @@ use super::slot::{Slot, Stored};
 use super::{MARK_ANY, MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
 use crate::bits::Mask;
+use crate::pattern::VARIABLE;
 use crate::sections::{SectionNo, Sections};
 
 /// A column before its templates are read.
@@ -37,11 +38,13 @@ impl TextReader {
     }
 
     /// Number of values.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.values
     }
 
     /// All sections of the column.
+    #[cfg(test)]
     pub(crate) fn sections(&self) -> Range<SectionNo> {
         self.first..self.head() + 1
     }
@@ -74,6 +77,7 @@ pub(super) struct Template {
 }
 
 /// A template as it is shown.
+#[cfg(test)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateInfo {
     /// Its number in the column; 0 stands for all texts without a template.
@@ -204,19 +208,28 @@ impl TextColumn {
     }
 
     /// The templates and their numbers of rows, the raw texts first if there are any.
+    #[cfg(test)]
     pub(crate) fn templates(&self) -> impl Iterator<Item = TemplateInfo> + '_ {
         let rows = self.raw.len() as u64;
         let raw = (rows > 0).then(|| TemplateInfo { number: 0, text: "<_>".to_owned(), rows });
-        let templates = self.templates.iter().enumerate().map(|(at, template)| {
-            let literals = self.literals(template);
-            let texts: Vec<_> = literals.iter().map(|text| String::from_utf8_lossy(text)).collect();
-            TemplateInfo {
-                number: at as u32 + 1,
-                text: texts.join("<_>"),
-                rows: template.rows as u64,
-            }
+        let patterns = self.patterns().into_iter();
+        let templates = self.templates.iter().zip(patterns).enumerate();
+        let templates = templates.map(|(at, (template, text))| TemplateInfo {
+            number: at as u32 + 1,
+            text,
+            rows: template.rows as u64,
         });
         raw.into_iter().chain(templates)
+    }
+
+    /// The patterns of the templates, by number less one.
+    pub(crate) fn patterns(&self) -> Vec<String> {
+        let text = |template: &Template| {
+            let literals = self.literals(template);
+            let texts: Vec<_> = literals.iter().map(|text| String::from_utf8_lossy(text)).collect();
+            texts.join(VARIABLE)
+        };
+        self.templates.iter().map(text).collect()
     }
 
     /// The section with the template numbers of the values from `section` * 65,536 on.

@@ -126,6 +126,7 @@ impl Forms {
         Self { words, pieces, forms, buckets: vec![Vec::new(); SLOT_FIRST + 1] }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.forms.len()
     }

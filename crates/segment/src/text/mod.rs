@@ -49,7 +49,7 @@ mod tokens;
 mod values;
 
 pub(crate) use append::Texts;
-pub(crate) use column::{TemplateInfo, TextColumn, TextReader};
+pub(crate) use column::{TextColumn, TextReader};
 pub(crate) use encode::TextEncoder;
 pub(crate) use prepare::TextTest;
 
