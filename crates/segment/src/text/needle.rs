@@ -203,7 +203,15 @@ impl<'n> Alignment<'n> {
         };
         for slot in 0..self.slots().len() {
             if self.is_uuid(slot) {
-                (0..UUID_BYTES).for_each(|from| push(self.inside_uuid(slot, from)));
+                // A text that may be cut out anywhere is searched for in one go; where it runs on
+                // behind the UUID, from each place.
+                let cut = !needle.word_first && !needle.word_last && !needle.starts && !needle.ends;
+                let last = UUID_BYTES.checked_sub(needle.text.len()).filter(|_| cut);
+                if last.is_some() {
+                    push(self.holds(slot, Where::Anywhere, needle.text));
+                }
+                let first = last.map_or(0, |last| last + 1);
+                (first..UUID_BYTES).for_each(|from| push(self.inside_uuid(slot, from)));
             } else if needle.head > 0 {
                 push(self.inside_token(slot));
             }
