@@ -420,6 +420,11 @@ fn any_test() -> impl Strategy<Value = FieldTest> {
     ]
 }
 
+fn of_stream(stream: u8) -> Predicate {
+    let matcher = LabelMatcher { name: "s".into(), test: LabelTest::In(vec![stream.to_string()]) };
+    Predicate::Stream(StreamSelector { groups: vec![vec![matcher]] })
+}
+
 fn any_predicate() -> impl Strategy<Value = Predicate> {
     let name =
         proptest::sample::select(vec!["_msg", "f0", "f1", "f2", "f3", "f4", "none", "_stream"]);
@@ -427,13 +432,12 @@ fn any_predicate() -> impl Strategy<Value = Predicate> {
         12 => (name, any_test()).prop_map(|(name, test)| Predicate::field(name, test)),
         1 => Just(Predicate::All),
         1 => Just(Predicate::None),
-        2 => (-10i64..2_010, 0i64..900).prop_map(|(a, b)| Predicate::Time { min_ns: a, max_ns: a + b }),
+        2 => (-10i64..2_010, 0i64..900)
+            .prop_map(|(a, b)| Predicate::Time { min_ns: a, max_ns: a + b }),
         1 => (0i64..1_000_000, any::<i32>()).prop_map(|(a, b)| Predicate::DayRange {
             min_ns: a, max_ns: a * 3, offset_ns: b.into(),
         }),
-        2 => (0u8..4).prop_map(|s| Predicate::Stream(StreamSelector { groups: vec![vec![LabelMatcher {
-            name: "s".into(), test: LabelTest::In(vec![s.to_string()]),
-        }]] })),
+        2 => (0u8..4).prop_map(of_stream),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![

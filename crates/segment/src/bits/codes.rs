@@ -101,7 +101,9 @@ mod tests {
     proptest! {
         #[test]
         fn finds_what_is_in_it(
-            values in proptest::collection::vec(0u32..40, 0..2500), wanted in 0u32..40, from in 0usize..2500,
+            values in proptest::collection::vec(0u32..40, 0..2500),
+            wanted in 0u32..40,
+            from in 0usize..2500,
         ) {
             let mut bytes = Vec::new();
             Codes::encode(&values, &mut bytes);
@@ -117,7 +119,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_open_or_are_refused_fuzz(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_open_or_are_refused_fuzz(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             if let Ok((codes, _)) = Codes::open(&Bytes::from(bytes)) {
                 codes.get(codes.len().saturating_sub(1));
             }

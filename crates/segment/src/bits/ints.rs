@@ -229,9 +229,11 @@ mod tests {
             prop_assert_eq!(&ints.values(from..values.len())[..], &values[from..]);
             for at in (0..values.len()).step_by(5) {
                 if at % 50 == 0 {
-                    let found: Vec<usize> = ints.equal(values[at], from..values.len()).iter().collect();
+                    let found: Vec<usize> =
+                        ints.equal(values[at], from..values.len()).iter().collect();
                     let expected: Vec<usize> =
-                        (from..values.len()).filter(|i| values[*i] == values[at]).map(|i| i - from).collect();
+                        (from..values.len()).filter(|i| values[*i] == values[at])
+                            .map(|i| i - from).collect();
                     prop_assert_eq!(found, expected);
                 }
                 prop_assert_eq!(ints.get(at), values[at]);
@@ -241,7 +243,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_open_or_are_refused_fuzz(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_open_or_are_refused_fuzz(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
             if let Ok((ints, _)) = Ints::open(&Bytes::from(bytes)) {
                 ints.get(ints.len().saturating_sub(1));
             }

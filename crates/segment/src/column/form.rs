@@ -410,7 +410,8 @@ mod tests {
 
         #[test]
         fn floats_come_back_bit_by_bit(values in proptest::collection::vec(
-            prop_oneof![any::<f64>(), (-99_999i64..99_999, 0u8..5).prop_map(|(m, s)| float(m, s))], 0..9,
+            prop_oneof![any::<f64>(), (-99_999i64..99_999, 0u8..5).prop_map(|(m, s)| float(m, s))],
+            0..9,
         )) {
             if let Some((integers, scale)) = scale_floats(&values) {
                 let back: Vec<u64> = integers.iter().map(|m| float(*m, scale).to_bits()).collect();
@@ -420,7 +421,9 @@ mod tests {
 
         #[test]
         fn an_interval_holds_what_the_range_does(
-            value in any::<i64>(), low in -1e3..1e3f64, high in prop_oneof![-1e3..1e3f64, any::<f64>()],
+            value in any::<i64>(),
+            low in -1e3..1e3f64,
+            high in prop_oneof![-1e3..1e3f64, any::<f64>()],
             open in any::<(bool, bool)>(), shift in 0u32..60, scale in 1u8..9,
         ) {
             let range = NumberRange { min: low, min_open: open.0, max: high, max_open: open.1 };

@@ -353,7 +353,8 @@ mod tests {
             }
             let (from, to) = (from.min(to).min(rows.len()), from.max(to).min(rows.len()));
             let dense = presence.dense_range(from..to);
-            let here: Vec<usize> = listed.iter().copied().filter(|r| (from..to).contains(r)).collect();
+            let here: Vec<usize> =
+                listed.iter().copied().filter(|r| (from..to).contains(r)).collect();
             prop_assert_eq!(dense.len(), here.len());
             let mask: Vec<usize> = presence.mask(from..to).iter().map(|at| at + from).collect();
             prop_assert_eq!(&mask, &here);
@@ -367,13 +368,16 @@ mod tests {
             let wanted = Mask::collect(to - from, |at| (seed >> (at % 59)) & 1 == 1);
             let gathered = presence.gather(from..to, &wanted);
             prop_assert_eq!(gathered.len(), here.len());
-            let expected: Vec<usize> = (0..here.len()).filter(|at| wanted.get(here[*at] - from)).collect();
+            let expected: Vec<usize> =
+                (0..here.len()).filter(|at| wanted.get(here[*at] - from)).collect();
             prop_assert_eq!(gathered.iter().collect::<Vec<_>>(), expected);
         }
 
         #[test]
         fn any_bytes_open_or_are_refused_fuzz(
-            kind in 0u8..5, len in 0u32..300, bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            kind in 0u8..5,
+            len in 0u32..300,
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut all = vec![kind];
             all.extend_from_slice(&len.to_le_bytes());

@@ -33,8 +33,6 @@ mod cursor;
 mod encode;
 mod forms;
 mod learn;
-#[cfg(test)]
-mod measure;
 mod needle;
 mod pack;
 mod pen;

@@ -107,7 +107,8 @@ mod tests {
             let mut at = 0;
             for span in &spans {
                 let token = &text.as_bytes()[span.start..span.end];
-                prop_assert!(!text.as_bytes()[at..span.start].iter().any(u8::is_ascii_alphanumeric));
+                let between = &text.as_bytes()[at..span.start];
+                prop_assert!(!between.iter().any(u8::is_ascii_alphanumeric));
                 if span.shape == Shape::Uuid {
                     prop_assert_eq!(token.len(), UUID_BYTES);
                 } else {
