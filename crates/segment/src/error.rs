@@ -19,6 +19,9 @@ pub enum SegmentError {
         /// Highest version known.
         known: u32,
     },
+    /// These sections are not in memory yet: read them, supply them, ask again.
+    #[error("sections {0:?} are not in memory")]
+    Missing(Vec<u32>),
     /// Records do not have the shape of records, which is a bug of the caller.
     #[error("records cannot be written: {0}")]
     Encode(String),

@@ -13,17 +13,21 @@
 //! - what is read back has the same values as what was written, by
 //!   [`lodge_record::schema::value_text`].
 
+mod bits;
 mod chunk;
 mod dictionary;
 mod error;
 mod footer;
 pub mod l0;
 pub mod predicate;
+mod sections;
 pub mod segment;
 mod sources;
 pub mod table;
 
+pub use bits::Mask;
 pub use error::SegmentError;
 pub use footer::{
     BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, TableKind, field_of, type_number,
 };
+pub use sections::SectionNo;

@@ -1,0 +1,169 @@
+//! A list of small numbers: dictionary codes, template numbers, references.
+//!
+//! ```text
+//!  u32 count │ u8 width │ packed values (see `lanes`)
+//! ```
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::Mask;
+use super::lanes;
+use crate::SegmentError;
+
+/// Bytes before the packed values.
+const HEAD_BYTES: usize = 5;
+
+/// Numbers below 2^32, each readable at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Codes {
+    bytes: Bytes,
+    len: usize,
+    width: u32,
+}
+
+impl Codes {
+    /// Appends `values`. At most 2^32 - 1 of them.
+    pub(crate) fn encode(values: &[u32], out: &mut Vec<u8>) {
+        let width = lanes::width_of(values.iter().fold(0, |all, value| all | value));
+        out.extend_from_slice(&(values.len() as u32).to_le_bytes());
+        out.push(width as u8);
+        lanes::pack(values, width, out);
+    }
+
+    /// Reads a list from the front of `bytes`, and gives what comes after it.
+    pub(crate) fn open(bytes: &Bytes) -> Result<(Self, Bytes), SegmentError> {
+        let damaged = || SegmentError::damaged("packed codes", "are cut short or too wide");
+        let head = bytes.first_chunk::<HEAD_BYTES>().ok_or_else(damaged)?;
+        let [a, b, c, d, width] = *head;
+        let (len, width) = (u32::from_le_bytes([a, b, c, d]) as usize, u32::from(width));
+        if width > 32 {
+            return Err(damaged());
+        }
+        let end = HEAD_BYTES + lanes::packed_bytes(len, width);
+        if end > bytes.len() {
+            return Err(damaged());
+        }
+        Ok((Self { bytes: bytes.slice(HEAD_BYTES..end), len, width }, bytes.slice(end..)))
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The number at `index`; 0 beyond the end.
+    pub(crate) fn get(&self, index: usize) -> u32 {
+        if index >= self.len {
+            return 0;
+        }
+        lanes::get(&self.bytes, self.len, self.width, index)
+    }
+
+    /// Hands out a range in pieces: `each(index of the first, values)`.
+    pub(crate) fn for_each(&self, range: Range<usize>, each: impl FnMut(usize, &[u32])) {
+        lanes::for_each_group(&self.bytes, self.len, self.width, range, each);
+    }
+
+    /// A range of them.
+    pub(crate) fn values(&self, range: Range<usize>) -> Vec<u32> {
+        let mut out = Vec::with_capacity(range.len().min(self.len));
+        self.for_each(range, |_, piece| out.extend_from_slice(piece));
+        out
+    }
+
+    /// Which of a range are `wanted`: bit 0 is the first of the range.
+    pub(crate) fn equal(&self, wanted: u32, range: Range<usize>) -> Mask {
+        self.matching(range, |value| value == wanted)
+    }
+
+    /// Which of a range are marked in `wanted`, by number.
+    pub(crate) fn marked(&self, wanted: &[bool], range: Range<usize>) -> Mask {
+        self.matching(range, |value| wanted.get(value as usize).copied().unwrap_or(false))
+    }
+
+    /// Which of a range pass `test`.
+    pub(crate) fn matching(&self, range: Range<usize>, test: impl Fn(u32) -> bool) -> Mask {
+        let len = range.end.min(self.len).saturating_sub(range.start);
+        let mut words = Words::new(len);
+        self.for_each(range, |_, piece| words.append(piece, &test));
+        words.finish(len)
+    }
+}
+
+/// Bits in the making, appended piece by piece.
+struct Words {
+    done: Vec<u64>,
+    now: u64,
+    bits: usize,
+}
+
+impl Words {
+    fn new(len: usize) -> Self {
+        Self { done: Vec::with_capacity(len.div_ceil(64)), now: 0, bits: 0 }
+    }
+
+    fn append(&mut self, piece: &[u32], test: impl Fn(u32) -> bool) {
+        let mut piece = piece;
+        if self.bits == 0 {
+            let (whole, rest) = piece.as_chunks::<64>();
+            for values in whole {
+                let mut word = 0u64;
+                for (bit, value) in values.iter().enumerate() {
+                    word |= u64::from(test(*value)) << bit;
+                }
+                self.done.push(word);
+            }
+            piece = rest;
+        }
+        for value in piece {
+            self.now |= u64::from(test(*value)) << self.bits;
+            self.bits += 1;
+            if self.bits == 64 {
+                self.done.push(std::mem::take(&mut self.now));
+                self.bits = 0;
+            }
+        }
+    }
+
+    fn finish(mut self, len: usize) -> Mask {
+        if self.bits > 0 {
+            self.done.push(self.now);
+        }
+        Mask::from_words(self.done, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn finds_what_is_in_it(
+            values in proptest::collection::vec(0u32..40, 0..2500), wanted in 0u32..40, from in 0usize..2500,
+        ) {
+            let mut bytes = Vec::new();
+            Codes::encode(&values, &mut bytes);
+            bytes.push(7);
+            let (codes, rest) = Codes::open(&Bytes::from(bytes)).expect("opens");
+            prop_assert_eq!((codes.len(), &rest[..]), (values.len(), &[7u8][..]));
+            let from = from.min(values.len());
+            let found: Vec<usize> = codes.equal(wanted, from..values.len()).iter().collect();
+            let expected: Vec<usize> =
+                (from..values.len()).filter(|i| values[*i] == wanted).map(|i| i - from).collect();
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(codes.values(0..values.len()), values);
+        }
+
+        #[test]
+        fn any_bytes_open_or_are_refused_fuzz(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok((codes, _)) = Codes::open(&Bytes::from(bytes)) {
+                codes.get(codes.len().saturating_sub(1));
+            }
+        }
+    }
+}
