@@ -13,7 +13,7 @@ use std::process::Command;
 /// The allocator's own variable; whoever sets it has the last word.
 const VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
 /// Milliseconds that freed memory is kept: a burst's memory is given back soon after it.
-const KEPT_MS: &str = "30000";
+const KEPT_MS: &str = "60000";
 
 /// Sees to it that freed memory is kept for a while. Does not return when it has to start the
 /// program anew; when that cannot be done, the program goes on as it is, only slower.

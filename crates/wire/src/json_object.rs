@@ -490,9 +490,13 @@ impl<'t, L: Leaves> Walk<'t, '_, L> {
                         continue;
                     }
                 }
-                Some(b'"') => drop(self.string()?),
+                Some(b'"') => {
+                    self.string()?;
+                }
                 Some(b'-' | b'0'..=b'9') => self.number()?,
-                _ => drop(self.word()?),
+                _ => {
+                    self.word()?;
+                }
             }
             // After a value, or at the end of an empty bracket.
             loop {

@@ -78,6 +78,41 @@ fn malformed_lines_are_kept_and_reported() {
 
 proptest! {
     #[test]
+    fn a_body_in_parts_is_the_body_fuzz(
+        body in "([{]\"[ab]\":(\"é{0,3}\"|1)[}]\r?\n|x?\n|[{]\"c\":[{]\"d\":2[}][}]){0,9}",
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+    ) {
+        let whole = decode(&Options::default(), 7, body.as_bytes()).expect("arrow");
+        let mut decoder = Decoder::new(&Options::default(), 7);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut from = 0;
+        for cut in cuts.into_iter().chain([body.len()]) {
+            decoder.part(&body.as_bytes()[from..cut]);
+            from = cut;
+        }
+        decoder.end();
+        let parts = decoder.finish().expect("arrow");
+        prop_assert_eq!(parts.records, whole.records);
+        prop_assert_eq!((parts.lines, parts.malformed), (whole.lines, whole.malformed));
+    }
+
+    #[test]
+    fn a_decoder_that_is_used_again_decodes_the_same_fuzz(
+        bodies in proptest::collection::vec(
+            "([{](\"[a-d]\":(\"[xy]\"|1|2.5),){0,4}\"_msg\":\"m\"[}]\n){1,5}", 1..5,
+        ),
+    ) {
+        let options = Options { stream_fields: vec!["a".into(), "b".into()], ..Options::default() };
+        let mut decoder = Decoder::new(&options, 7);
+        for body in &bodies {
+            decoder.body(body.as_bytes());
+            let again = decoder.finish().expect("arrow").records;
+            prop_assert_eq!(again, decode(&options, 7, body.as_bytes()).expect("arrow").records);
+        }
+    }
+
+    #[test]
     fn any_bytes_become_one_record_a_line_fuzz(
         body in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
