@@ -10,11 +10,20 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::{Future, Stream};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::budget::QueryControl;
+use crate::engine::AbortOnDrop;
 use crate::error::QueryError;
+
+/// What the query's task hands on.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// More rows, or why there are none.
+    Item(Result<RecordBatch, QueryError>),
+    /// That was all. A task that goes without a word has not given all.
+    End,
+}
 
 /// A stream of record batches, all of one [schema](QueryStream::schema).
 ///
@@ -22,22 +31,24 @@ use crate::error::QueryError;
 #[derive(Debug)]
 pub struct QueryStream {
     schema: SchemaRef,
-    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-    driver: AbortHandle,
+    batches: mpsc::Receiver<Step>,
+    driver: Option<AbortOnDrop>,
     control: Arc<QueryControl>,
     deadline: Pin<Box<Sleep>>,
     ended: bool,
+    /// What was looked at already, to be given next.
+    ahead: Option<Result<RecordBatch, QueryError>>,
 }
 
 impl QueryStream {
     pub(crate) fn new(
         schema: SchemaRef,
-        batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-        driver: AbortHandle,
+        batches: mpsc::Receiver<Step>,
+        driver: AbortOnDrop,
         control: Arc<QueryControl>,
     ) -> Self {
         let deadline = Box::pin(sleep_until(Instant::from_std(control.hard_deadline())));
-        Self { schema, batches, driver, control, deadline, ended: false }
+        Self { schema, batches, driver: Some(driver), control, deadline, ended: false, ahead: None }
     }
 
     /// Columns of every batch.
@@ -48,6 +59,14 @@ impl QueryStream {
     /// After the end: why the answer is incomplete, if it is.
     pub fn partial(&self) -> Option<String> {
         self.control.partial().map(str::to_owned)
+    }
+
+    /// The error that comes next, if the next thing is an error.
+    pub(crate) async fn look_ahead(&mut self) -> Option<&QueryError> {
+        if self.ahead.is_none() {
+            self.ahead = futures::StreamExt::next(self).await;
+        }
+        self.ahead.as_ref().and_then(|item| item.as_ref().err())
     }
 
     /// All rows at once; for answers known to be small.
@@ -64,11 +83,18 @@ impl Stream for QueryStream {
     type Item = Result<RecordBatch, QueryError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(item) = self.ahead.take() {
+            return Poll::Ready(Some(item));
+        }
         if self.ended {
             return Poll::Ready(None);
         }
         let item = match self.batches.poll_recv(cx) {
-            Poll::Ready(item) => item,
+            Poll::Ready(Some(Step::Item(item))) => Some(item),
+            Poll::Ready(Some(Step::End)) => None,
+            Poll::Ready(None) => {
+                Some(Err(QueryError::internal("the query's task ended without an answer")))
+            }
             Poll::Pending => match self.deadline.as_mut().poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(()) => self.control.overdue().map(Err),
@@ -76,14 +102,8 @@ impl Stream for QueryStream {
         };
         if !matches!(item, Some(Ok(_))) {
             self.ended = true;
-            self.driver.abort();
+            self.driver = None;
         }
         Poll::Ready(item)
-    }
-}
-
-impl Drop for QueryStream {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }

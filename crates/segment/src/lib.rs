@@ -19,6 +19,7 @@ mod dictionary;
 mod error;
 mod footer;
 pub mod l0;
+pub mod pattern;
 pub mod predicate;
 mod sections;
 pub mod segment;

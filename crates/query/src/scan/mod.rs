@@ -6,11 +6,14 @@
 //!      types
 //! ```
 //!
+//! Aggregates over the leaf are a leaf of their own ([`Aggregate`]), which needs no rows.
+//!
 //! Invariants:
 //! - rows leave the leaf exactly if they match its predicate;
 //! - a partition holds one block at a time, accounted for in the query's memory pool;
 //! - a dropped stream reads no further block; the deadline is looked at before every block.
 
+mod aggregate;
 mod exec;
 mod fold;
 mod leaf;
@@ -18,9 +21,11 @@ mod newest;
 mod reader;
 mod shape;
 mod table;
+mod tally;
 
 use std::sync::Arc;
 
+use datafusion::physical_plan::ExecutionPlan;
 use lodge_segment::predicate::{Facts, Predicate, Verdict};
 use lodge_store::{OpenSegment, Prepared, SegmentRef, Snapshot, Store};
 use tokio::sync::OnceCell;
@@ -28,13 +33,18 @@ use tokio::sync::OnceCell;
 use crate::budget::QueryControl;
 use crate::error::QueryError;
 
-pub(crate) use fold::fold;
-pub(crate) use reader::{Columns, Wanted};
-pub(crate) use shape::{stream_ids, table_schema};
+pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
+pub(crate) use exec::Scan;
+pub(crate) use fold::{fold, on_runtime};
+pub(crate) use reader::{Columns, Found, TextOf, Wanted};
+pub(crate) use shape::{Types, stream_ids, table_schema};
 pub(crate) use table::{LogsTable, TopByTime};
+pub(crate) use tally::{Function, Grouping, Key, Through, bucket_floor};
 
 /// Segments of more rows than this are shared among the partitions block by block.
 const SHARED_ROWS_MIN: u64 = 2 * 65_536;
+/// So few rows are the work of one partition: to share them costs more than it saves.
+const ALONE_ROWS_MAX: u64 = 65_536;
 
 /// What a query reads: a snapshot, and which of its records.
 #[derive(Debug, Clone)]
@@ -90,17 +100,27 @@ impl Work {
 impl Source {
     pub(crate) fn new(
         store: Arc<Store>,
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         predicate: Predicate,
         control: Arc<QueryControl>,
     ) -> Self {
-        Self { store, snapshot: Arc::new(snapshot), predicate: Arc::new(predicate), control }
+        Self { store, snapshot, predicate: Arc::new(predicate), control }
     }
 
     /// The same snapshot, narrowed by one more predicate.
     pub(crate) fn narrowed(&self, more: Predicate) -> Self {
         let predicate = Predicate::and([self.predicate.as_ref().clone(), more]);
         Self { predicate: Arc::new(predicate), ..self.clone() }
+    }
+
+    /// First and last moment that a matching record can have, both included; `None` if there can be
+    /// no such record.
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
+        let (from, to) = self.predicate.time_bounds()?;
+        let segments = || self.snapshot.segments.iter();
+        let first = segments().map(|segment| segment.time_min_ns).min()?.max(from);
+        let last = segments().map(|segment| segment.time_max_ns).max()?.min(to);
+        (first <= last).then_some((first, last))
     }
 
     /// The segments that can hold matching records, the newest first.
@@ -123,14 +143,18 @@ impl Source {
         kept
     }
 
-    /// The work of each of `partitions`, evenly by rows. `counting`: nothing but the number of
-    /// records is wanted, which whole segments give without being read.
+    /// The work of each of at most `partitions`, evenly by rows. `counting`: nothing but the number
+    /// of records is wanted, which whole segments give without being read.
     pub(crate) fn divide(&self, partitions: usize, counting: bool) -> Vec<Vec<Work>> {
-        let partitions = partitions.max(1);
+        let segments = self.segments();
+        let is_known = |verdict: Verdict| counting && verdict == Verdict::All;
+        let read = segments.iter().filter(|(_, verdict)| !is_known(*verdict));
+        let rows: u64 = read.map(|(segment, _)| segment.rows).sum();
+        let partitions = if rows <= ALONE_ROWS_MAX { 1 } else { partitions.max(1) };
         let mut works = vec![Vec::new(); partitions];
         let mut loads = vec![0u64; partitions];
-        for (segment, verdict) in self.segments() {
-            let known = counting && verdict == Verdict::All;
+        for (segment, verdict) in segments {
+            let known = is_known(verdict);
             if segment.rows >= SHARED_ROWS_MIN && !known {
                 let shared = Some(Arc::new(OnceCell::new()));
                 for (part, list) in works.iter_mut().enumerate() {
@@ -149,4 +173,9 @@ impl Source {
         }
         works
     }
+}
+
+/// The scan that `plan` is, if it is one.
+pub(crate) fn as_scan(plan: &dyn ExecutionPlan) -> Option<&Scan> {
+    plan.downcast_ref::<leaf::LeafExec<Scan>>().map(|exec| &exec.leaf)
 }

@@ -39,7 +39,22 @@ pub(crate) struct Wanted {
     /// `_time`.
     pub(crate) times: bool,
     /// Fields as the different texts that they have.
-    pub(crate) groups: Vec<String>,
+    pub(crate) groups: Vec<TextOf>,
+}
+
+/// A text of each record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TextOf {
+    pub(crate) field: String,
+    /// Not the text itself but its pattern.
+    pub(crate) pattern: bool,
+}
+
+impl TextOf {
+    /// The field's own text.
+    pub(crate) fn field(name: impl Into<String>) -> Self {
+        Self { field: name.into(), pattern: false }
+    }
 }
 
 /// Which fields are wanted as they are stored.
@@ -55,11 +70,6 @@ impl Wanted {
     /// Nothing but `columns`.
     pub(crate) fn of(columns: Columns) -> Self {
         Self { columns, times: false, groups: Vec::new() }
-    }
-
-    /// Nothing but the number of records.
-    pub(crate) fn count() -> Self {
-        Self::of(Columns::Named(Vec::new()))
     }
 
     /// Whether the number of records is enough.
@@ -222,8 +232,11 @@ impl Reader {
             false => Vec::new(),
         };
         let mut groups = Vec::with_capacity(self.wanted.groups.len());
-        for name in &self.wanted.groups {
-            groups.push(segment.groups(block, name, picked).await?);
+        for text in &self.wanted.groups {
+            groups.push(match text.pattern {
+                true => segment.patterns(block, &text.field, picked).await?,
+                false => segment.groups(block, &text.field, picked).await?,
+            });
         }
         let batch = if open.columns.is_empty() {
             rows_only(rows)?
