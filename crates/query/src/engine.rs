@@ -6,16 +6,17 @@
 //! - at most [`EngineLimits::queries_max`] queries run at once; the others wait within their own
 //!   time budget.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::record_batch::RecordBatch;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use lodge_record::TenantId;
 use lodge_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -28,7 +29,7 @@ use crate::request::{
 };
 use crate::scan::{Source, Types};
 use crate::session::{Sessions, task_context};
-use crate::stream::{QueryStream, Step};
+use crate::stream::{Beginning, QueryStream, Step};
 use crate::tail::TailQuery;
 use crate::{discover, hits, logsql, patterns, plan, sql, stats_query, tail};
 
@@ -137,12 +138,11 @@ impl Engine {
     pub async fn sql(&self, request: SqlRequest) -> Result<QueryStream, QueryError> {
         sql::check_length(&request.query)?;
         for _ in 0..CLASHES_MAX {
-            let (mut stream, spilled) = self.sql_once(&request).await?;
+            let (stream, spilled) = self.sql_once(&request).await?;
             if !spilled {
                 return Ok(stream);
             }
-            let clash = stream.look_ahead().await;
-            match clash.and_then(QueryError::clash) {
+            match stream.next_error().and_then(QueryError::clash) {
                 Some(field) => self.text_fields.remember(&request.tenant, field),
                 None => return Ok(stream),
             }
@@ -333,7 +333,7 @@ impl Engine {
     ) -> Result<QueryStream, QueryError> {
         let Admitted { control, environment, permit, .. } = admitted;
         let (sender, receiver) = mpsc::channel(BATCHES_READY_MAX);
-        let (planned, schema) = oneshot::channel();
+        let (begun, beginning) = oneshot::channel();
         // One task plans and runs: a small question needs no second change of threads.
         let driver = self.runtime().spawn(async move {
             // The permit lives as long as the work.
@@ -341,37 +341,34 @@ impl Engine {
             let context = Arc::new(task_context(&state, &environment));
             match state.create_physical_plan(&plan).await {
                 Ok(plan) => {
-                    let listens = planned.send(Ok(plan.schema())).is_ok();
                     // The plan stays while it runs, the rest of planning need not.
                     drop(state);
-                    if listens {
-                        drive(plan, context, sender).await;
-                    }
+                    drive(plan, context, begun, sender).await;
                 }
                 // Nobody listens to the error of a query that nobody waits for.
-                Err(error) => drop(planned.send(Err(QueryError::from(error)))),
+                Err(error) => drop(begun.send(Err(QueryError::from(error)))),
             }
         });
-        // Planning is short, but a hostile query can make it long: the deadline holds here too.
         let abort = AbortOnDrop(driver.abort_handle());
         let deadline = tokio::time::Instant::from_std(control.hard_deadline());
-        let Ok(answer) = tokio::time::timeout_at(deadline, schema).await else {
+        let Ok(answer) = tokio::time::timeout_at(deadline, beginning).await else {
             return Err(control.overdue().unwrap_or_else(|| {
                 QueryError::new(
                     QueryErrorKind::BudgetTime,
-                    "the query could not be planned in time",
+                    "the query gave nothing within its time budget, not even a part of an answer; \
+                     raise the timeout",
                 )
             }));
         };
-        let schema = match answer {
-            Ok(schema) => schema?,
+        let beginning = match answer {
+            Ok(beginning) => beginning?,
             // The task ended without a word: its own end tells why.
             Err(_) => match driver.await {
-                Ok(()) => return Err(QueryError::internal("the query was not planned")),
+                Ok(()) => return Err(QueryError::internal("the query did not begin")),
                 Err(error) => return Err(died(error)),
             },
         };
-        Ok(QueryStream::new(schema, receiver, abort, control))
+        Ok(QueryStream::new(beginning, receiver, abort, control))
     }
 
     fn runtime(&self) -> &tokio::runtime::Handle {
@@ -429,26 +426,40 @@ impl Drop for AbortOnDrop {
 async fn drive(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<datafusion::execution::TaskContext>,
+    begun: oneshot::Sender<Result<Beginning, QueryError>>,
     sender: mpsc::Sender<Step>,
 ) {
+    let schema = plan.schema();
     let mut rows = match execute_stream(plan, context) {
         Ok(rows) => rows,
         Err(error) => {
-            let _ = sender.send(Step::Item(Err(error.into()))).await;
+            let _ = begun.send(Err(error.into()));
             return;
         }
     };
-    while let Some(item) = rows.next().await {
-        let item = item.map_err(QueryError::from);
-        let failed = item.is_err();
-        if matches!(&item, Ok(batch) if batch.num_rows() == 0) {
-            continue;
-        }
-        if sender.send(Step::Item(item)).await.is_err() || failed {
+    let mut steps = VecDeque::from([step(rows.next().await)]);
+    // An answer of one batch is whole now.
+    if let (Some(Step::Item(Ok(_))), Some(more)) = (steps.back(), rows.next().now_or_never()) {
+        steps.push_back(step(more));
+    }
+    let goes_on = matches!(steps.back(), Some(Step::Item(Ok(_))));
+    if begun.send(Ok(Beginning { schema, steps })).is_err() || !goes_on {
+        return;
+    }
+    loop {
+        let next = step(rows.next().await);
+        let goes_on = matches!(next, Step::Item(Ok(_)));
+        if sender.send(next).await.is_err() || !goes_on {
             return;
         }
     }
-    let _ = sender.send(Step::End).await;
+}
+
+fn step(next: Option<datafusion::error::Result<RecordBatch>>) -> Step {
+    match next {
+        Some(item) => Step::Item(item.map_err(QueryError::from)),
+        None => Step::End,
+    }
 }
 
 /// A task of ours that ended without an answer.

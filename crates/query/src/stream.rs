@@ -2,6 +2,7 @@
 //!
 //! Invariant: dropping the stream stops the work behind it; nothing runs on for nobody.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,6 +26,14 @@ pub(crate) enum Step {
     End,
 }
 
+/// The beginning of an answer: what it looks like, and what there was of it at once. They go together,
+/// so that a small answer takes one change of threads.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) schema: SchemaRef,
+    pub(crate) steps: VecDeque<Step>,
+}
+
 /// A stream of record batches, all of one [schema](QueryStream::schema).
 ///
 /// An error is the last item. Dropping the stream cancels the query.
@@ -36,19 +45,20 @@ pub struct QueryStream {
     control: Arc<QueryControl>,
     deadline: Pin<Box<Sleep>>,
     ended: bool,
-    /// What was looked at already, to be given next.
-    ahead: Option<Result<RecordBatch, QueryError>>,
+    /// What is here already, to be given next.
+    ahead: VecDeque<Step>,
 }
 
 impl QueryStream {
     pub(crate) fn new(
-        schema: SchemaRef,
+        beginning: Beginning,
         batches: mpsc::Receiver<Step>,
         driver: AbortOnDrop,
         control: Arc<QueryControl>,
     ) -> Self {
         let deadline = Box::pin(sleep_until(Instant::from_std(control.hard_deadline())));
-        Self { schema, batches, driver: Some(driver), control, deadline, ended: false, ahead: None }
+        let Beginning { schema, steps: ahead } = beginning;
+        Self { schema, batches, driver: Some(driver), control, deadline, ended: false, ahead }
     }
 
     /// Columns of every batch.
@@ -62,11 +72,11 @@ impl QueryStream {
     }
 
     /// The error that comes next, if the next thing is an error.
-    pub(crate) async fn look_ahead(&mut self) -> Option<&QueryError> {
-        if self.ahead.is_none() {
-            self.ahead = futures::StreamExt::next(self).await;
+    pub(crate) fn next_error(&self) -> Option<&QueryError> {
+        match self.ahead.front() {
+            Some(Step::Item(item)) => item.as_ref().err(),
+            _ => None,
         }
-        self.ahead.as_ref().and_then(|item| item.as_ref().err())
     }
 
     /// All rows at once; for answers known to be small.
@@ -83,13 +93,14 @@ impl Stream for QueryStream {
     type Item = Result<RecordBatch, QueryError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(item) = self.ahead.take() {
-            return Poll::Ready(Some(item));
-        }
         if self.ended {
             return Poll::Ready(None);
         }
-        let item = match self.batches.poll_recv(cx) {
+        let next = match self.ahead.pop_front() {
+            Some(step) => Poll::Ready(Some(step)),
+            None => self.batches.poll_recv(cx),
+        };
+        let item = match next {
             Poll::Ready(Some(Step::Item(item))) => Some(item),
             Poll::Ready(Some(Step::End)) => None,
             Poll::Ready(None) => {

@@ -100,7 +100,7 @@ impl Leaf for Scan {
     const NAME: &'static str = "SegmentScan";
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let segments: usize = self.works.iter().flatten().filter(|work| work.part == 0).count();
+        let segments: usize = self.works.iter().flatten().filter(|work| work.is_first()).count();
         let total = self.source.snapshot.segments.len();
         write!(f, "segments={segments}/{total}, filter={}", self.source.predicate)?;
         if let Some(limit) = self.limit {

@@ -35,11 +35,10 @@ pub(crate) async fn fold<T: Send + 'static>(
             Ok::<_, QueryError>(sum)
         }
     };
-    let works = source.divide(partitions, wanted.is_count());
-    let mut works = works.into_iter().filter(|works| !works.is_empty());
+    let (parts, works) = source.share(partitions, wanted.is_count());
+    let others: Vec<_> = (1..parts).map(|_| SpawnedTask::spawn(part(works.clone()))).collect();
     // The first part needs no task of its own: for small questions it is the only one.
-    let first = part(works.next().unwrap_or_default());
-    let others: Vec<_> = works.map(|works| SpawnedTask::spawn(part(works))).collect();
+    let first = part(works);
     let mut sums = vec![first.await?];
     for other in others {
         sums.push(other.join().await.map_err(crate::engine::died)??);

@@ -24,6 +24,7 @@ mod table;
 mod tally;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::physical_plan::ExecutionPlan;
 use lodge_segment::predicate::{Facts, Predicate, Verdict};
@@ -55,16 +56,37 @@ pub(crate) struct Source {
     pub(crate) control: Arc<QueryControl>,
 }
 
-/// A segment, or every n-th block of one, to be read by one partition.
+/// A segment, or some of its blocks, to be read by one partition.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
     pub(crate) segment: Arc<SegmentRef>,
     pub(crate) verdict: Verdict,
-    /// Blocks `part`, `part + of`, `part + 2 × of`, …
-    pub(crate) part: usize,
-    pub(crate) of: usize,
+    blocks: Blocks,
     /// The segment once opened, for those that share it.
     shared: Option<Arc<OnceCell<Arc<Opened>>>>,
+}
+
+/// Which blocks of a segment a partition reads.
+#[derive(Debug, Clone)]
+enum Blocks {
+    /// `next`, `next + step`, `next + 2 × step`, …: the same whenever it is asked.
+    Every { next: usize, step: usize },
+    /// Whatever no other partition has taken: a partition that comes late costs no time.
+    Free(Arc<AtomicUsize>),
+}
+
+impl Blocks {
+    /// The next block to read, beyond the last one at the end.
+    fn take(&mut self) -> usize {
+        match self {
+            Self::Every { next, step } => {
+                let this = *next;
+                *next += *step;
+                this
+            }
+            Self::Free(next) => next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
 }
 
 /// A segment that is open, and what the predicate comes to in it.
@@ -84,7 +106,12 @@ impl Opened {
 
 impl Work {
     fn whole(segment: Arc<SegmentRef>, verdict: Verdict) -> Self {
-        Self { segment, verdict, part: 0, of: 1, shared: None }
+        Self { segment, verdict, blocks: Blocks::Every { next: 0, step: 1 }, shared: None }
+    }
+
+    /// Whether it begins with the first block, which one of those that share a segment does.
+    fn is_first(&self) -> bool {
+        matches!(self.blocks, Blocks::Every { next: 0, .. })
     }
 
     /// Opens its segment, or takes what another part opened.
@@ -143,23 +170,35 @@ impl Source {
         kept
     }
 
+    /// All work, to be shared out while it is done: in how many parts (at most `partitions`), and the
+    /// list for each of them.
+    pub(crate) fn share(&self, partitions: usize, counting: bool) -> (usize, Vec<Work>) {
+        let segments = self.segments();
+        let parts = parts(&segments, partitions, counting);
+        let work = |(segment, verdict)| Work {
+            segment,
+            verdict,
+            blocks: Blocks::Free(Arc::new(AtomicUsize::new(0))),
+            shared: Some(Arc::new(OnceCell::new())),
+        };
+        (parts, segments.into_iter().map(work).collect())
+    }
+
     /// The work of each of at most `partitions`, evenly by rows. `counting`: nothing but the number
     /// of records is wanted, which whole segments give without being read.
     pub(crate) fn divide(&self, partitions: usize, counting: bool) -> Vec<Vec<Work>> {
         let segments = self.segments();
-        let is_known = |verdict: Verdict| counting && verdict == Verdict::All;
-        let read = segments.iter().filter(|(_, verdict)| !is_known(*verdict));
-        let rows: u64 = read.map(|(segment, _)| segment.rows).sum();
-        let partitions = if rows <= ALONE_ROWS_MAX { 1 } else { partitions.max(1) };
+        let partitions = parts(&segments, partitions, counting);
         let mut works = vec![Vec::new(); partitions];
         let mut loads = vec![0u64; partitions];
         for (segment, verdict) in segments {
-            let known = is_known(verdict);
+            let known = counting && verdict == Verdict::All;
             if segment.rows >= SHARED_ROWS_MIN && !known {
                 let shared = Some(Arc::new(OnceCell::new()));
                 for (part, list) in works.iter_mut().enumerate() {
                     let (segment, shared) = (segment.clone(), shared.clone());
-                    list.push(Work { segment, verdict, part, of: partitions, shared });
+                    let blocks = Blocks::Every { next: part, step: partitions };
+                    list.push(Work { segment, verdict, blocks, shared });
                 }
                 continue;
             }
@@ -173,6 +212,14 @@ impl Source {
         }
         works
     }
+}
+
+/// How many partitions the work of `segments` is worth.
+fn parts(segments: &[(Arc<SegmentRef>, Verdict)], partitions: usize, counting: bool) -> usize {
+    let is_known = |verdict: Verdict| counting && verdict == Verdict::All;
+    let read = segments.iter().filter(|(_, verdict)| !is_known(*verdict));
+    let rows: u64 = read.map(|(segment, _)| segment.rows).sum();
+    if rows <= ALONE_ROWS_MAX { 1 } else { partitions.max(1) }
 }
 
 /// The scan that `plan` is, if it is one.
