@@ -155,3 +155,53 @@ impl Drop for Writing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty(version: u64) -> Arc<Snapshot> {
+        Arc::new(Snapshot::new(version, TenantId::default(), Vec::new()))
+    }
+
+    fn version(lists: &KeptLists) -> Option<u64> {
+        lists.get(&TenantId::default()).map(|snapshot| snapshot.version)
+    }
+
+    #[test]
+    fn a_list_follows_the_writes_one_by_one() {
+        let lists = KeptLists::default();
+        lists.keep(lists.begin_reading(), &empty(5));
+        lists.apply(6, &[], &[]);
+        assert_eq!(version(&lists), Some(6));
+        // The news of 7 is still on its way.
+        lists.apply(8, &[], &[]);
+        assert_eq!(version(&lists), None);
+        lists.apply(7, &[], &[]);
+        assert_eq!(version(&lists), None);
+        lists.keep(lists.begin_reading(), &empty(8));
+        assert_eq!(version(&lists), Some(8));
+    }
+
+    #[test]
+    fn what_was_read_before_a_write_is_not_kept_after_it() {
+        let lists = KeptLists::default();
+        let reading = lists.begin_reading();
+        lists.apply(6, &[], &[]);
+        lists.keep(reading, &empty(5));
+        assert_eq!(version(&lists), None);
+    }
+
+    #[test]
+    fn a_write_without_an_end_puts_everything_in_doubt() {
+        let lists = KeptLists::default();
+        lists.keep(lists.begin_reading(), &empty(5));
+        let reading = lists.begin_reading();
+        Writing::begin(&lists).settle();
+        assert_eq!(version(&lists), Some(5));
+        drop(Writing::begin(&lists));
+        assert_eq!(version(&lists), None);
+        lists.keep(reading, &empty(5));
+        assert_eq!(version(&lists), None, "it was read before the end was known");
+    }
+}
