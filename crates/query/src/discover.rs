@@ -6,16 +6,17 @@
 //! column of everything.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{Int32Type, Int64Type};
 use hashbrown::HashMap;
 use lodge_record::{field, overflow, schema};
-use lodge_store::Groups;
 use tokio::runtime::Handle;
 
 use crate::engine::Admitted;
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::ValueHits;
-use crate::scan::{Columns, Source, Wanted, fold};
+use crate::scan::{
+    self, Columns, Found, GroupLimit, Key, Source, TextOf, Wanted, fold, on_runtime,
+};
 
 /// Matching records per task up to which the fields of each are looked at.
 const EXACT_ROWS_MAX: u64 = 200_000;
@@ -35,27 +36,22 @@ pub(crate) async fn field_names(
 ) -> Result<Vec<ValueHits>, QueryError> {
     #[derive(Default)]
     struct Sum {
-        rows: u64,
         hits: Hits,
     }
-    // The first pass counts matching rows only; it costs no column beyond the predicate's.
-    let exact_until = EXACT_ROWS_MAX;
-    let counted = fold(runtime, admitted, &source, &Wanted::count(), |rows: &mut u64, found| {
-        *rows += found.rows as u64;
-        Ok(())
-    })
-    .await?;
-    let total: u64 = counted.iter().sum();
-    let exact = total <= exact_until;
+    // The first pass counts matching rows only; it costs no column.
+    let none = GroupLimit { groups: 1, message: String::new() };
+    let counted = scan::counts(runtime, admitted, source.clone(), Vec::new(), none).await?;
+    let counted = counted.first().and_then(|rows| rows.as_primitive_opt::<Int64Type>());
+    let total: u64 = counted.map_or(0, |rows| rows.values().iter().sum::<i64>()).cast_unsigned();
+    let exact = total <= EXACT_ROWS_MAX;
     let columns: Vec<String> = if exact {
         source.snapshot.schema().fields().iter().map(|field| field.name().clone()).collect()
     } else {
         vec![field::OVERFLOW.to_owned()]
     };
     let wanted = Wanted::of(Columns::Named(columns));
-    let sums = fold(runtime, admitted, &source, &wanted, move |sum: &mut Sum, found| {
+    let step = move |sum: &mut Sum, found: &Found| {
         let rows = found.rows as u64;
-        sum.rows += rows;
         if exact {
             for (stored, column) in
                 found.batch.schema_ref().fields().iter().zip(found.batch.columns())
@@ -75,8 +71,11 @@ pub(crate) async fn field_names(
             }
         }
         within_limits(&sum.hits)
-    })
-    .await?;
+    };
+    let (partitions, pool) = (admitted.partitions, admitted.memory());
+    let work =
+        async move { fold(&source, partitions, &pool, &wanted, || Ok(Sum::default()), step).await };
+    let sums = on_runtime(runtime, &admitted.control, work).await?;
     let mut hits = merged(sums.into_iter().map(|sum| sum.hits));
     hits.remove(field::OVERFLOW);
     if total > 0 {
@@ -93,31 +92,20 @@ pub(crate) async fn field_values(
     admitted: &Admitted,
     source: Source,
     name: &str,
-    limit: Option<usize>,
+    limit_rows: Option<usize>,
 ) -> Result<Vec<ValueHits>, QueryError> {
-    let wanted = Wanted { groups: vec![name.to_owned()], ..Wanted::count() };
-    let sums = fold(runtime, admitted, &source, &wanted, move |hits: &mut Hits, found| {
-        for groups in &found.groups {
-            count_values(hits, groups);
-        }
-        within_limits(hits)
-    })
-    .await?;
-    let mut hits = merged(sums.into_iter());
-    hits.remove("");
-    Ok(ranked(hits, limit))
-}
-
-fn count_values(hits: &mut Hits, groups: &Groups) {
-    let mut counts = vec![0u64; groups.values.len()];
-    for code in &groups.codes {
-        if let Some(count) = counts.get_mut(*code as usize) {
-            *count += 1;
+    let keys = vec![Key::Text { of: TextOf::field(name), through: None }];
+    let limit = GroupLimit { groups: VALUES_MAX, message: too_many() };
+    let columns = scan::counts(runtime, admitted, source, keys, limit).await?;
+    let [values, counts] = columns.as_slice() else { return Ok(Vec::new()) };
+    let counts = counts.as_primitive::<Int64Type>();
+    let mut hits = Hits::with_capacity(values.len());
+    for (row, count) in counts.values().iter().enumerate() {
+        if let Some(value) = schema::value_text(values, row).filter(|value| !value.is_empty()) {
+            add(&mut hits, &value, count.cast_unsigned());
         }
     }
-    for (text, count) in groups.values.iter().flatten().zip(counts).filter(|(_, n)| *n > 0) {
-        add(hits, text, count);
-    }
+    Ok(ranked(hits, limit_rows))
 }
 
 fn add(hits: &mut Hits, value: &str, more: u64) {
@@ -153,13 +141,14 @@ fn within_limits(hits: &Hits) -> Result<(), QueryError> {
     if !many && !wide {
         return Ok(());
     }
-    Err(QueryError::new(
-        QueryErrorKind::BudgetMemory,
-        format!(
-            "there are more than {VALUES_MAX} different values or {VALUES_BYTES_MAX} bytes of them; \
-             narrow the time range or filter more"
-        ),
-    ))
+    Err(QueryError::new(QueryErrorKind::BudgetMemory, too_many()))
+}
+
+fn too_many() -> String {
+    format!(
+        "there are more than {VALUES_MAX} different values or {VALUES_BYTES_MAX} bytes of them; \
+         narrow the time range or filter more"
+    )
 }
 
 fn merged(sums: impl Iterator<Item = Hits>) -> Hits {

@@ -6,32 +6,40 @@
 //! - at most [`EngineLimits::queries_max`] queries run at once; the others wait within their own
 //!   time budget.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use lodge_record::TenantId;
-use lodge_store::{Snapshot, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use lodge_store::Store;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::budget::{ProcessMemory, QueryControl, QueryMemory};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{
-    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, SqlRequest, StatsRangeRequest,
-    StatsRequest, StatsSample, StatsSeries, ValueHits,
+    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Patterns, PatternsRequest,
+    SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries, ValueHits,
 };
-use crate::scan::Source;
-use crate::stream::QueryStream;
+use crate::scan::{Source, Types};
+use crate::session::{Sessions, task_context};
+use crate::stream::{Beginning, QueryStream, Step};
 use crate::tail::TailQuery;
-use crate::{discover, hits, logsql, plan, sql, stats_query, tail};
+use crate::{discover, hits, logsql, patterns, plan, sql, stats_query, tail};
 
 /// Batches that may wait between the query and its reader.
 const BATCHES_READY_MAX: usize = 2;
+
+/// How often a query is planned anew because a field turned out to hold text.
+const CLASHES_MAX: usize = 8;
+/// Fields that are remembered to hold text.
+const TEXT_FIELDS_MAX: usize = 4_096;
 
 /// What all queries together may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,16 +66,25 @@ pub struct Engine {
     limits: EngineLimits,
     memory: Arc<ProcessMemory>,
     environment: Arc<RuntimeEnv>,
+    sessions: Sessions,
+    text_fields: TextFields,
     running: Arc<Semaphore>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-/// One admitted query: its place among the running ones, its clock and its DataFusion session.
+/// One admitted query: its place among the running ones, its clock and its memory.
 pub(crate) struct Admitted {
     pub(crate) control: Arc<QueryControl>,
-    pub(crate) session: SessionContext,
     pub(crate) partitions: usize,
+    environment: Arc<RuntimeEnv>,
     permit: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// What its parts may take of memory.
+    pub(crate) fn memory(&self) -> Arc<dyn MemoryPool> {
+        self.environment.memory_pool.clone()
+    }
 }
 
 impl Engine {
@@ -93,6 +110,8 @@ impl Engine {
             store,
             limits,
             memory: ProcessMemory::new(limits.memory_bytes_max),
+            sessions: Sessions::new(&environment, limits.threads.max(1)),
+            text_fields: TextFields::default(),
             environment,
             running: Arc::new(Semaphore::new(limits.queries_max.max(1))),
             runtime: Some(runtime),
@@ -111,26 +130,39 @@ impl Engine {
             .source(&request.tenant, request.start_ns, request.end_ns, &query.predicate, &admitted)
             .await?;
         let page = plan::Page { limit: request.limit, offset: request.offset.unwrap_or(0) };
-        let frame = plan::query_frame(&admitted, source, &query, page)?;
-        self.run(admitted, frame).await
+        self.run_logsql(admitted, source, &query, page).await
     }
 
     /// Rows of a SQL query over the table `logs`, whose columns are the fields of the tenant's
     /// records in the time range.
     pub async fn sql(&self, request: SqlRequest) -> Result<QueryStream, QueryError> {
         sql::check_length(&request.query)?;
+        for _ in 0..CLASHES_MAX {
+            let (stream, spilled) = self.sql_once(&request).await?;
+            if !spilled {
+                return Ok(stream);
+            }
+            match stream.next_error().and_then(QueryError::clash) {
+                Some(field) => self.text_fields.remember(&request.tenant, field),
+                None => return Ok(stream),
+            }
+        }
+        self.sql_once(&request).await.map(|(stream, _)| stream)
+    }
+
+    /// The rows, and whether fields may be where every value is text.
+    async fn sql_once(&self, request: &SqlRequest) -> Result<(QueryStream, bool), QueryError> {
         let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(
-                &request.tenant,
-                request.start_ns,
-                request.end_ns,
-                &lodge_segment::predicate::Predicate::All,
-                &admitted,
-            )
-            .await?;
-        let frame = sql::query_frame(&admitted, source, &request.query).await?;
-        self.run(admitted, frame).await
+        let all = lodge_segment::predicate::Predicate::All;
+        let source =
+            self.source(&request.tenant, request.start_ns, request.end_ns, &all, &admitted).await?;
+        let spilled = source.snapshot.schema().index_of(lodge_record::field::OVERFLOW).is_ok();
+        let types = Types::But(self.text_fields.of(&request.tenant));
+        let session = self.sessions.sql(&admitted.environment);
+        let partitions = admitted.partitions;
+        let plan = sql::query_plan(&session, partitions, source, &request.query, &types).await?;
+        let stream = self.run(admitted, session.state(), plan).await?;
+        Ok((stream, spilled))
     }
 
     /// Matching records per time bucket (and per combination of fields' values).
@@ -152,8 +184,8 @@ impl Engine {
         let source = self
             .source(&request.tenant, request.start_ns, request.end_ns, &query.predicate, &admitted)
             .await?;
-        let frame = plan::query_frame(&admitted, source, &query, plan::Page::default())?;
-        let rows = self.run(admitted, frame).await?.collect().await?;
+        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
+        let rows = rows.collect().await?;
         stats_query::samples(&labels, &rows)
     }
 
@@ -169,8 +201,8 @@ impl Engine {
         let source = self
             .source(&request.tenant, request.start_ns, request.end_ns, &query.predicate, &admitted)
             .await?;
-        let frame = plan::query_frame(&admitted, source, &query, plan::Page::default())?;
-        let rows = self.run(admitted, frame).await?.collect().await?;
+        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
+        let rows = rows.collect().await?;
         stats_query::series(&labels, &rows)
     }
 
@@ -194,6 +226,23 @@ impl Engine {
     /// The streams of matching records, as canonical text.
     pub async fn streams(&self, request: FieldsRequest) -> Result<Vec<ValueHits>, QueryError> {
         self.field_values(request, lodge_record::field::STREAM).await
+    }
+
+    /// The most frequent patterns of a field's texts.
+    pub async fn patterns(&self, request: PatternsRequest) -> Result<Patterns, QueryError> {
+        let PatternsRequest { records, field, buckets } = request;
+        let (admitted, source) = self.fields_source(&records).await?;
+        let Some(span) = source.span() else { return Ok(Patterns::default()) };
+        let limit = records.limit.map_or(u64::MAX, |limit| limit as u64);
+        let pipe = logsql::PatternsPipe { limit, field, buckets };
+        let query = logsql::Query {
+            predicate: source.predicate.as_ref().clone(),
+            pipes: vec![logsql::Pipe::Patterns(pipe)],
+        };
+        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
+        let (trend_start_ns, trend_step_ns) = plan::trend_parts(span, buckets);
+        let patterns = patterns::hits(&rows.collect().await?)?;
+        Ok(Patterns { trend_start_ns, trend_step_ns, patterns })
     }
 
     /// A filter for live records. Only filters and the pipes that work record by record are
@@ -230,31 +279,10 @@ impl Engine {
                 )
             })?
             .map_err(|_| QueryError::internal("the query engine is shutting down"))?;
-        let partitions = self.limits.threads.max(1);
-        let session = self.session(budget, partitions)?;
-        Ok(Admitted { control, session, partitions, permit })
-    }
-
-    fn session(&self, budget: &Budget, partitions: usize) -> Result<SessionContext, QueryError> {
-        let memory = QueryMemory::new(&self.memory, budget.memory_bytes_max);
-        let environment = RuntimeEnvBuilder::from_runtime_env(&self.environment)
-            .with_memory_pool(memory)
-            .build_arc()?;
-        let mut config = SessionConfig::new()
-            .with_target_partitions(partitions)
-            .with_information_schema(false)
-            .with_create_default_catalog_and_schema(true);
-        let options = config.options_mut();
-        // Field names are case sensitive.
-        options.sql_parser.enable_ident_normalization = false;
-        // There is no disk to spill to, so nothing has to be set aside for merging spills.
-        options.execution.sort_spill_reservation_bytes = 0;
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(environment)
-            .with_default_features()
-            .build();
-        Ok(SessionContext::new_with_state(state))
+        let mut environment = self.environment.as_ref().clone();
+        environment.memory_pool = QueryMemory::new(&self.memory, budget.memory_bytes_max);
+        let environment = Arc::new(environment);
+        Ok(Admitted { control, partitions: self.limits.threads.max(1), environment, permit })
     }
 
     async fn source(
@@ -276,43 +304,71 @@ impl Engine {
             None => lodge_segment::predicate::Predicate::None,
         };
         let time = predicate.time_bounds();
-        let snapshot: Snapshot = match time {
+        let snapshot = match time {
             Some(time) => self.store.snapshot(tenant, Some(time)).await?,
             None => self.store.snapshot(tenant, Some((i64::MAX, i64::MAX))).await?,
         };
         Ok(Source::new(self.store.clone(), snapshot, predicate, admitted.control.clone()))
     }
 
-    /// Plans and starts `frame` on the engine's threads.
-    async fn run(&self, admitted: Admitted, frame: DataFrame) -> Result<QueryStream, QueryError> {
-        let Admitted { control, session, permit, .. } = admitted;
-        let planning = self.runtime().spawn(async move {
-            let context = frame.task_ctx();
-            let plan = frame.create_physical_plan().await?;
-            Ok::<_, QueryError>((plan, context))
+    async fn run_logsql(
+        &self,
+        admitted: Admitted,
+        source: Source,
+        query: &logsql::Query,
+        page: plan::Page,
+    ) -> Result<QueryStream, QueryError> {
+        let state = self.sessions.logsql();
+        let frame = plan::query_frame(state, admitted.partitions, source, query, page)?;
+        let (state, plan) = frame.into_parts();
+        self.run(admitted, state, plan).await
+    }
+
+    /// Plans and starts `plan` on the engine's threads.
+    async fn run(
+        &self,
+        admitted: Admitted,
+        state: SessionState,
+        plan: LogicalPlan,
+    ) -> Result<QueryStream, QueryError> {
+        let Admitted { control, environment, permit, .. } = admitted;
+        let (sender, receiver) = mpsc::channel(BATCHES_READY_MAX);
+        let (begun, beginning) = oneshot::channel();
+        // One task plans and runs: a small question needs no second change of threads.
+        let driver = self.runtime().spawn(async move {
+            // The permit lives as long as the work.
+            let _held = permit;
+            let context = Arc::new(task_context(&state, &environment));
+            match state.create_physical_plan(&plan).await {
+                Ok(plan) => {
+                    // The plan stays while it runs, the rest of planning need not.
+                    drop(state);
+                    drive(plan, context, begun, sender).await;
+                }
+                // Nobody listens to the error of a query that nobody waits for.
+                Err(error) => drop(begun.send(Err(QueryError::from(error)))),
+            }
         });
-        // Planning is short, but a hostile query can make it long: the deadline holds here too.
-        let abort = planning.abort_handle();
+        let abort = AbortOnDrop(driver.abort_handle());
         let deadline = tokio::time::Instant::from_std(control.hard_deadline());
-        let planned = tokio::time::timeout_at(deadline, planning).await;
-        let Ok(joined) = planned else {
-            abort.abort();
+        let Ok(answer) = tokio::time::timeout_at(deadline, beginning).await else {
             return Err(control.overdue().unwrap_or_else(|| {
                 QueryError::new(
                     QueryErrorKind::BudgetTime,
-                    "the query could not be planned in time",
+                    "the query gave nothing within its time budget, not even a part of an answer; \
+                     raise the timeout",
                 )
             }));
         };
-        let (plan, context) = joined.map_err(died)??;
-        let schema: SchemaRef = plan.schema();
-        let (sender, receiver) = mpsc::channel(BATCHES_READY_MAX);
-        let driver = self.runtime().spawn(async move {
-            // The permit and the session live as long as the work.
-            let _held = (permit, session);
-            drive(plan, Arc::new(context), sender).await;
-        });
-        Ok(QueryStream::new(schema, receiver, driver.abort_handle(), control))
+        let beginning = match answer {
+            Ok(beginning) => beginning?,
+            // The task ended without a word: its own end tells why.
+            Err(_) => match driver.await {
+                Ok(()) => return Err(QueryError::internal("the query did not begin")),
+                Err(error) => return Err(died(error)),
+            },
+        };
+        Ok(QueryStream::new(beginning, receiver, abort, control))
     }
 
     fn runtime(&self) -> &tokio::runtime::Handle {
@@ -330,28 +386,79 @@ impl Drop for Engine {
     }
 }
 
+/// Fields that hold text in some records though their columns are of another type.
+#[derive(Debug, Default)]
+struct TextFields(Mutex<BTreeSet<(TenantId, String)>>);
+
+impl TextFields {
+    fn with<T>(&self, run: impl FnOnce(&mut BTreeSet<(TenantId, String)>) -> T) -> T {
+        run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remember(&self, tenant: &TenantId, field: &str) {
+        self.with(|fields| {
+            if fields.len() >= TEXT_FIELDS_MAX {
+                fields.clear();
+            }
+            fields.insert((tenant.clone(), field.to_owned()));
+        });
+    }
+
+    fn of(&self, tenant: &TenantId) -> BTreeSet<String> {
+        self.with(|fields| {
+            let own = fields.iter().filter(|(of, _)| of == tenant);
+            own.map(|(_, field)| field.clone()).collect()
+        })
+    }
+}
+
+/// Ends a task when it goes.
+#[derive(Debug)]
+pub(crate) struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Sends a plan's batches until it ends, fails or nobody listens.
 async fn drive(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<datafusion::execution::TaskContext>,
-    sender: mpsc::Sender<Result<arrow::record_batch::RecordBatch, QueryError>>,
+    begun: oneshot::Sender<Result<Beginning, QueryError>>,
+    sender: mpsc::Sender<Step>,
 ) {
+    let schema = plan.schema();
     let mut rows = match execute_stream(plan, context) {
         Ok(rows) => rows,
         Err(error) => {
-            let _ = sender.send(Err(error.into())).await;
+            let _ = begun.send(Err(error.into()));
             return;
         }
     };
-    while let Some(item) = rows.next().await {
-        let item = item.map_err(QueryError::from);
-        let failed = item.is_err();
-        if matches!(&item, Ok(batch) if batch.num_rows() == 0) {
-            continue;
-        }
-        if sender.send(item).await.is_err() || failed {
+    let mut steps = VecDeque::from([step(rows.next().await)]);
+    // An answer of one batch is whole now.
+    if let (Some(Step::Item(Ok(_))), Some(more)) = (steps.back(), rows.next().now_or_never()) {
+        steps.push_back(step(more));
+    }
+    let goes_on = matches!(steps.back(), Some(Step::Item(Ok(_))));
+    if begun.send(Ok(Beginning { schema, steps })).is_err() || !goes_on {
+        return;
+    }
+    loop {
+        let next = step(rows.next().await);
+        let goes_on = matches!(next, Step::Item(Ok(_)));
+        if sender.send(next).await.is_err() || !goes_on {
             return;
         }
+    }
+}
+
+fn step(next: Option<datafusion::error::Result<RecordBatch>>) -> Step {
+    match next {
+        Some(item) => Step::Item(item.map_err(QueryError::from)),
+        None => Step::End,
     }
 }
 

@@ -33,12 +33,14 @@ pub enum QueryErrorKind {
 pub struct QueryError {
     kind: QueryErrorKind,
     message: String,
+    /// The field that turned out to hold text where the plan took it for something else.
+    clash: Option<String>,
 }
 
 impl QueryError {
     /// An error of this kind with this message.
     pub fn new(kind: QueryErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), clash: None }
     }
 
     /// The query text is wrong at `column` (characters, from 1).
@@ -49,6 +51,21 @@ impl QueryError {
     /// The query cannot be answered as asked.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(QueryErrorKind::Invalid, message)
+    }
+
+    /// A field of another type holds text in some records. Planned anew with the field as text, the
+    /// query can be answered.
+    pub(crate) fn type_clash(field: &str) -> Self {
+        let message = format!(
+            "the field `{field}` holds text in some records and no text in others; run the query \
+             again, and it is read as text"
+        );
+        Self { clash: Some(field.to_owned()), ..Self::invalid(message) }
+    }
+
+    /// The field of a [`QueryError::type_clash`].
+    pub(crate) fn clash(&self) -> Option<&str> {
+        self.clash.as_deref()
     }
 
     /// Lodge failed.

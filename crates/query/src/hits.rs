@@ -2,34 +2,24 @@
 //!
 //! Counted from times and the codes of the fields' texts; no record is put together.
 
-use std::sync::Arc;
-
-use arrow::array::Array;
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use hashbrown::HashMap;
-use lodge_record::limits;
-use lodge_store::Groups;
+use lodge_record::{limits, schema};
 use tokio::runtime::Handle;
 
 use crate::engine::Admitted;
-use crate::error::{QueryError, QueryErrorKind};
-use crate::plan::bucket_floor;
+use crate::error::QueryError;
 use crate::request::{HitsGroup, HitsRequest};
-use crate::scan::{Source, Wanted, fold};
+use crate::scan::{self, GroupLimit, Key, Source, TextOf};
 
 /// Most groups × buckets that one answer counts.
 const CELLS_MAX: usize = 1_000_000;
 /// Most fields to group by.
 const FIELDS_MAX: usize = 16;
 
-/// Counts of one task: per group's values, per bucket's start.
+/// Counts per group's values, per bucket's start.
 type Counts = HashMap<Vec<String>, HashMap<i64, u64>>;
-
-/// A task's counts and how many cells they take.
-#[derive(Debug, Default)]
-struct Sum {
-    counts: Counts,
-    cells: usize,
-}
 
 /// Counts the records that `source` selects.
 pub(crate) async fn hits(
@@ -50,70 +40,35 @@ pub(crate) async fn hits(
             request.fields.len()
         )));
     }
-    let fields: Arc<[String]> = request.fields.clone().into();
-    let wanted = Wanted { times: true, groups: fields.to_vec(), ..Wanted::count() };
-    let sums = fold(runtime, admitted, &source, &wanted, move |sum: &mut Sum, found| {
-        count(sum, &found.times, &found.groups, step_ns, offset_ns)
-    })
-    .await?;
+    let mut keys = vec![Key::Bucket { step_ns, offset_ns }];
+    for field in &request.fields {
+        keys.push(Key::Text { of: TextOf::field(field), through: None });
+    }
+    let message = format!(
+        "the answer has more than {CELLS_MAX} counts; use a larger step, a shorter time range, or \
+         fields with fewer values"
+    );
+    let limit = GroupLimit { groups: CELLS_MAX, message };
+    let columns = scan::counts(runtime, admitted, source, keys, limit).await?;
+    Ok(groups(counts(&columns), &request.fields, request.fields_limit))
+}
+
+/// From the columns of bucket, fields and count.
+fn counts(columns: &[ArrayRef]) -> Counts {
     let mut counts = Counts::new();
-    for sum in sums {
-        for (group, buckets) in sum.counts {
-            let into = counts.entry(group).or_default();
-            for (start, hits) in buckets {
-                *into.entry(start).or_default() += hits;
-            }
-        }
+    let [starts, fields @ .., hits] = columns else { return counts };
+    let starts = starts.as_primitive_opt::<TimestampNanosecondType>();
+    let hits = hits.as_primitive_opt::<Int64Type>();
+    let rows = starts.zip(hits).into_iter().flat_map(|(starts, hits)| starts.iter().zip(hits));
+    for (row, (start, hits)) in rows.enumerate() {
+        let texts = fields.iter().map(|column| schema::value_text(column, row));
+        let group = texts.map(|text| text.unwrap_or_default().into_owned()).collect();
+        // An absent field and an empty one are the same.
+        let hits = hits.unwrap_or_default().cast_unsigned();
+        *counts.entry(group).or_default().entry(start.unwrap_or_default()).or_default() += hits;
     }
-    Ok(groups(counts, &fields, request.fields_limit))
+    counts
 }
-
-/// Adds rows to the counts. Neighbours mostly share group and bucket (records of a stream are stored
-/// together, in the order of time), so a run is counted at once.
-fn count(
-    sum: &mut Sum,
-    times: &[i64],
-    values: &[Groups],
-    step_ns: i64,
-    offset_ns: i64,
-) -> Result<(), QueryError> {
-    let mut row = 0;
-    while let Some(time) = times.get(row) {
-        let start = bucket_floor(*time, step_ns, offset_ns);
-        let end = start.saturating_add(step_ns);
-        let same = |other: usize| {
-            times.get(other).is_some_and(|time| start <= *time && *time < end)
-                && values.iter().all(|values| values.codes.get(row) == values.codes.get(other))
-        };
-        let mut next = row + 1;
-        while same(next) {
-            next += 1;
-        }
-        let group: Vec<String> = values.iter().map(|values| text(values, row).to_owned()).collect();
-        let buckets = sum.counts.entry(group).or_default();
-        let before = buckets.len();
-        *buckets.entry(start).or_default() += (next - row) as u64;
-        sum.cells += buckets.len() - before;
-        if sum.cells > CELLS_MAX {
-            return Err(QueryError::new(
-                QueryErrorKind::BudgetMemory,
-                format!(
-                    "the answer has more than {CELLS_MAX} counts; use a larger step, a shorter \
-                     time range, or fields with fewer values"
-                ),
-            ));
-        }
-        row = next;
-    }
-    Ok(())
-}
-
-/// A row's text; empty where the field is absent.
-fn text(values: &Groups, row: usize) -> &str {
-    let code = values.codes.get(row).map_or(usize::MAX, |code| *code as usize);
-    if code < values.values.len() { values.values.value(code) } else { "" }
-}
-
 /// The answer: most hits first; beyond the limit one group of all the rest, without fields.
 fn groups(counts: Counts, fields: &[String], limit: Option<usize>) -> Vec<HitsGroup> {
     let limit = limit.unwrap_or(limits::COLUMNS_MAX).max(1);

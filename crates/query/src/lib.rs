@@ -21,9 +21,11 @@ mod engine;
 mod error;
 mod hits;
 pub mod logsql;
+mod patterns;
 mod plan;
 mod request;
 mod scan;
+mod session;
 mod sql;
 mod stats_query;
 mod stream;
@@ -33,8 +35,9 @@ pub use engine::{Engine, EngineLimits};
 pub use error::{QueryError, QueryErrorKind};
 pub use lodge_segment::predicate::Predicate;
 pub use request::{
-    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, SqlRequest, StatsRangeRequest,
-    StatsRequest, StatsSample, StatsSeries, ValueHits,
+    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, PatternHits, Patterns,
+    PatternsRequest, SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries,
+    ValueHits,
 };
 pub use stream::QueryStream;
 pub use tail::TailQuery;

@@ -190,3 +190,42 @@ pub struct ValueHits {
     /// Records that have it.
     pub hits: u64,
 }
+
+/// The most frequent patterns of a field's texts: see [`lodge_segment::pattern`].
+#[derive(Debug, Clone)]
+pub struct PatternsRequest {
+    /// Which records.
+    pub records: FieldsRequest,
+    /// Whose texts.
+    pub field: String,
+    /// Into how many equal parts the time is divided for the trends; at least one.
+    pub buckets: usize,
+}
+
+/// What a [`PatternsRequest`] found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Patterns {
+    /// Where the first part of the trends begins, nanoseconds.
+    pub trend_start_ns: i64,
+    /// How long each part is, nanoseconds.
+    pub trend_step_ns: i64,
+    /// By descending hits.
+    pub patterns: Vec<PatternHits>,
+}
+
+/// One pattern.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatternHits {
+    /// The text with its variables left out.
+    pub pattern: String,
+    /// Records that have it.
+    pub hits: u64,
+    /// Their share among all records with the field, 0 to 1.
+    pub share: f64,
+    /// The earliest of them, nanoseconds.
+    pub first_ns: i64,
+    /// The latest of them, nanoseconds.
+    pub last_ns: i64,
+    /// Hits per part of the time.
+    pub trend: Vec<u64>,
+}

@@ -153,7 +153,7 @@ fn foreign_site(who: &str) -> ApiError {
 
 /// The route that a path belongs to, as a label with a bounded number of values.
 pub(crate) fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 18] = [
         "/insert/jsonline",
         "/api/v1/batches",
         "/api/v1/sql",
@@ -166,6 +166,7 @@ pub(crate) fn endpoint(path: &str) -> &'static str {
         "/select/logsql/tail",
         "/select/logsql/field_names",
         "/select/logsql/field_values",
+        "/select/logsql/patterns",
         "/select/logsql/streams",
         "/health",
         "/ready",

@@ -1,12 +1,15 @@
 //! A query's rows as a streamed answer.
 //!
 //! Invariants: rows are pulled from the query only as fast as the client takes them; dropping the
-//! body cancels the query; what fails before the first row is a proper error status; what fails
-//! later cuts the connection, so that no client can take a broken answer for a whole one (answers
-//! in lines get a last line that says why).
+//! body cancels the query; what fails before the first bytes are sent is a proper error status; what
+//! fails later cuts the connection, so that no client can take a broken answer for a whole one
+//! (answers in lines get a last line that says why).
+//!
+//! A small answer that is there at once is sent as one piece with its length.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use axum::body::Body;
@@ -25,11 +28,21 @@ use crate::limits::ROWS_PER_PIECE;
 pub(crate) const DURATION_HEADER: HeaderName =
     HeaderName::from_static("vl-request-duration-seconds");
 
+/// Rows, and bytes of a batch, that are encoded where they are.
+const INLINE_ROWS_MAX: usize = 256;
+const INLINE_BYTES_MAX: usize = 1 << 20;
+/// An answer of so many bytes that is there at once is sent as one piece.
+const WHOLE_BYTES_MAX: usize = 64 << 10;
+/// So long more rows are waited for before the first are sent.
+const WHOLE_WAIT: Duration = Duration::from_millis(2);
+
 struct Sending {
     app: Arc<App>,
     running: Running,
     stream: QueryStream,
     format: Format,
+    /// Bytes that are encoded already.
+    head: Vec<u8>,
     /// Gone once the end is written.
     encoder: Option<Encoder>,
     /// Rows that came from the query and are not sent yet.
@@ -42,17 +55,28 @@ struct Sending {
 pub(crate) async fn answer(
     app: Arc<App>,
     running: Running,
-    mut stream: QueryStream,
+    stream: QueryStream,
     format: Format,
     file: Option<&str>,
 ) -> Result<Response, ApiError> {
     let encoder =
         Encoder::new(format, &stream.schema()).map_err(|e| ApiError::bad_request(e.to_string()))?;
-    let first = stream.next().await.transpose().map_err(|e| app.query_failed(&e))?;
-    let seconds = running.elapsed().as_secs_f64();
-    let sending =
-        Sending { app, running, stream, format, encoder: Some(encoder), rest: first, failed: None };
-    let body = Body::from_stream(futures::stream::try_unfold(sending, step));
+    let mut sending = Sending {
+        app,
+        running,
+        stream,
+        format,
+        head: Vec::new(),
+        encoder: Some(encoder),
+        rest: None,
+        failed: None,
+    };
+    sending.begin().await?;
+    let seconds = sending.running.elapsed().as_secs_f64();
+    let body = match &sending.encoder {
+        None => Body::from(std::mem::take(&mut sending.head)),
+        Some(_) => Body::from_stream(futures::stream::try_unfold(sending, step)),
+    };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -68,10 +92,56 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
+impl Sending {
+    /// Encodes what comes at once while it is little; without an encoder afterwards the answer is
+    /// whole.
+    async fn begin(&mut self) -> Result<(), ApiError> {
+        let mut next = self.stream.next().await;
+        let mut rows = 0;
+        loop {
+            let batch = next.transpose().map_err(|e| self.app.query_failed(&e))?;
+            let cannot = |error: EncodeError| {
+                tracing::error!(%error, "rows could not be encoded");
+                ApiError::internal(error.to_string())
+            };
+            let Some(batch) = batch else {
+                let partial = self.stream.partial();
+                if let Some(encoder) = self.encoder.take() {
+                    encoder.finish(partial.as_deref(), &mut self.head).map_err(cannot)?;
+                }
+                return Ok(());
+            };
+            let Some(encoder) = self.encoder.as_mut().filter(|_| is_small(&batch)) else {
+                self.rest = Some(batch);
+                return Ok(());
+            };
+            encoder.batch(&batch, &mut self.head).map_err(cannot)?;
+            rows += batch.num_rows();
+            if self.head.len() > WHOLE_BYTES_MAX || rows > INLINE_ROWS_MAX {
+                return Ok(());
+            }
+            match tokio::time::timeout(WHOLE_WAIT, self.stream.next()).await {
+                Ok(more) => next = more,
+                // What takes longer is not kept waiting for.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Whether a batch is encoded faster than handed to another thread.
+fn is_small(batch: &RecordBatch) -> bool {
+    batch.num_rows() <= INLINE_ROWS_MAX && batch.get_array_memory_size() <= INLINE_BYTES_MAX
+}
+
 /// The next bytes of the answer.
 async fn step(mut s: Sending) -> io::Result<Option<(Bytes, Sending)>> {
     if let Some(reason) = s.failed.take() {
         return Err(io::Error::other(reason));
+    }
+    if !s.head.is_empty() {
+        let head = Bytes::from(std::mem::take(&mut s.head));
+        return Ok(Some((head, s)));
     }
     loop {
         let Some(encoder) = s.encoder.take() else { return Ok(None) };

@@ -10,9 +10,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode};
 use lodge_query::{
-    Budget, FieldsRequest, HitsRequest, LogsqlRequest, StatsRangeRequest, StatsRequest, ValueHits,
+    Budget, FieldsRequest, HitsRequest, LogsqlRequest, PatternsRequest, StatsRangeRequest,
+    StatsRequest, ValueHits,
 };
-use lodge_record::{TenantId, time};
+use lodge_record::{TenantId, field, time};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{self, ApiError};
@@ -23,6 +24,11 @@ use crate::limits::BUCKETS_MAX;
 use crate::rows::{self, DURATION_HEADER};
 
 const DAY_NS: i64 = 86_400_000_000_000;
+/// Patterns in an answer that asks for no number.
+const PATTERNS_DEFAULT: usize = 100;
+/// Parts of a pattern's trend.
+const TREND_BUCKETS_DEFAULT: usize = 30;
+const TREND_BUCKETS_MAX: usize = 1_000;
 
 /// What every query endpoint takes.
 pub(crate) struct Question {
@@ -230,6 +236,44 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, args: Args) -> Result<R
     let running = app.begin_query("/select/logsql/streams").await?;
     let found = app.engine.streams(question.fields(limit)).await;
     Ok(values(&running, found.map_err(|e| app.query_failed(&e))?, None))
+}
+
+/// `/select/logsql/patterns`: what the texts of a `field` (`_msg` without one) have in common, with
+/// the count, share, first and last time and the trend (counts per `buckets` parts of the time) of
+/// each.
+pub(crate) async fn patterns(
+    State(app): State<Arc<App>>,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &args)?;
+    let limit = args.number("limit")?.filter(|n| *n > 0).unwrap_or(PATTERNS_DEFAULT);
+    let buckets: usize = args.number("buckets")?.unwrap_or(TREND_BUCKETS_DEFAULT);
+    if !(1..=TREND_BUCKETS_MAX).contains(&buckets) {
+        return Err(ApiError::bad_request(format!(
+            "the argument `buckets`: {buckets} is not from 1 to {TREND_BUCKETS_MAX}"
+        )));
+    }
+    let field = args.get("field").unwrap_or(field::MSG).to_owned();
+    let running = app.begin_query("/select/logsql/patterns").await?;
+    let request = PatternsRequest { records: question.fields(Some(limit)), field, buckets };
+    let found = app.engine.patterns(request).await.map_err(|e| app.query_failed(&e))?;
+    let patterns: Vec<Value> = found
+        .patterns
+        .into_iter()
+        .map(|p| {
+            json!({
+                "pattern": p.pattern,
+                "hits": p.hits,
+                "share": p.share,
+                "first": time::format(p.first_ns),
+                "last": time::format(p.last_ns),
+                "trend": p.trend,
+            })
+        })
+        .collect();
+    let start = time::format(found.trend_start_ns);
+    let trend = json!({"start": start, "step_ns": found.trend_step_ns});
+    Ok(whole(&running, &json!({ "trend": trend, "patterns": patterns })))
 }
 
 /// The `step` argument (a day without one), refused if it makes more buckets than anyone can use.

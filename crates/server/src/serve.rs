@@ -158,6 +158,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/select/logsql/tail", get(tail::tail).post(tail::tail))
         .route("/select/logsql/field_names", get(select::field_names).post(select::field_names))
         .route("/select/logsql/field_values", get(select::field_values).post(select::field_values))
+        .route("/select/logsql/patterns", get(select::patterns).post(select::patterns))
         .route("/select/logsql/streams", get(select::streams).post(select::streams))
         .route("/api/v1/sql", get(tables::sql).post(tables::sql))
         .route("/api/v1/export", get(tables::export).post(tables::export))

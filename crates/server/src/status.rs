@@ -29,10 +29,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, A
     if app.stopping.is_cancelled() {
         return Err(ApiError::unavailable("stopping", "the server is stopping", 5));
     }
-    // A snapshot of no time at all reads the catalog and nothing else.
-    let tenant = app.tenant();
-    let probe = app.store.snapshot(&tenant, Some((i64::MAX, i64::MAX)));
-    match tokio::time::timeout(READY_TIME_MAX, probe).await {
+    match tokio::time::timeout(READY_TIME_MAX, app.store.check_catalog()).await {
         Ok(Ok(_)) => Ok("OK\n"),
         Ok(Err(error)) => {
             let message = format!("the catalog does not answer: {error}");

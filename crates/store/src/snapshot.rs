@@ -59,6 +59,23 @@ impl Snapshot {
         Self { version, tenant, segments, schema: OnceLock::new() }
     }
 
+    /// The same segments at a version that did not change them.
+    pub(crate) fn at(&self, version: u64) -> Self {
+        Self { version, ..self.clone() }
+    }
+
+    /// The segments that overlap `time`, both ends inclusive.
+    pub(crate) fn within(self: &Arc<Self>, time: Option<(i64, i64)>) -> Arc<Self> {
+        let Some((from, to)) = time else { return Arc::clone(self) };
+        let overlaps =
+            |segment: &&Arc<SegmentRef>| segment.time_max_ns >= from && segment.time_min_ns <= to;
+        if self.segments.iter().all(|segment| overlaps(&segment)) {
+            return Arc::clone(self);
+        }
+        let segments = self.segments.iter().filter(overlaps).cloned().collect();
+        Arc::new(Self::new(self.version, self.tenant.clone(), segments))
+    }
+
     /// All columns of all segments, with types that hold the values of all: see
     /// [`lodge_record::schema::unify`]. No type is a dictionary.
     pub fn schema(&self) -> SchemaRef {

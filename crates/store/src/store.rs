@@ -121,17 +121,27 @@ impl Store {
     }
 
     /// The segments of `tenant` that overlap `time` (nanoseconds, both ends inclusive; `None` is
-    /// all time), L0 and built, at one version of the catalog.
+    /// all time), L0 and built, at one version of the catalog: the last one that anyone was told of.
     pub async fn snapshot(
         &self,
         tenant: &TenantId,
         time: Option<(i64, i64)>,
-    ) -> Result<Snapshot, StoreError> {
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        if let Some(whole) = self.catalog.kept(tenant) {
+            return Ok(whole.within(time));
+        }
         let catalog = Arc::clone(&self.catalog);
         let of = tenant.clone();
-        let (version, segments) =
-            self.on_own_runtime(async move { catalog.snapshot(&of, time).await }).await?;
-        Ok(Snapshot::new(version, tenant.clone(), segments))
+        self.on_own_runtime(async move { catalog.snapshot_to_keep(&of, time).await }).await
+    }
+
+    /// Whether the catalog answers.
+    pub async fn check_catalog(&self) -> Result<(), StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        // A snapshot of no time at all reads the catalog and nothing else.
+        let no_time = Some((i64::MAX, i64::MAX));
+        let asked = async move { catalog.snapshot(&TenantId::default(), no_time).await };
+        self.on_own_runtime(asked).await.map(drop)
     }
 
     /// Opens a segment of a snapshot for reading.

@@ -20,7 +20,8 @@ mod time;
 use lodge_segment::predicate::Predicate;
 
 pub use pipe::{
-    Bucket, FieldPattern, GroupKey, Pipe, SortKey, SortPipe, StatsCall, StatsFunction, StatsPipe,
+    Bucket, FieldPattern, GroupKey, PatternsPipe, Pipe, SortKey, SortPipe, StatsCall,
+    StatsFunction, StatsPipe,
 };
 
 use crate::error::QueryError;

@@ -43,6 +43,19 @@ pub enum Pipe {
         /// At most so many combinations.
         limit: Option<u64>,
     },
+    /// The most frequent patterns of a field's texts, with when they were seen.
+    Patterns(PatternsPipe),
+}
+
+/// The most frequent patterns of a field's texts, of the records that have the field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternsPipe {
+    /// How many.
+    pub limit: u64,
+    /// The field.
+    pub field: String,
+    /// Into how many equal parts the time is divided for the trend; at least one.
+    pub buckets: usize,
 }
 
 impl Pipe {
@@ -60,6 +73,7 @@ impl Pipe {
             Self::Stats(_) => "stats",
             Self::Top { .. } => "top",
             Self::Uniq { .. } => "uniq",
+            Self::Patterns(_) => "patterns",
         }
     }
 

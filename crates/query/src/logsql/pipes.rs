@@ -1,18 +1,25 @@
 //! Parses the pipes of a query; `stats` has a module of its own.
 
+use lodge_record::field;
+
 use super::cursor::Cursor;
 use super::filter::{parse_filter, whole_number};
 use super::names::{by_list, list, name, parenthesised, pattern};
-use super::pipe::{Pipe, SortKey, SortPipe};
+use super::pipe::{PatternsPipe, Pipe, SortKey, SortPipe};
 use super::stats;
 use crate::error::QueryError;
 
 /// Rows that `limit`, `head` and `top` give if no number is written.
 const ROWS_DEFAULT: u64 = 10;
 
+/// Patterns that `patterns` gives if no number is written.
+const PATTERNS_DEFAULT: u64 = 100;
+/// Parts of the time that a trend of `patterns` has.
+const TREND_BUCKETS: usize = 30;
+
 /// The pipes there are, for messages.
 const PIPES: &str = "fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, \
-                     top, uniq";
+                     top, uniq, patterns";
 
 /// Parses the pipe after a `|`.
 pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
@@ -43,6 +50,7 @@ pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
         "stats" => Pipe::Stats(stats::parse_stats(cursor)?),
         "top" => top(cursor)?,
         "uniq" => uniq(cursor)?,
+        "patterns" => patterns_of(cursor)?,
         other if stats::is_function(other) && next_is_parenthesis(cursor) => {
             cursor.go_to(start);
             Pipe::Stats(stats::parse_stats(cursor)?)
@@ -250,4 +258,15 @@ fn uniq(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
             return Ok(Pipe::Uniq { by, hits, limit });
         }
     }
+}
+
+/// `patterns 20 at field`.
+fn patterns_of(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
+    let limit = optional_number(cursor)?.unwrap_or(PATTERNS_DEFAULT);
+    cursor.skip_space();
+    let field = match cursor.eat_keyword("at") {
+        true => name(cursor)?,
+        false => field::MSG.to_owned(),
+    };
+    Ok(Pipe::Patterns(PatternsPipe { limit, field, buckets: TREND_BUCKETS }))
 }

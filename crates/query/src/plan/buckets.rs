@@ -7,22 +7,16 @@ use lodge_record::schema;
 use lodge_segment::predicate::{parse_ipv4, parse_number};
 
 use crate::logsql::Bucket;
+use crate::scan::bucket_floor;
 
 /// The start of the bucket of a time.
 pub(crate) fn of_time(bucket: &Bucket, time_ns: i64) -> i64 {
     match *bucket {
-        Bucket::Step { step_ns, offset_ns, .. } => floor(time_ns, step_ns, offset_ns),
+        Bucket::Step { step_ns, offset_ns, .. } => bucket_floor(time_ns, step_ns, offset_ns),
         Bucket::Month { offset_ns } => calendar(time_ns, offset_ns, false),
         Bucket::Year { offset_ns } => calendar(time_ns, offset_ns, true),
         Bucket::Ipv4 { .. } => time_ns,
     }
-}
-
-/// The start of a bucket whose edges are multiples of `step_ns` in a zone `offset_ns` ahead of UTC.
-pub(crate) fn floor(time_ns: i64, step_ns: i64, offset_ns: i64) -> i64 {
-    let local = time_ns.saturating_add(offset_ns);
-    let start = local.saturating_sub(local.rem_euclid(step_ns.max(1)));
-    start.saturating_sub(offset_ns)
 }
 
 fn calendar(time_ns: i64, offset_ns: i64, year: bool) -> i64 {

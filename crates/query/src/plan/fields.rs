@@ -44,6 +44,10 @@ pub(super) fn needed(pipes: &[Pipe]) -> Needed {
                 prefixes |= add_stats(&mut named, stats);
                 true
             }
+            Pipe::Patterns(patterns) => {
+                named.extend([patterns.field.clone(), field::TIME.to_owned()]);
+                true
+            }
             Pipe::Top { by, .. } | Pipe::Uniq { by, .. } => {
                 named.extend(by.iter().cloned());
                 true

@@ -16,22 +16,28 @@ use arrow::datatypes::{
 };
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
     Volatility,
 };
 use lodge_record::{overflow, schema};
+use lodge_segment::pattern;
 use lodge_segment::predicate::{Predicate, evaluate, parse_number};
 
 use super::buckets;
 use super::natural;
-use crate::logsql::Bucket;
+use crate::logsql::{Bucket, FieldPattern};
 
 /// A function over values.
 #[derive(Debug, Clone)]
 pub(super) enum ValueFunction {
     /// The text form; missing values are empty.
     Text,
+    /// The text's pattern; null of the missing value.
+    Pattern,
+    /// Of an `_overflow` text the fields that match one of these (or, negated, none).
+    Spilled { patterns: Vec<FieldPattern>, negated: bool },
     /// The number a value is, null if it is none.
     Number,
     /// The sum of the numbers among the arguments, null if there are none.
@@ -79,6 +85,8 @@ impl ValueFunction {
     fn name(&self) -> &'static str {
         match self {
             Self::Text => "text",
+            Self::Pattern => "pattern",
+            Self::Spilled { .. } => "spilled",
             Self::Number => "number",
             Self::NumberSum => "number_sum",
             Self::NumberCount => "number_count",
@@ -94,6 +102,32 @@ impl ValueFunction {
             Self::Matches(..) => "matches",
         }
     }
+}
+
+/// The bucket that `function` puts its argument in, if that is what it does.
+pub(super) fn bucket_of(function: &ScalarUDF) -> Option<Bucket> {
+    match function.inner().downcast_ref::<Implementation>()?.function {
+        ValueFunction::Bucket(bucket) => Some(bucket),
+        _ => None,
+    }
+}
+
+/// Whether `function` gives the pattern of its argument.
+pub(super) fn is_pattern(function: &ScalarUDF) -> bool {
+    let function = function.inner().downcast_ref::<Implementation>();
+    function.is_some_and(|function| matches!(function.function, ValueFunction::Pattern))
+}
+
+/// The predicate that `call` tests, if it does so on the fields themselves under their own names.
+pub(crate) fn matched(call: &ScalarFunction) -> Option<Predicate> {
+    let function = &call.func.inner().downcast_ref::<Implementation>()?.function;
+    let ValueFunction::Matches(predicate, names) = function else { return None };
+    let own = names
+        .iter()
+        .zip(&call.args)
+        .all(|(name, argument)| matches!(argument, Expr::Column(column) if column.name() == name));
+    let all = predicate.fields().iter().all(|name| names.contains(name));
+    (own && all && names.len() == call.args.len()).then(|| predicate.clone())
 }
 
 #[derive(Debug)]
@@ -132,6 +166,7 @@ impl ScalarUDFImpl for Implementation {
         Ok(match &self.function {
             ValueFunction::Text | ValueFunction::KeyText => DataType::Utf8,
             ValueFunction::Tuple | ValueFunction::JsonArray(_) => DataType::Utf8,
+            ValueFunction::Pattern | ValueFunction::Spilled { .. } => DataType::Utf8,
             ValueFunction::Number | ValueFunction::NumberSum => DataType::Float64,
             ValueFunction::NumberCount | ValueFunction::Length => DataType::Int64,
             ValueFunction::SortKey | ValueFunction::LeastKey | ValueFunction::GreatestKey => {
@@ -174,6 +209,12 @@ fn apply(
     };
     Ok(match function {
         ValueFunction::Text => text(first()?)?,
+        ValueFunction::Pattern => {
+            let column = first()?;
+            let text = |row| Some(pattern::of(&schema::value_text(column, row)?));
+            Arc::new((0..rows).map(text).collect::<StringArray>())
+        }
+        ValueFunction::Spilled { patterns, negated } => spilled(first()?, patterns, *negated),
         ValueFunction::Number => Arc::new(number(first()?)?),
         ValueFunction::NumberSum => Arc::new(number_sum(columns, rows)?),
         ValueFunction::NumberCount => Arc::new(number_count(columns, rows)?),
@@ -227,6 +268,21 @@ fn text(column: &ArrayRef) -> Result<ArrayRef> {
     }
     let strings = plain.as_string::<i32>();
     Ok(Arc::new(StringArray::from_iter_values(strings.iter().map(Option::unwrap_or_default))))
+}
+
+fn spilled(column: &ArrayRef, patterns: &[FieldPattern], negated: bool) -> ArrayRef {
+    let kept = |row: usize| {
+        let text = schema::value_text(column, row)?;
+        let mut kept = String::new();
+        overflow::for_each(&text, |name, value| {
+            if patterns.iter().any(|pattern| pattern.matches(name)) != negated {
+                overflow::append(&mut kept, name, value);
+            }
+        });
+        overflow::close(&mut kept);
+        (!kept.is_empty()).then_some(kept)
+    };
+    Arc::new((0..column.len()).map(kept).collect::<StringArray>())
 }
 
 fn number(column: &ArrayRef) -> Result<Float64Array> {

@@ -5,25 +5,32 @@
 //!   the leaf's early-stopping search, and only where that gives the same rows;
 //! - a field that nothing provides is the empty value in every pipe, never an error.
 
+mod aggregation;
 mod buckets;
 mod fields;
 mod functions;
 mod natural;
 mod pipes;
+mod quantile;
+mod single;
 mod stats;
+mod trend;
 
 use std::sync::Arc;
 
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{LogicalPlanBuilder, UNNAMED_TABLE};
 use datafusion::prelude::DataFrame;
 use lodge_record::field;
 use lodge_segment::predicate::Predicate;
 
-use crate::engine::Admitted;
 use crate::error::QueryError;
 use crate::logsql::{Pipe, Query, SortKey, SortPipe};
-use crate::scan::{LogsTable, Source, TopByTime, table_schema};
+use crate::scan::{LogsTable, Source, TopByTime, Types, table_schema};
 
-pub(crate) use buckets::floor as bucket_floor;
+pub(crate) use aggregation::SegmentAggregation;
+pub(crate) use functions::matched;
 
 /// Which rows of an answer the caller wants.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,20 +39,31 @@ pub(crate) struct Page {
     pub(crate) offset: usize,
 }
 
+/// Where the trends of `patterns` begin and how long their parts are, nanoseconds.
+pub(crate) fn trend_parts(span: (i64, i64), buckets: usize) -> (i64, i64) {
+    let parts = trend::Parts::new(span, buckets);
+    (parts.start_ns, parts.step_ns)
+}
+
 /// Plans `query` over `source`, whose predicate is already that of the query.
 pub(crate) fn query_frame(
-    admitted: &Admitted,
+    state: SessionState,
+    partitions: usize,
     source: Source,
     query: &Query,
     page: Page,
 ) -> Result<DataFrame, QueryError> {
+    let span = source.span();
     let needed = fields::needed(&query.pipes);
-    let schema = table_schema(&source.snapshot, needed.only.as_deref(), &needed.named);
+    let only = needed.only.as_deref();
+    let schema = table_schema(&source.snapshot, only, &needed.named, &Types::Text);
     let (top, pipes) = leaf_top(&query.pipes, page);
-    let table = LogsTable::new(source, schema, admitted.partitions, top);
-    let mut frame = admitted.session.read_table(Arc::new(table))?;
+    let table = LogsTable::new(source, schema, partitions, top);
+    let table = provider_as_source(Arc::new(table));
+    let leaf = LogicalPlanBuilder::scan(UNNAMED_TABLE, table, None)?.build()?;
+    let mut frame = DataFrame::new(state, leaf);
     for pipe in &pipes {
-        frame = pipes::apply(frame, pipe)?;
+        frame = pipes::apply(frame, pipe, span)?;
     }
     match (page.limit, page.offset) {
         (None, 0) => Ok(frame),
@@ -55,7 +73,7 @@ pub(crate) fn query_frame(
                 // A filter behind a renaming pipe keeps the leaf from choosing.
                 let by = vec![SortKey { name: field::TIME.to_owned(), descending: true }];
                 let sort = SortPipe { by, ..SortPipe::default() };
-                frame = pipes::apply(frame, &Pipe::Sort(sort))?;
+                frame = pipes::apply(frame, &Pipe::Sort(sort), span)?;
             }
             Ok(frame.limit(offset, limit)?)
         }

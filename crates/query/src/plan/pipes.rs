@@ -2,22 +2,30 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
+use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, SortExpr, lit};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, SortExpr, cast, lit};
 use datafusion::prelude::DataFrame;
 use lodge_record::field;
+use lodge_segment::predicate::{FieldTest, Predicate};
 
 use super::functions::ValueFunction;
 use super::stats;
+use super::trend::trend;
 use crate::error::QueryError;
-use crate::logsql::{FieldPattern, Pipe, SortKey, SortPipe};
+use crate::logsql::{FieldPattern, PatternsPipe, Pipe, SortKey, SortPipe};
 
 /// A column that only lives inside a plan.
 const PLACE: &str = "__lodge_place";
 
-/// `frame` with `pipe` applied.
-pub(super) fn apply(frame: DataFrame, pipe: &Pipe) -> Result<DataFrame, QueryError> {
+/// `frame` with `pipe` applied; `span`: first and last time that a record can have.
+pub(super) fn apply(
+    frame: DataFrame,
+    pipe: &Pipe,
+    span: Option<(i64, i64)>,
+) -> Result<DataFrame, QueryError> {
     match pipe {
         Pipe::Fields(patterns) => keep(frame, patterns),
         Pipe::Delete(patterns) => delete(frame, patterns),
@@ -41,6 +49,7 @@ pub(super) fn apply(frame: DataFrame, pipe: &Pipe) -> Result<DataFrame, QueryErr
         Pipe::Stats(pipe) => stats::apply(frame, pipe),
         Pipe::Top { limit, by, hits, rank } => top(frame, *limit, by, hits, rank.as_deref()),
         Pipe::Uniq { by, hits, limit } => uniq(frame, by, hits.as_deref(), *limit),
+        Pipe::Patterns(pipe) => patterns(frame, pipe, span),
     }
 }
 
@@ -86,7 +95,7 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
 }
 
 /// Whether a row of `frame` matches.
-pub(super) fn matches(frame: &DataFrame, predicate: &lodge_segment::predicate::Predicate) -> Expr {
+pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
     let mut wanted = predicate.fields();
     wanted.insert(field::OVERFLOW.to_owned());
     wanted.insert(field::STREAM_ID.to_owned());
@@ -95,29 +104,48 @@ pub(super) fn matches(frame: &DataFrame, predicate: &lodge_segment::predicate::P
     ValueFunction::Matches(predicate.clone(), names).call(columns)
 }
 
+/// `_overflow` with only those of its fields that are kept.
+fn spilled(patterns: &[FieldPattern], negated: bool) -> Expr {
+    let function = ValueFunction::Spilled { patterns: patterns.to_vec(), negated };
+    function.call(vec![column(field::OVERFLOW)]).alias(field::OVERFLOW)
+}
+
+/// The fields in the order in which they are asked for.
 fn keep(frame: DataFrame, patterns: &[FieldPattern]) -> Result<DataFrame, QueryError> {
     let present = names(&frame);
-    let mut kept: Vec<Expr> = present
-        .iter()
-        .filter(|name| patterns.iter().any(|pattern| pattern.matches(name)))
-        .map(|name| column(name))
-        .collect();
+    let mut kept: Vec<String> = Vec::new();
+    let mut columns: Vec<Expr> = Vec::new();
+    let mut add = |name: &str, value: Expr| {
+        if !kept.iter().any(|known| known == name) {
+            kept.push(name.to_owned());
+            columns.push(value);
+        }
+    };
     for pattern in patterns {
-        if let FieldPattern::Name(name) = pattern
-            && !present.contains(name)
-        {
-            kept.push(lit(ScalarValue::Utf8(None)).alias(name));
+        match pattern {
+            FieldPattern::Name(name) if present.contains(name) => add(name, column(name)),
+            FieldPattern::Name(name) => add(name, lit(ScalarValue::Utf8(None)).alias(name)),
+            FieldPattern::Prefix(_) => present
+                .iter()
+                .filter(|name| *name != field::OVERFLOW && pattern.matches(name))
+                .for_each(|name| add(name, column(name))),
         }
     }
-    kept.dedup();
-    Ok(frame.select(kept)?)
+    let prefixes = patterns.iter().any(|pattern| matches!(pattern, FieldPattern::Prefix(_)));
+    if prefixes && present.iter().any(|name| name == field::OVERFLOW) {
+        add(field::OVERFLOW, spilled(patterns, false));
+    }
+    Ok(frame.select(columns)?)
 }
 
 fn delete(frame: DataFrame, patterns: &[FieldPattern]) -> Result<DataFrame, QueryError> {
     let kept: Vec<Expr> = names(&frame)
         .iter()
         .filter(|name| !patterns.iter().any(|pattern| pattern.matches(name)))
-        .map(|name| column(name))
+        .map(|name| match name.as_str() {
+            field::OVERFLOW => spilled(patterns, true),
+            name => column(name),
+        })
         .collect();
     Ok(frame.select(kept)?)
 }
@@ -203,7 +231,7 @@ fn with_place(
         row_number().partition_by(partitions.to_vec()).order_by(by.to_vec()).build()?.alias(name);
     let mut kept: Vec<Expr> =
         names(&frame).iter().filter(|field| *field != name).map(|field| column(field)).collect();
-    kept.push(datafusion::logical_expr::cast(place, DataType::Int64).alias(name));
+    kept.push(cast(place, DataType::Int64).alias(name));
     Ok(frame.select(kept)?)
 }
 
@@ -264,4 +292,33 @@ fn counted(frame: DataFrame, by: &[String], hits: &str) -> Result<DataFrame, Que
     }
     let groups = groups(&frame, by);
     Ok(frame.aggregate(groups, vec![count(lit(1i64)).alias(hits)])?)
+}
+
+/// Pattern, hits, share, first and last time and the counts per part of the time, by hits.
+fn patterns(
+    frame: DataFrame,
+    pipe: &PatternsPipe,
+    span: Option<(i64, i64)>,
+) -> Result<DataFrame, QueryError> {
+    let present = matches(&frame, &Predicate::field(&pipe.field, FieldTest::Any));
+    let time = match type_of(&frame, field::TIME) {
+        Some(DataType::Timestamp(..)) => column(field::TIME),
+        _ => lit(ScalarValue::TimestampNanosecond(None, Some("UTC".into()))),
+    };
+    let pattern = ValueFunction::Pattern.call(vec![column_or_missing(&frame, &pipe.field)]);
+    let aggregates = vec![
+        count(lit(1i64)).alias("hits"),
+        min(time.clone()).alias("first"),
+        max(time.clone()).alias("last"),
+        trend(span.unwrap_or_default(), pipe.buckets, time).alias("trend"),
+    ];
+    let counted = frame.filter(present)?.aggregate(vec![pattern.alias("pattern")], aggregates)?;
+    let all = WindowFunction::new(sum_udaf(), vec![column("hits")]);
+    let all = cast(Expr::from(all), DataType::Float64);
+    let share = (cast(column("hits"), DataType::Float64) / all).alias("share");
+    let columns = ["pattern", "hits"].map(column).into_iter().chain([share]);
+    let columns = columns.chain(["first", "last", "trend"].map(column));
+    let order = vec![column("hits").sort(false, false), column("pattern").sort(true, true)];
+    let sorted = counted.select(columns.collect::<Vec<_>>())?.sort(order)?;
+    Ok(sorted.limit(0, Some(rows_of(pipe.limit)))?)
 }

@@ -2,14 +2,13 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::functions_aggregate::expr_fn::{
-    approx_percentile_cont, array_agg, count, count_distinct, max, min, sum,
-};
+use datafusion::functions_aggregate::expr_fn::{array_agg, count, count_distinct, max, min, sum};
 use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, lit, when};
-use datafusion::prelude::{DataFrame, coalesce};
+use datafusion::prelude::DataFrame;
 
 use super::functions::ValueFunction;
 use super::pipes::{column, column_or_missing, group_value, matches, names, type_of};
+use super::quantile::quantile;
 use crate::error::QueryError;
 use crate::logsql::{FieldPattern, StatsCall, StatsFunction, StatsPipe};
 
@@ -98,7 +97,7 @@ fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed
         StatsFunction::Sum => {
             let total = sum(ValueFunction::NumberSum.call(columns()));
             let mut computed = simple(only(total, None)?);
-            computed.result = or_nan(computed.result);
+            computed.result = or_nan(computed.result)?;
             computed
         }
         StatsFunction::Avg => {
@@ -107,21 +106,20 @@ fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed
             let mean = column(&named(0)) / cast(column(&named(1)), DataType::Float64);
             Computed {
                 aggregates: vec![total.alias(named(0)), numbers.alias(named(1))],
-                result: or_nan(mean),
+                result: or_nan(mean)?,
             }
         }
         StatsFunction::Min | StatsFunction::Max => extreme(frame, call, &fields, simple, only)?,
         StatsFunction::Quantile { phi } => {
             let number = ValueFunction::Number.call(columns());
-            let quantile = approx_percentile_cont(number.sort(true, false), lit(phi), None);
-            let mut computed = simple(only(quantile, None)?);
-            computed.result = or_nan(computed.result);
+            let mut computed = simple(only(quantile(phi, number), None)?);
+            computed.result = or_nan(computed.result)?;
             computed
         }
         StatsFunction::SumLen => {
             let total = sum(ValueFunction::Length.call(columns()));
             let mut computed = simple(only(total, None)?);
-            computed.result = coalesce(vec![computed.result, lit(0i64)]);
+            computed.result = or_else(computed.result, lit(0i64))?;
             computed
         }
         StatsFunction::UniqValues { limit } => {
@@ -160,6 +158,11 @@ fn extreme(
 }
 
 /// Without any number there is no sum: `NaN`, as LogsQL has it.
-fn or_nan(value: Expr) -> Expr {
-    coalesce(vec![value, lit(ScalarValue::Float64(Some(f64::NAN)))])
+fn or_nan(value: Expr) -> Result<Expr, QueryError> {
+    or_else(value, lit(ScalarValue::Float64(Some(f64::NAN))))
+}
+
+/// `value`, or `other` where it is null.
+fn or_else(value: Expr, other: Expr) -> Result<Expr, QueryError> {
+    Ok(when(value.clone().is_null(), other).otherwise(value)?)
 }

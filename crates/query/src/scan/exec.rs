@@ -21,9 +21,11 @@ const COUNT_ROWS: usize = 65_536;
 
 /// Scans a source in its partitions.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     source: Source,
     shape: Shape,
+    /// Partitions that there may be; of little work there are fewer.
+    partitions: usize,
     works: Vec<Vec<Work>>,
     limit: Option<usize>,
 }
@@ -36,9 +38,27 @@ impl Scan {
         limit: Option<usize>,
     ) -> Arc<LeafExec<Self>> {
         let works = source.divide(partitions, shape.output().fields().is_empty());
-        let (schema, partitions) = (shape.output().clone(), works.len());
-        let scan = Self { source, shape, works, limit };
-        LeafExec::new(scan, schema, partitions, EmissionType::Incremental)
+        let (schema, parts) = (shape.output().clone(), works.len());
+        let scan = Self { source, shape, partitions, works, limit };
+        LeafExec::new(scan, schema, parts, EmissionType::Incremental)
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What it gives of each record.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Whether it gives all matching records.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.limit.is_none()
+    }
+
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions
     }
 }
 
@@ -80,7 +100,7 @@ impl Leaf for Scan {
     const NAME: &'static str = "SegmentScan";
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let segments: usize = self.works.iter().flatten().filter(|work| work.part == 0).count();
+        let segments: usize = self.works.iter().flatten().filter(|work| work.is_first()).count();
         let total = self.source.snapshot.segments.len();
         write!(f, "segments={segments}/{total}, filter={}", self.source.predicate)?;
         if let Some(limit) = self.limit {

@@ -6,11 +6,14 @@
 //!      types
 //! ```
 //!
+//! Aggregates over the leaf are a leaf of their own ([`Aggregate`]), which needs no rows.
+//!
 //! Invariants:
 //! - rows leave the leaf exactly if they match its predicate;
 //! - a partition holds one block at a time, accounted for in the query's memory pool;
 //! - a dropped stream reads no further block; the deadline is looked at before every block.
 
+mod aggregate;
 mod exec;
 mod fold;
 mod leaf;
@@ -18,9 +21,12 @@ mod newest;
 mod reader;
 mod shape;
 mod table;
+mod tally;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use datafusion::physical_plan::ExecutionPlan;
 use lodge_segment::predicate::{Facts, Predicate, Verdict};
 use lodge_store::{OpenSegment, Prepared, SegmentRef, Snapshot, Store};
 use tokio::sync::OnceCell;
@@ -28,13 +34,18 @@ use tokio::sync::OnceCell;
 use crate::budget::QueryControl;
 use crate::error::QueryError;
 
-pub(crate) use fold::fold;
-pub(crate) use reader::{Columns, Wanted};
-pub(crate) use shape::{stream_ids, table_schema};
+pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
+pub(crate) use exec::Scan;
+pub(crate) use fold::{fold, on_runtime};
+pub(crate) use reader::{Columns, Found, TextOf, Wanted};
+pub(crate) use shape::{Types, stream_ids, table_schema};
 pub(crate) use table::{LogsTable, TopByTime};
+pub(crate) use tally::{Function, Grouping, Key, Through, bucket_floor};
 
 /// Segments of more rows than this are shared among the partitions block by block.
 const SHARED_ROWS_MIN: u64 = 2 * 65_536;
+/// So few rows are the work of one partition: to share them costs more than it saves.
+const ALONE_ROWS_MAX: u64 = 65_536;
 
 /// What a query reads: a snapshot, and which of its records.
 #[derive(Debug, Clone)]
@@ -45,16 +56,37 @@ pub(crate) struct Source {
     pub(crate) control: Arc<QueryControl>,
 }
 
-/// A segment, or every n-th block of one, to be read by one partition.
+/// A segment, or some of its blocks, to be read by one partition.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
     pub(crate) segment: Arc<SegmentRef>,
     pub(crate) verdict: Verdict,
-    /// Blocks `part`, `part + of`, `part + 2 × of`, …
-    pub(crate) part: usize,
-    pub(crate) of: usize,
+    blocks: Blocks,
     /// The segment once opened, for those that share it.
     shared: Option<Arc<OnceCell<Arc<Opened>>>>,
+}
+
+/// Which blocks of a segment a partition reads.
+#[derive(Debug, Clone)]
+enum Blocks {
+    /// `next`, `next + step`, `next + 2 × step`, …: the same whenever it is asked.
+    Every { next: usize, step: usize },
+    /// Whatever no other partition has taken: a partition that comes late costs no time.
+    Free(Arc<AtomicUsize>),
+}
+
+impl Blocks {
+    /// The next block to read, beyond the last one at the end.
+    fn take(&mut self) -> usize {
+        match self {
+            Self::Every { next, step } => {
+                let this = *next;
+                *next += *step;
+                this
+            }
+            Self::Free(next) => next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
 }
 
 /// A segment that is open, and what the predicate comes to in it.
@@ -74,7 +106,12 @@ impl Opened {
 
 impl Work {
     fn whole(segment: Arc<SegmentRef>, verdict: Verdict) -> Self {
-        Self { segment, verdict, part: 0, of: 1, shared: None }
+        Self { segment, verdict, blocks: Blocks::Every { next: 0, step: 1 }, shared: None }
+    }
+
+    /// Whether it begins with the first block, which one of those that share a segment does.
+    fn is_first(&self) -> bool {
+        matches!(self.blocks, Blocks::Every { next: 0, .. })
     }
 
     /// Opens its segment, or takes what another part opened.
@@ -90,17 +127,27 @@ impl Work {
 impl Source {
     pub(crate) fn new(
         store: Arc<Store>,
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         predicate: Predicate,
         control: Arc<QueryControl>,
     ) -> Self {
-        Self { store, snapshot: Arc::new(snapshot), predicate: Arc::new(predicate), control }
+        Self { store, snapshot, predicate: Arc::new(predicate), control }
     }
 
     /// The same snapshot, narrowed by one more predicate.
     pub(crate) fn narrowed(&self, more: Predicate) -> Self {
         let predicate = Predicate::and([self.predicate.as_ref().clone(), more]);
         Self { predicate: Arc::new(predicate), ..self.clone() }
+    }
+
+    /// First and last moment that a matching record can have, both included; `None` if there can be
+    /// no such record.
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
+        let (from, to) = self.predicate.time_bounds()?;
+        let segments = || self.snapshot.segments.iter();
+        let first = segments().map(|segment| segment.time_min_ns).min()?.max(from);
+        let last = segments().map(|segment| segment.time_max_ns).max()?.min(to);
+        (first <= last).then_some((first, last))
     }
 
     /// The segments that can hold matching records, the newest first.
@@ -123,19 +170,35 @@ impl Source {
         kept
     }
 
-    /// The work of each of `partitions`, evenly by rows. `counting`: nothing but the number of
-    /// records is wanted, which whole segments give without being read.
+    /// All work, to be shared out while it is done: in how many parts (at most `partitions`), and the
+    /// list for each of them.
+    pub(crate) fn share(&self, partitions: usize, counting: bool) -> (usize, Vec<Work>) {
+        let segments = self.segments();
+        let parts = parts(&segments, partitions, counting);
+        let work = |(segment, verdict)| Work {
+            segment,
+            verdict,
+            blocks: Blocks::Free(Arc::new(AtomicUsize::new(0))),
+            shared: Some(Arc::new(OnceCell::new())),
+        };
+        (parts, segments.into_iter().map(work).collect())
+    }
+
+    /// The work of each of at most `partitions`, evenly by rows. `counting`: nothing but the number
+    /// of records is wanted, which whole segments give without being read.
     pub(crate) fn divide(&self, partitions: usize, counting: bool) -> Vec<Vec<Work>> {
-        let partitions = partitions.max(1);
+        let segments = self.segments();
+        let partitions = parts(&segments, partitions, counting);
         let mut works = vec![Vec::new(); partitions];
         let mut loads = vec![0u64; partitions];
-        for (segment, verdict) in self.segments() {
+        for (segment, verdict) in segments {
             let known = counting && verdict == Verdict::All;
             if segment.rows >= SHARED_ROWS_MIN && !known {
                 let shared = Some(Arc::new(OnceCell::new()));
                 for (part, list) in works.iter_mut().enumerate() {
                     let (segment, shared) = (segment.clone(), shared.clone());
-                    list.push(Work { segment, verdict, part, of: partitions, shared });
+                    let blocks = Blocks::Every { next: part, step: partitions };
+                    list.push(Work { segment, verdict, blocks, shared });
                 }
                 continue;
             }
@@ -149,4 +212,17 @@ impl Source {
         }
         works
     }
+}
+
+/// How many partitions the work of `segments` is worth.
+fn parts(segments: &[(Arc<SegmentRef>, Verdict)], partitions: usize, counting: bool) -> usize {
+    let is_known = |verdict: Verdict| counting && verdict == Verdict::All;
+    let read = segments.iter().filter(|(_, verdict)| !is_known(*verdict));
+    let rows: u64 = read.map(|(segment, _)| segment.rows).sum();
+    if rows <= ALONE_ROWS_MAX { 1 } else { partitions.max(1) }
+}
+
+/// The scan that `plan` is, if it is one.
+pub(crate) fn as_scan(plan: &dyn ExecutionPlan) -> Option<&Scan> {
+    plan.downcast_ref::<leaf::LeafExec<Scan>>().map(|exec| &exec.leaf)
 }

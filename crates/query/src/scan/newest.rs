@@ -32,7 +32,7 @@ use tokio::task::JoinError;
 use super::leaf::{Leaf, LeafExec};
 use super::reader::{arrow_error, rows_only, stored_names};
 use super::shape::Shape;
-use super::{Opened, Source, TopByTime};
+use super::{ALONE_ROWS_MAX, Opened, Source, TopByTime};
 use crate::error::QueryError;
 
 /// Rows of a batch handed on.
@@ -139,6 +139,8 @@ impl Search {
         segments.sort_by_key(|(segment, _)| {
             Reverse(self.best_key(segment.time_min_ns, segment.time_max_ns))
         });
+        // To hand so few rows to another thread takes longer than to look at them.
+        let alone = segments.iter().map(|(segment, _)| segment.rows).sum::<u64>() <= ALONE_ROWS_MAX;
         let mut opened: Vec<Option<Arc<Opened>>> = Vec::with_capacity(segments.len());
         let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::new();
         let mut running = stream::FuturesOrdered::new();
@@ -155,6 +157,12 @@ impl Search {
             for block in self.blocks(&this.segment) {
                 if !self.source.control.proceed()? {
                     break 'segments;
+                }
+                if alone {
+                    let place = (number, block as u32);
+                    let hits = search_block(&this, place, self.top, &self.bar).await?;
+                    self.keep((this.clone(), hits), &mut best, &mut opened)?;
+                    continue;
                 }
                 running.push_back(self.spawn(this.clone(), number, block));
                 while running.len() >= self.parallel {
@@ -248,6 +256,7 @@ impl Search {
             };
             reads.push((from.clone(), block as usize, rows));
         }
+        let alone = reads.len() == 1;
         let reads = stream::iter(reads).map(|(from, block, rows)| {
             let shape = self.shape.clone();
             let control = self.source.control.clone();
@@ -258,9 +267,13 @@ impl Search {
                     return Ok(None);
                 }
                 let (rows, places): (Vec<u32>, Vec<usize>) = rows.into_iter().unzip();
-                let task =
-                    SpawnedTask::spawn(async move { read_rows(&from, block, &shape, &rows).await });
-                let batch = task.join().await.map_err(crate::engine::died)??;
+                let read = async move { read_rows(&from, block, &shape, &rows).await };
+                let batch = match alone {
+                    true => read.await?,
+                    false => {
+                        SpawnedTask::spawn(read).join().await.map_err(crate::engine::died)??
+                    }
+                };
                 Ok::<_, QueryError>(Some((batch, places)))
             }
         });

@@ -39,7 +39,22 @@ pub(crate) struct Wanted {
     /// `_time`.
     pub(crate) times: bool,
     /// Fields as the different texts that they have.
-    pub(crate) groups: Vec<String>,
+    pub(crate) groups: Vec<TextOf>,
+}
+
+/// A text of each record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TextOf {
+    pub(crate) field: String,
+    /// Not the text itself but its pattern.
+    pub(crate) pattern: bool,
+}
+
+impl TextOf {
+    /// The field's own text.
+    pub(crate) fn field(name: impl Into<String>) -> Self {
+        Self { field: name.into(), pattern: false }
+    }
 }
 
 /// Which fields are wanted as they are stored.
@@ -55,11 +70,6 @@ impl Wanted {
     /// Nothing but `columns`.
     pub(crate) fn of(columns: Columns) -> Self {
         Self { columns, times: false, groups: Vec::new() }
-    }
-
-    /// Nothing but the number of records.
-    pub(crate) fn count() -> Self {
-        Self::of(Columns::Named(Vec::new()))
     }
 
     /// Whether the number of records is enough.
@@ -112,7 +122,6 @@ struct Open {
     work: Work,
     opened: Arc<Opened>,
     columns: Vec<String>,
-    next: usize,
 }
 
 /// Matching records of one block, or of a whole segment if only their number is wanted.
@@ -169,14 +178,13 @@ impl Reader {
                 }
                 continue;
             };
-            let Some(info) = open.opened.segment.blocks().get(open.next) else { continue };
+            let block = open.work.blocks.take();
+            let Some(info) = open.opened.segment.blocks().get(block) else { continue };
             if self.turn_rows >= TURN_ROWS {
                 self.turn_rows = 0;
                 tokio::task::yield_now().await;
             }
             self.turn_rows = self.turn_rows.saturating_add(info.rows);
-            let block = open.next;
-            open.next += open.work.of;
             let found = self.found(&open, block).await?;
             self.open = Some(open);
             if let Some(found) = found {
@@ -188,23 +196,25 @@ impl Reader {
     }
 
     /// Opens a segment; gives its count at once if nothing else is wanted and it is known.
-    async fn begin(&mut self, work: Work) -> Result<Option<Found>, QueryError> {
+    async fn begin(&mut self, mut work: Work) -> Result<Option<Found>, QueryError> {
         let counting = self.wanted.is_count();
         if counting && work.verdict == Verdict::All {
-            return Found::count(work.segment.rows, work.segment).map(Some);
+            return match work.blocks.take() {
+                0 => Found::count(work.segment.rows, work.segment).map(Some),
+                _ => Ok(None),
+            };
         }
         let opened = work.open(&self.source).await?;
         let known = opened.prepared.count().filter(|rows| counting || *rows == 0);
         if let Some(rows) = known {
             // One part of the segment gives the rows of all.
-            let rows = if work.part == 0 { rows } else { 0 };
-            return match rows {
-                0 => Ok(None),
-                rows => Found::count(rows, work.segment).map(Some),
+            return match work.blocks.take() {
+                0 if rows > 0 => Found::count(rows, work.segment).map(Some),
+                _ => Ok(None),
             };
         }
         let columns = self.wanted.columns.stored(opened.segment.schema());
-        self.open = Some(Open { next: work.part, work, opened, columns });
+        self.open = Some(Open { work, opened, columns });
         Ok(None)
     }
 
@@ -222,8 +232,11 @@ impl Reader {
             false => Vec::new(),
         };
         let mut groups = Vec::with_capacity(self.wanted.groups.len());
-        for name in &self.wanted.groups {
-            groups.push(segment.groups(block, name, picked).await?);
+        for text in &self.wanted.groups {
+            groups.push(match text.pattern {
+                true => segment.patterns(block, &text.field, picked).await?,
+                false => segment.groups(block, &text.field, picked).await?,
+            });
         }
         let batch = if open.columns.is_empty() {
             rows_only(rows)?

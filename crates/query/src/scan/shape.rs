@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, RecordBatchOptions, StringArray, StringBuilder,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array,
+    RecordBatchOptions, StringArray, StringBuilder, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -21,22 +21,40 @@ use lodge_store::Snapshot;
 use super::reader::arrow_error;
 use crate::error::QueryError;
 
+/// Types of columns over segments with an `_overflow`, in which every value is text.
+#[derive(Debug, Clone)]
+pub(crate) enum Types {
+    /// Text, all of them.
+    Text,
+    /// Their own, but for the fields that are known to hold text as well.
+    But(BTreeSet<String>),
+}
+
+impl Types {
+    fn is_kept(&self, name: &str) -> bool {
+        match self {
+            Self::Text => false,
+            Self::But(texts) => !texts.contains(name),
+        }
+    }
+}
+
 /// The columns of the table over a snapshot.
 ///
 /// `wanted`: the fields that the query names (each gets a column, stored or not), or `None` for all
 /// fields, of which the rarest beyond [`limits::COLUMNS_MAX`] go to `_overflow`. `named`: fields that
-/// have a column in any case.
+/// have a column in any case. `types`: what columns are where fields may be in `_overflow`, too.
 pub(crate) fn table_schema(
     snapshot: &Snapshot,
     wanted: Option<&[String]>,
     named: &BTreeSet<String>,
+    types: &Types,
 ) -> SchemaRef {
     let stored = snapshot.schema();
-    // A field in `_overflow` is text; with such fields about, every column must hold text.
     let spilled = stored.index_of(field::OVERFLOW).is_ok();
     let column = |name: &str| -> Field {
         match stored.field_with_name(name) {
-            Ok(found) if schema::is_reserved(name) || !spilled => {
+            Ok(found) if schema::is_reserved(name) || !spilled || types.is_kept(name) => {
                 // Absent in some segments, whatever the stored schema says.
                 found.clone().with_nullable(!schema::is_reserved(name) || name == field::MSG)
             }
@@ -105,6 +123,12 @@ impl Shape {
         Self { table, output }
     }
 
+    /// The same with only some of the columns, by their places.
+    pub(crate) fn narrowed(&self, places: &[usize]) -> Result<Self, QueryError> {
+        let output = self.output.project(places).map_err(arrow_error)?;
+        Ok(Self { table: self.table.clone(), output: Arc::new(output) })
+    }
+
     pub(crate) fn output(&self) -> &SchemaRef {
         &self.output
     }
@@ -135,7 +159,7 @@ impl Shape {
             columns.push(if name == field::OVERFLOW {
                 self.overflow(batch, spilled)
             } else if let (false, Some(spilled)) = (schema::is_reserved(name), spilled) {
-                Arc::new(from_overflow(name, stored, spilled))
+                from_overflow(wanted, stored, spilled)?
             } else if let Some(stored) = stored {
                 schema::cast_to(stored, wanted.data_type()).map_err(arrow_error)?
             } else if let (field::STREAM_ID, Some(streams)) =
@@ -185,19 +209,49 @@ impl Shape {
     }
 }
 
-/// A field's text, from its column or else from `_overflow`.
-fn from_overflow(name: &str, stored: Option<&ArrayRef>, spilled: &StringArray) -> StringArray {
-    (0..spilled.len())
-        .map(|row| -> Option<Cow<'_, str>> {
-            if let Some(value) = stored.and_then(|stored| schema::value_text(stored, row)) {
-                return Some(value);
-            }
-            if spilled.is_null(row) {
-                return None;
-            }
-            overflow::get(spilled.value(row), name)
-        })
-        .collect()
+/// A field's values, from its column or else from `_overflow`.
+fn from_overflow(
+    wanted: &Field,
+    stored: Option<&ArrayRef>,
+    spilled: &StringArray,
+) -> Result<ArrayRef, QueryError> {
+    let name = wanted.name().as_str();
+    let text = |row: usize| -> Option<Cow<'_, str>> {
+        if let Some(value) = stored.and_then(|stored| schema::value_text(stored, row)) {
+            return Some(value);
+        }
+        spilled.is_valid(row).then(|| overflow::get(spilled.value(row), name)).flatten()
+    };
+    let rows = 0..spilled.len();
+    // A value is of a type only if that is how the type would write it.
+    fn exact<T>(
+        text: Option<Cow<'_, str>>,
+        name: &str,
+        read: impl Fn(&str) -> Option<T>,
+        write: impl Fn(&T) -> String,
+    ) -> Result<Option<T>, QueryError> {
+        let Some(text) = text else { return Ok(None) };
+        match read(&text).filter(|value| write(value) == text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(QueryError::type_clash(name)),
+        }
+    }
+    Ok(match wanted.data_type() {
+        DataType::Int64 => {
+            let value = |row| exact(text(row), name, |t| t.parse().ok(), i64::to_string);
+            Arc::new(rows.map(value).collect::<Result<Int64Array, _>>()?)
+        }
+        DataType::Float64 => {
+            let write = |value: &f64| schema::float_text(*value);
+            let value = |row| exact(text(row), name, |t| t.parse().ok(), write);
+            Arc::new(rows.map(value).collect::<Result<Float64Array, _>>()?)
+        }
+        DataType::Boolean => {
+            let value = |row| exact(text(row), name, |t| t.parse().ok(), bool::to_string);
+            Arc::new(rows.map(value).collect::<Result<BooleanArray, _>>()?)
+        }
+        _ => Arc::new(rows.map(text).collect::<StringArray>()),
+    })
 }
 
 /// The `_stream_id` of each row of a `_stream` column, as a dictionary where that is one.

@@ -8,12 +8,12 @@ pub(crate) mod pushdown;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::prelude::{DataFrame, SQLOptions};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SQLOptions, SessionContext};
 
-use crate::engine::Admitted;
 use crate::error::QueryError;
 use crate::logsql::QUERY_BYTES_MAX;
-use crate::scan::{LogsTable, Source, table_schema};
+use crate::scan::{LogsTable, Source, Types, table_schema};
 
 /// Refuses a text that is too long before anything looks at it. What is nested too deep, the SQL
 /// parser refuses itself.
@@ -31,11 +31,13 @@ pub(crate) fn check_length(query: &str) -> Result<(), QueryError> {
 }
 
 /// Plans a SQL query.
-pub(crate) async fn query_frame(
-    admitted: &Admitted,
+pub(crate) async fn query_plan(
+    session: &SessionContext,
+    partitions: usize,
     source: Source,
     query: &str,
-) -> Result<DataFrame, QueryError> {
+    types: &Types,
+) -> Result<LogicalPlan, QueryError> {
     // Of more fields than a table can have columns, those that the text names must be there.
     let stored = source.snapshot.schema();
     let named: BTreeSet<String> = if stored.fields().len() > lodge_record::limits::COLUMNS_MAX {
@@ -44,10 +46,10 @@ pub(crate) async fn query_frame(
     } else {
         BTreeSet::new()
     };
-    let schema = table_schema(&source.snapshot, None, &named);
-    let table = LogsTable::new(source, schema, admitted.partitions, None);
-    admitted.session.register_table("logs", Arc::new(table))?;
-    let plan = admitted.session.state().create_logical_plan(query).await?;
+    let schema = table_schema(&source.snapshot, None, &named, types);
+    let table = LogsTable::new(source, schema, partitions, None);
+    session.register_table("logs", Arc::new(table))?;
+    let plan = session.state().create_logical_plan(query).await?;
     SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
@@ -60,5 +62,5 @@ pub(crate) async fn query_frame(
                 detail.message()
             ))
         })?;
-    Ok(admitted.session.execute_logical_plan(plan).await?)
+    Ok(plan)
 }

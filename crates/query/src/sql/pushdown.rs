@@ -3,6 +3,7 @@
 //! Invariant: a condition is translated only if the predicate is true for exactly the rows for which
 //! the condition is true. SQL's "unknown" counts as not true, so a negation is never translated.
 
+use crate::plan::matched;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{InList, Like};
@@ -49,6 +50,7 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
             Some(Predicate::or(parts.collect::<Option<Vec<_>>>()?))
         }
         Expr::Like(like) => like_pattern(like, schema),
+        Expr::ScalarFunction(call) => matched(call),
         _ => None,
     }
 }

@@ -63,7 +63,7 @@ async fn fields_copy_rename_delete() {
     let lab = lab().await;
     assert_eq!(
         lab.logsql("\"/item/7\" | fields size, absent, level").await,
-        ["level=debug size=700"]
+        ["size=700 level=debug"]
     );
     assert_eq!(
         lab.logsql("\"/item/7\" | fields s*, l* | rename size as bytes, level l").await,
@@ -71,7 +71,7 @@ async fn fields_copy_rename_delete() {
     );
     assert_eq!(
         lab.logsql("\"/item/7\" | copy size as level | fields level, size").await,
-        ["size=700 level=700"]
+        ["level=700 size=700"]
     );
     assert_eq!(
         lab.logsql("\"/item/7\" | delete _time, _stream, _msg, h*, took | rename size as app")
@@ -272,7 +272,7 @@ async fn fields_in_overflow_are_fields() {
     lab.commit(&requests()).await;
     lab.commit(&wide()).await;
     for round in 0..2 {
-        assert_eq!(lab.logsql("f1190:=1190 | fields f1190, f0001").await, ["f0001=1 f1190=1190"]);
+        assert_eq!(lab.logsql("f1190:=1190 | fields f1190, f0001").await, ["f1190=1190 f0001=1"]);
         assert_eq!(
             lab.sorted("f1190:* | fields _msg").await,
             ["_msg=a narrow record", "_msg=a wide record"]
@@ -282,6 +282,14 @@ async fn fields_in_overflow_are_fields() {
             lab.logsql("record | sort by (f1190) | fields f1190").await,
             ["f1190=1190", "f1190=narrow"]
         );
+        // Prefixes and deletions reach fields that have no column.
+        assert_eq!(
+            lab.logsql("wide | fields _msg, f119*").await[0].matches(" f119").count(),
+            10,
+            "round {round}"
+        );
+        let left = lab.logsql("wide | delete f1*, f0*").await;
+        assert_eq!(left[0].matches(" f").count(), 0, "round {round}: {left:?}");
         let all = lab.logsql("wide").await;
         assert_eq!(all.len(), 1, "round {round}");
         assert_eq!(all[0].matches(" f").count(), 1200, "round {round}");
@@ -343,4 +351,63 @@ async fn a_snapshot_is_read_while_segments_are_built_and_records_come() {
     let rows = crate::fixture::rows(&stream.collect().await.unwrap());
     assert_eq!(rows.len(), 40);
     assert_eq!(lab.logsql("* | count() n").await, ["n=80"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_come_in_the_order_in_which_they_are_asked_for() {
+    let lab = lab().await;
+    let request = lab.request("size:=3900 | fields size, absent, app, level");
+    let stream = lab.engine.logsql(request).await.unwrap();
+    let schema = stream.schema();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["size", "absent", "app", "level"]);
+}
+
+/// Messages of two patterns, and records without a message.
+fn chatter() -> Vec<Record> {
+    (0..40)
+        .map(|i| match i % 4 {
+            0 => record(DAY + i * S, &format!("user u{i} from 10.0.0.{i} left")),
+            3 => Record { msg: None, ..record(DAY + i * S, "") }.with("n", i),
+            _ => record(DAY + i * S, &format!("GET /item/{i} took {}ms", i * 3)),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_of_messages() {
+    let lab = Lab::new().await;
+    assert_eq!(lab.logsql("* | patterns").await, [""; 0]);
+    lab.fill(&chatter()).await;
+    let rows = lab.logsql("* | patterns").await;
+    assert_eq!(rows.len(), 2);
+    assert!(
+        rows[0].starts_with(
+            "pattern=GET /item/<_> took <_> hits=20 share=0.6666666666666666 \
+             first=2026-01-02T00:00:01Z last=2026-01-02T00:00:38Z trend=["
+        ),
+        "{rows:?}"
+    );
+    assert!(rows[1].starts_with("pattern=user <_> from <_>.<_>.<_>.<_> left hits=10 "), "{rows:?}");
+    assert_eq!(
+        lab.logsql("took | patterns 1 | fields pattern, hits").await,
+        ["pattern=GET /item/<_> took <_> hits=20"]
+    );
+    assert_eq!(
+        lab.logsql("* | patterns at n | fields pattern, hits").await,
+        ["pattern=<_> hits=10"]
+    );
+    // What is sorted first is grouped by DataFusion, not by the leaf.
+    assert_eq!(lab.logsql("* | sort by (n) | patterns").await, rows);
+    let request = lodge_query::PatternsRequest {
+        records: lab.fields_request("*"),
+        field: "_msg".into(),
+        buckets: 4,
+    };
+    let found = lab.engine.patterns(request).await.unwrap();
+    assert_eq!(found.trend_start_ns, DAY);
+    assert_eq!(found.patterns.len(), 2);
+    assert_eq!(found.patterns[0].trend.iter().sum::<u64>(), 20);
+    assert_eq!(found.patterns[1].trend, [3, 2, 3, 2]);
+    assert_eq!(found.patterns[1].first_ns, DAY);
 }

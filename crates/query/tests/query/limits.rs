@@ -53,15 +53,13 @@ async fn time_beyond_the_budget_is_an_error_or_a_marked_answer() {
     let error = lab.ask(request.clone()).await.unwrap_err();
     assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}");
     let mut request = lab.request("*");
-    request.budget =
-        Budget { time_max: Duration::from_millis(1), allow_partial: true, ..request.budget };
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    request.budget = Budget { time_max: Duration::ZERO, allow_partial: true, ..request.budget };
     match lab.engine.logsql(request).await {
         Ok(mut rows) => {
             while let Some(batch) = rows.next().await {
                 batch.unwrap();
             }
-            // One millisecond is over before the first block is read.
+            // The time is over before the first block is read.
             assert!(rows.partial().is_some_and(|why| why.contains("time budget")));
         }
         // The query could not even be planned in time.
@@ -89,7 +87,8 @@ async fn a_dropped_stream_stops_the_query() {
     };
     // Far more abandoned queries than may run at once: each gives its place back.
     for _ in 0..40 {
-        drop(lab.engine.sql(endless.clone()).await.unwrap());
+        let asked = lab.engine.sql(endless.clone());
+        tokio::time::timeout(Duration::from_millis(20), asked).await.expect_err("it is endless");
     }
     assert_eq!(lab.logsql("* | count() n").await, ["n=60000"]);
 }

@@ -1,6 +1,7 @@
 //! All tests of the query engine, in one binary: linking DataFusion takes long.
 #![allow(clippy::unwrap_used)]
 
+mod aggregates;
 mod answers;
 mod endpoints;
 mod fixture;

@@ -49,7 +49,7 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 /// Records with distinct times, some with fields of one type, some with fields of any.
-fn records() -> impl Strategy<Value = Vec<Record>> {
+pub fn records() -> impl Strategy<Value = Vec<Record>> {
     let one = (
         proptest::option::weighted(0.9, pick(TEXTS)),
         pick(&["api", "web", "db"]),
@@ -117,7 +117,7 @@ fn test() -> impl Strategy<Value = Test> {
     ]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+pub fn ask() -> impl Strategy<Value = Ask> {
     let leaf = prop_oneof![
         8 => (pick(FIELDS), test()).prop_map(|(field, test)| Ask::Field { field, test }),
         1 => (pick(FIELDS), vec(test(), 1..4), any::<bool>())

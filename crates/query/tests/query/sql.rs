@@ -142,3 +142,29 @@ async fn sql_errors_say_where_and_what() {
     let error = lab.try_sql("SELECT * FROM nothing").await.unwrap_err();
     assert_eq!(error.kind(), QueryErrorKind::Invalid);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_keep_their_types_beside_a_record_with_too_many_fields() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let mut wide = record(DAY, "wide").with("status", 7);
+    for i in 0..1200 {
+        wide = wide.with(&format!("f{i:04}"), i);
+    }
+    lab.commit(&[wide, record(DAY, "narrow").with("f1199", "text")]).await;
+    let types = "SELECT arrow_typeof(status) AS t FROM logs LIMIT 1";
+    assert_eq!(lab.sql(types).await, ["t=Int64"]);
+    assert_eq!(lab.sql("SELECT max(status) AS m FROM logs WHERE status < 8").await, ["m=7"]);
+    // A number here and, where there is no column for it, a text there is text.
+    lab.commit(&[record(DAY, "odd").with("f1197", 5)]).await;
+    let mut text = record(DAY, "wide, too").with("f1197", "x");
+    for i in 0..1100 {
+        text = text.with(&format!("f{i:04}"), i);
+    }
+    lab.commit(&[text]).await;
+    let mut all = lab.sql("SELECT f1197 FROM logs WHERE f1197 IS NOT NULL").await;
+    all.sort();
+    assert_eq!(all.len(), 3, "{all:?}");
+    let counted = "SELECT f1197, count(*) AS n FROM logs WHERE f1197 IS NOT NULL GROUP BY f1197";
+    assert_eq!(lab.sql(counted).await.len(), all.len());
+}

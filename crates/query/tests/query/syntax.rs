@@ -170,7 +170,7 @@ fn errors_point_at_the_column() {
     wrong(
         "error |",
         expect![
-            "8: expected a pipe after `|`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq"
+            "8: expected a pipe after `|`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq, patterns"
         ],
     );
     wrong(
@@ -242,13 +242,13 @@ fn errors_point_at_the_column() {
     wrong(
         "* | frobnicate",
         expect![
-            "5: there is no pipe `frobnicate`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq; to filter by a word write `| filter frobnicate`"
+            "5: there is no pipe `frobnicate`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq, patterns; to filter by a word write `| filter frobnicate`"
         ],
     );
     wrong(
         "* | unpack_json",
         expect![
-            "5: the pipe `unpack_json` is not supported yet; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq"
+            "5: the pipe `unpack_json` is not supported yet; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq, patterns"
         ],
     );
     wrong("* | limit x", expect!["11: expected `|` and a pipe, or the end, not `x`"]);

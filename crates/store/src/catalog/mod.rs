@@ -6,6 +6,7 @@
 //! - a snapshot is of one version;
 //! - numbers of segments rise and are never used again.
 
+mod kept;
 mod migrations;
 mod rows;
 mod sqlite;

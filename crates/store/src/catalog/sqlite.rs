@@ -19,10 +19,11 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
+use super::kept::{KeptLists, Writing};
 use super::rows::{self, SEGMENT_COLUMNS};
 use super::transaction::WriteTx;
 use super::{Applied, Candidates, Catalog, NewSegment, ProducerAdvance, Totals, migrations};
-use crate::{ProducerState, SegmentId, SegmentRef, StoreError};
+use crate::{ProducerState, SegmentId, SegmentRef, Snapshot, StoreError};
 
 /// Connections that only read.
 const READERS: u32 = 4;
@@ -37,6 +38,7 @@ pub struct SqliteCatalog {
     writer: SqlitePool,
     readers: SqlitePool,
     known: Mutex<Known>,
+    kept: KeptLists,
 }
 
 /// What was parsed before.
@@ -76,13 +78,35 @@ impl SqliteCatalog {
             .connect_with(options.read_only(true))
             .await
             .map_err(failed("open catalog.db for reading"))?;
-        Ok(Self { writer, readers, known: Mutex::default() })
+        Ok(Self { writer, readers, known: Mutex::default(), kept: KeptLists::default() })
     }
 
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    /// The segments of `tenant` in memory, as of the last write.
+    pub(crate) fn kept(&self, tenant: &TenantId) -> Option<Arc<Snapshot>> {
+        self.kept.get(tenant)
+    }
+
+    /// As [`Catalog::snapshot`], to be kept in memory if it is not too large.
+    pub(crate) async fn snapshot_to_keep(
+        &self,
+        tenant: &TenantId,
+        time: Option<(i64, i64)>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        if self.kept.is_large(tenant) {
+            let (version, segments) = self.snapshot(tenant, time).await?;
+            return Ok(Arc::new(Snapshot::new(version, tenant.clone(), segments)));
+        }
+        let reading = self.kept.begin_reading();
+        let (version, segments) = self.snapshot(tenant, None).await?;
+        let whole = Arc::new(Snapshot::new(version, tenant.clone(), segments));
+        self.kept.keep(reading, &whole);
+        Ok(whole.within(time))
     }
 
     async fn begin(&self) -> Result<WriteTx, StoreError> {
@@ -267,6 +291,7 @@ impl SqliteCatalog {
         &self,
         mut tx: WriteTx,
         segments: &[NewSegment],
+        removed: &[SegmentId],
     ) -> Result<Applied, StoreError> {
         let mut added = Vec::with_capacity(segments.len());
         for new in segments {
@@ -278,13 +303,17 @@ impl SqliteCatalog {
         .fetch_one(&mut *tx)
         .await
         .map_err(failed("raise the version"))?;
+        let writing = Writing::begin(&self.kept);
         tx.commit().await?;
         let keep = |(schema_id, segment): (i64, SegmentRef)| {
             self.keep_schema(schema_id, Arc::clone(&segment.schema));
             self.keep_segment(segment)
         };
-        let added = added.into_iter().map(keep).collect();
-        Ok(Applied { version: version.cast_unsigned(), added })
+        let added: Vec<_> = added.into_iter().map(keep).collect();
+        let version = version.cast_unsigned();
+        self.kept.apply(version, &added, removed);
+        writing.settle();
+        Ok(Applied { version, added })
     }
 }
 
@@ -364,7 +393,7 @@ impl Catalog for SqliteCatalog {
                 return Ok(None);
             }
         }
-        self.finish(tx, segments).await.map(Some)
+        self.finish(tx, segments, &[]).await.map(Some)
     }
 
     async fn swap(
@@ -403,7 +432,7 @@ impl Catalog for SqliteCatalog {
             .await
             .map_err(failed("add to the garbage"))?;
         }
-        let applied = self.finish(tx, add).await?;
+        let applied = self.finish(tx, add, remove).await?;
         self.with_known(|known| {
             for id in remove {
                 known.segments.remove(&id.0.cast_signed());
@@ -472,6 +501,8 @@ impl Catalog for SqliteCatalog {
                 .map_err(failed("look for an object"))?;
         let segments = self.resolve(&mut tx, &ids).await?;
         tx.rollback().await.map_err(failed("end reading"))?;
+        // Whoever asks was in doubt about a write; now that it is settled, lists are read anew.
+        self.kept.doubt();
         Ok(segments)
     }
 

@@ -18,7 +18,9 @@ mod table;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, RecordBatchOptions, StringArray, new_null_array,
+};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
@@ -274,6 +276,18 @@ impl OpenSegment {
         }
         let batch = self.read(block, &names, rows).await?;
         Ok(Groups::of(&batch, name))
+    }
+
+    /// As [`OpenSegment::groups`], of the patterns of the texts: see [`lodge_segment::pattern`].
+    pub async fn patterns(
+        &self,
+        block: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Groups, StoreError> {
+        let texts = self.groups(block, name, rows).await?;
+        let values = texts.values.iter().flatten().map(lodge_segment::pattern::of);
+        Ok(Groups { values: StringArray::from_iter_values(values), codes: texts.codes })
     }
 
     fn has(&self, name: &str) -> bool {
