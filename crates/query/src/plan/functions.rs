@@ -10,6 +10,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray,
     StringBuilder, TimestampNanosecondArray,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, take};
 use arrow::datatypes::{
     DataType, Field, Float64Type, Int32Type, Schema, TimeUnit, TimestampNanosecondType,
@@ -232,9 +233,13 @@ fn apply(
             Arc::new(keys.iter().map(|key| key.and_then(natural::text)).collect::<StringArray>())
         }
         ValueFunction::Bucket(bucket) => bucketed(first()?, bucket, wanted)?,
-        ValueFunction::AnyValue => Arc::new(BooleanArray::from_iter(
-            (0..rows).map(|row| Some(values(columns, row).any(|value| !value.is_empty()))),
-        )),
+        ValueFunction::AnyValue => {
+            let mut any = BooleanBuffer::new_unset(rows);
+            for column in columns {
+                any = &any | &not_empty(column);
+            }
+            Arc::new(BooleanArray::new(any, None))
+        }
         ValueFunction::Tuple => tuples(columns, rows),
         ValueFunction::Length => Arc::new(Int64Array::from_iter_values(
             (0..rows).map(|row| values(columns, row).map(|value| value.len() as i64).sum::<i64>()),
@@ -292,7 +297,12 @@ fn number(column: &ArrayRef) -> Result<Float64Array> {
         }
         DataType::Float64 => {
             let floats = column.as_primitive::<Float64Type>();
-            Ok(floats.iter().map(|value| value.filter(|value| value.is_finite())).collect())
+            match floats.values().iter().all(|value| value.is_finite()) {
+                true => Ok(floats.clone()),
+                false => {
+                    Ok(floats.iter().map(|value| value.filter(|value| value.is_finite())).collect())
+                }
+            }
         }
         DataType::Boolean | DataType::Timestamp(..) => Ok(Float64Array::new_null(column.len())),
         DataType::Dictionary(key, _) if **key == DataType::Int32 => {
@@ -319,11 +329,42 @@ fn number_sum(columns: &[ArrayRef], rows: usize) -> Result<Float64Array> {
         .collect())
 }
 
+/// Which values of a column are not empty.
+fn not_empty(column: &ArrayRef) -> BooleanBuffer {
+    let by_row = |is: &dyn Fn(usize) -> bool| BooleanBuffer::collect_bool(column.len(), is);
+    let valid = || match column.nulls() {
+        Some(nulls) => nulls.inner().clone(),
+        None => BooleanBuffer::new_set(column.len()),
+    };
+    match column.data_type() {
+        DataType::Utf8 => {
+            let texts = column.as_string::<i32>();
+            let lengths = by_row(&|row| texts.value_length(row) > 0);
+            &lengths & &valid()
+        }
+        DataType::Dictionary(key, _) if **key == DataType::Int32 => {
+            let dictionary = column.as_dictionary::<Int32Type>();
+            let values = not_empty(dictionary.values());
+            by_row(&|row| dictionary.key(row).is_some_and(|key| values.value(key)))
+        }
+        DataType::Int64
+        | DataType::UInt64
+        | DataType::Float64
+        | DataType::Boolean
+        | DataType::Timestamp(..) => valid(),
+        _ => by_row(&|row| schema::value_text(column, row).is_some_and(|text| !text.is_empty())),
+    }
+}
+
 fn number_count(columns: &[ArrayRef], rows: usize) -> Result<Int64Array> {
-    let numbers: Vec<Float64Array> = columns.iter().map(number).collect::<Result<_>>()?;
-    Ok(Int64Array::from_iter_values(
-        (0..rows).map(|row| numbers.iter().filter(|numbers| numbers.is_valid(row)).count() as i64),
-    ))
+    let mut counts = vec![0; rows];
+    for column in columns {
+        let numbers = number(column)?;
+        for (row, count) in counts.iter_mut().enumerate() {
+            *count += i64::from(numbers.is_valid(row));
+        }
+    }
+    Ok(Int64Array::from(counts))
 }
 
 fn extreme_key(columns: &[ArrayRef], rows: usize, greatest: bool) -> ArrayRef {

@@ -58,6 +58,14 @@ impl Groups {
     }
 }
 
+impl From<lodge_segment::segment::Groups> for Groups {
+    fn from(groups: lodge_segment::segment::Groups) -> Self {
+        // The absent code is the one below the first.
+        let codes = groups.codes.into_iter().map(|code| code.wrapping_sub(1)).collect();
+        Self { values: groups.values, codes }
+    }
+}
+
 fn of_column(column: &ArrayRef) -> Groups {
     if let Some(dictionary) = column.as_dictionary_opt::<Int32Type>()
         && let Some(values) = dictionary.values().as_string_opt::<i32>()

@@ -263,15 +263,10 @@ impl OpenSegment {
         if !schema::is_reserved(column) {
             names.push(field::OVERFLOW);
         }
-        if let Source::Built(open, objects, cache) = &self.source
-            && (schema::is_reserved(name) || !self.has(field::OVERFLOW))
-            && name != field::STREAM_ID
-        {
+        if let Some((open, objects, cache)) = self.encoded(name) {
             let groups = |segment: &segment::Segment| segment.groups(block, name, rows);
             if let Some(groups) = open.ask(objects, cache, groups).await? {
-                // The absent code is the one below the first.
-                let codes = groups.codes.into_iter().map(|code| code.wrapping_sub(1)).collect();
-                return Ok(Groups { values: groups.values, codes });
+                return Ok(groups.into());
             }
         }
         let batch = self.read(block, &names, rows).await?;
@@ -285,9 +280,28 @@ impl OpenSegment {
         name: &str,
         rows: Option<&Mask>,
     ) -> Result<Groups, StoreError> {
+        if let Some((open, objects, cache)) = self.encoded(name) {
+            let patterns = |segment: &segment::Segment| segment.patterns(block, name, rows);
+            if let Some(patterns) = open.ask(objects, cache, patterns).await? {
+                return Ok(patterns.into());
+            }
+        }
         let texts = self.groups(block, name, rows).await?;
         let values = texts.values.iter().flatten().map(lodge_segment::pattern::of);
         Ok(Groups { values: StringArray::from_iter_values(values), codes: texts.codes })
+    }
+
+    /// The built segment, if all that it has of field `name` is in a column of that name.
+    fn encoded(&self, name: &str) -> Option<(&Arc<OpenBuilt>, &Arc<Objects>, &Arc<Cache>)> {
+        match &self.source {
+            Source::Built(open, objects, cache)
+                if name != field::STREAM_ID
+                    && (schema::is_reserved(name) || !self.has(field::OVERFLOW)) =>
+            {
+                Some((open, objects, cache))
+            }
+            _ => None,
+        }
     }
 
     fn has(&self, name: &str) -> bool {
