@@ -240,14 +240,10 @@ fn regex(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
     cursor.skip_space();
     let start = cursor.at();
     let word = cursor.expect_word("a regular expression in quotes")?;
-    pattern(cursor, start, Pattern::new(&word.text)).map(FieldTest::Regex)
+    pattern(cursor, start, FieldTest::regex(&word.text))
 }
 
-fn pattern(
-    cursor: &Cursor<'_>,
-    start: usize,
-    compiled: Result<Pattern, String>,
-) -> Parsed<Pattern> {
+fn pattern<T>(cursor: &Cursor<'_>, start: usize, compiled: Result<T, String>) -> Parsed<T> {
     compiled.map_err(|error| {
         // The last line names the fault; the ones before it draw a picture.
         let fault = error.lines().last().unwrap_or_default().trim_start_matches("error: ");

@@ -73,6 +73,27 @@ impl Codes {
         out
     }
 
+    /// The picked ones of a range (`picked` is over the range; all without it). Few are looked up
+    /// alone.
+    pub(crate) fn picked(&self, range: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
+        let Some(picked) = picked else { return self.values(range) };
+        let count = picked.count();
+        let len = range.len().min(self.len);
+        if count.saturating_mul(LOOK_UP_COST) < len {
+            let end = range.end.min(self.len);
+            let places = picked.iter().map(|at| range.start + at);
+            return places.take_while(|at| *at < end).map(|at| self.get(at)).collect();
+        }
+        let mut out = Vec::with_capacity(count);
+        self.for_each(range.clone(), |first, piece| {
+            let start = first - range.start;
+            picked.for_each_in(start..start + piece.len(), |at| {
+                out.extend(piece.get(at - start));
+            });
+        });
+        out
+    }
+
     /// Which of a range are `wanted`: bit 0 is the first of the range.
     pub(crate) fn equal(&self, wanted: u32, range: Range<usize>) -> Mask {
         self.matching(range, |value| value == wanted)
@@ -91,6 +112,9 @@ impl Codes {
         words.finish()
     }
 }
+
+/// A look-up alone costs about so many times what it costs among its neighbours.
+const LOOK_UP_COST: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +139,11 @@ mod tests {
             let expected: Vec<usize> =
                 (from..values.len()).filter(|i| values[*i] == wanted).map(|i| i - from).collect();
             prop_assert_eq!(found, expected);
+            for step in [1usize, 3, 40] {
+                let picked = Mask::collect(values.len() - from, |at| at % step == 0);
+                let expected: Vec<u32> = values[from..].iter().step_by(step).copied().collect();
+                prop_assert_eq!(codes.picked(from..values.len(), Some(&picked)), expected);
+            }
             prop_assert_eq!(codes.values(0..values.len()), values);
         }
 

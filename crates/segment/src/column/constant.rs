@@ -111,8 +111,8 @@ impl Values for Const {
         Some(Ok(self.text.clone()))
     }
 
-    fn code_values(&self, values: Range<usize>) -> Vec<u32> {
-        vec![0; values.len()]
+    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
+        vec![0; Self::picked(&values, picked)]
     }
 
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {

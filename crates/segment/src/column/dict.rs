@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::meta::{Kind, Meta};
 use super::test::{CodeSet, How, by_text, by_value};
-use super::{ROWS_MAX, Texts, Values, keep};
+use super::{ROWS_MAX, Texts, Values};
 use crate::bits::Codes;
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -64,7 +64,7 @@ pub(super) fn dictionary_array(
     values: Range<usize>,
     picked: Option<&Mask>,
 ) -> Result<ArrayRef, SegmentError> {
-    let keys = keep(codes.values(values), picked).into_iter().map(|code| code as i32);
+    let keys = codes.picked(values, picked).into_iter().map(|code| code as i32);
     let keys: Int32Array = keys.collect::<Vec<i32>>().into();
     let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(texts))
         .map_err(|error| SegmentError::damaged("codes", error.to_string()))?;
@@ -158,7 +158,7 @@ impl Values for Dict {
     }
 
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
-        let codes = keep(self.codes.values(values), picked);
+        let codes = self.codes.picked(values, picked);
         let mut texts = Texts::with_capacity(codes.len(), codes.len() * 8);
         for code in codes {
             let code = code as usize;
@@ -180,8 +180,8 @@ impl Values for Dict {
         Some(Ok(self.texts.clone()))
     }
 
-    fn code_values(&self, values: Range<usize>) -> Vec<u32> {
-        self.codes.values(values)
+    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
+        self.codes.picked(values, picked)
     }
 
     fn memory_bytes(&self) -> usize {

@@ -21,7 +21,7 @@ use super::dict::{encode_codes, open_codes, select_codes};
 use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta, take};
 use super::test::{How, by_text, by_value, is_refuted};
-use super::{ROWS_MAX, Texts, Values, indexes, keep};
+use super::{ROWS_MAX, Texts, Values, indexes};
 use crate::bits::Codes;
 use crate::predicate::{FieldTest, Phrase};
 use crate::sections::SectionWriter;
@@ -484,7 +484,7 @@ impl Values for Ids {
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
         let entries = match &self.codes {
             Some(codes) => {
-                let codes = keep(codes.values(values), picked);
+                let codes = codes.picked(values, picked);
                 codes.into_iter().map(|code| code as usize).collect()
             }
             None => indexes(values, picked),
@@ -496,8 +496,8 @@ impl Values for Ids {
         self.codes.as_ref().map(|_| self.all_texts())
     }
 
-    fn code_values(&self, values: Range<usize>) -> Vec<u32> {
-        self.codes.as_ref().map_or_else(Vec::new, |codes| codes.values(values))
+    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
+        self.codes.as_ref().map_or_else(Vec::new, |codes| codes.picked(values, picked))
     }
 
     fn memory_bytes(&self) -> usize {

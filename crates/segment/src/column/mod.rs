@@ -173,7 +173,7 @@ trait Values: std::fmt::Debug {
     fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
         None
     }
-    fn code_values(&self, _values: Range<usize>) -> Vec<u32> {
+    fn code_values(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Vec<u32> {
         Vec::new()
     }
     fn numbers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<f64>> {
@@ -258,9 +258,10 @@ impl Loaded {
         self.values().distinct().transpose()
     }
 
-    /// The codes of a range of values, into [`Loaded::distinct`]; none without a dictionary.
-    pub(crate) fn code_values(&self, values: Range<usize>) -> Vec<u32> {
-        self.values().code_values(self.clamp(values))
+    /// The codes of the picked values of a range, into [`Loaded::distinct`]; none without a
+    /// dictionary.
+    pub(crate) fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
+        self.values().code_values(self.clamp(values), picked)
     }
 
     /// The picked values of a range, if all values of the column are numbers (as such or as text).

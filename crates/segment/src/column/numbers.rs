@@ -127,7 +127,7 @@ impl Numbers {
     /// The picked integers of a range.
     fn picked(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<i64> {
         if let Some(dictionary) = &self.dictionary {
-            let codes = keep(dictionary.codes.values(values), picked);
+            let codes = dictionary.codes.picked(values, picked);
             let integer = |code: u32| dictionary.integers.get(code as usize).copied().unwrap_or(0);
             return codes.into_iter().map(integer).collect();
         }
@@ -228,8 +228,8 @@ impl Values for Numbers {
         self.dictionary.as_ref().map(|dictionary| Ok(dictionary.texts.clone()))
     }
 
-    fn code_values(&self, values: Range<usize>) -> Vec<u32> {
-        self.dictionary.as_ref().map_or_else(Vec::new, |d| d.codes.values(values))
+    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
+        self.dictionary.as_ref().map_or_else(Vec::new, |d| d.codes.picked(values, picked))
     }
 
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {

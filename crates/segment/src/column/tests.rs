@@ -157,7 +157,7 @@ fn check(loaded: &Loaded, expected: &ArrayRef, tests: &[FieldTest], cut: (usize,
         }
     }
     if let Some(distinct) = loaded.distinct().expect("sound") {
-        let codes = loaded.code_values(from..to);
+        let codes = loaded.code_values(from..to, None);
         for (row, code) in (from..to).zip(codes) {
             assert_eq!(distinct.value(code as usize), text(row));
         }
@@ -330,7 +330,7 @@ proptest! {
             if let Ok(array) = loaded.array(0..300, None, true) {
                 prop_assert_eq!(array.len(), loaded.len());
             }
-            let _ = (loaded.distinct(), loaded.numbers(0..300, None), loaded.code_values(0..300));
+            let _ = (loaded.distinct(), loaded.numbers(0..300, None), loaded.code_values(0..300, None));
         }
     }
 }

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use super::form::Form;
 use super::meta::{Kind, Meta};
 use super::test::{How, by_text};
-use super::{ROWS_MAX, Values, keep};
+use super::{ROWS_MAX, Values};
 use crate::bits::Words;
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -164,6 +164,25 @@ impl Times {
         out
     }
 
+    /// The picked times of a range (`picked` is over the range; all without it). Blocks without any
+    /// are not unpacked.
+    pub(crate) fn picked(&self, range: Range<usize>, picked: Option<&Mask>) -> Vec<i64> {
+        let Some(picked) = picked else { return self.values(range) };
+        let mut out = Vec::with_capacity(picked.count());
+        let (mut open, mut times) = (None, [0; BLOCK]);
+        for at in picked.iter().map(|at| range.start + at) {
+            if at >= range.end.min(self.len) {
+                break;
+            }
+            if open != Some(at / BLOCK) {
+                open = Some(at / BLOCK);
+                self.block(at / BLOCK, &mut times);
+            }
+            out.extend(times.get(at % BLOCK));
+        }
+        out
+    }
+
     /// Hands out a range in pieces, none larger than a block: `each(index of the first, times)`.
     pub(crate) fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, &[i64])) {
         let (mut at, end) = (range.start, range.end.min(self.len));
@@ -297,7 +316,7 @@ impl Values for Times {
     }
 
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
-        Ok(array_of(keep(self.values(values), picked)))
+        Ok(array_of(self.picked(values, picked)))
     }
 
     fn memory_bytes(&self) -> usize {

@@ -156,6 +156,15 @@ pub enum FieldTest {
 }
 
 impl FieldTest {
+    /// A regular expression that may match anywhere in a value. One without special characters is
+    /// what it says: a text.
+    pub fn regex(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && regex::escape(text) == text {
+            return Ok(Self::Substring(text.to_owned()));
+        }
+        Pattern::new(text).map(Self::Regex)
+    }
+
     /// A word or phrase; the empty one asks for the empty value.
     pub fn phrase(text: &str) -> Self {
         if text.is_empty() { Self::Empty } else { Self::Contains(Phrase::whole(text)) }

@@ -21,9 +21,6 @@ use crate::chunk::encode_error;
 use crate::pattern;
 use crate::text::Texts;
 
-/// Times are unpacked all together if more than one in this many is wanted.
-const UNPACK_SHARE: usize = 32;
-
 /// The values of a field in some rows, each distinct text once.
 #[derive(Debug, Clone)]
 pub struct Groups {
@@ -49,17 +46,7 @@ impl Segment {
     pub fn times(&self, chunk: usize, rows: Option<&Mask>) -> Result<Vec<i64>, SegmentError> {
         let range = self.chunk_rows(chunk)?;
         let times = self.times_column()?;
-        Ok(match rows {
-            None => times.values(range),
-            // A few are found faster than all are unpacked.
-            Some(rows) if rows.count() * UNPACK_SHARE < rows.len() => {
-                rows.iter().map(|row| times.get(range.start + row)).collect()
-            }
-            Some(rows) => {
-                let all = times.values(range);
-                rows.iter().filter_map(|row| all.get(row).copied()).collect()
-            }
-        })
+        Ok(times.picked(range, rows))
     }
 
     /// The distinct texts of a column in the rows of a chunk; `None` if the segment does not have it.
@@ -86,24 +73,19 @@ impl Segment {
         let Values::Plain(plain) = values else { return Ok(None) };
         let Some(texts) = plain.distinct()? else { return Ok(None) };
         let dense = presence.dense_range(range.clone());
-        let codes = plain.code_values(dense.clone());
-        let one = |at: usize| codes.get(at).map_or(0, |code| code + 1);
-        let codes = match rows {
-            None if is_all(presence) => codes.iter().map(|code| code + 1).collect(),
-            _ => {
-                let there = presence.mask(range.clone());
-                let mut before = 0;
-                let mut out = Vec::with_capacity(rows.map_or(range.len(), Mask::count));
-                for row in 0..range.len() {
-                    let present = there.get(row);
-                    if rows.is_none_or(|rows| rows.get(row)) {
-                        out.push(if present { one(before) } else { 0 });
-                    }
-                    before += usize::from(present);
-                }
-                out
-            }
-        };
+        let picked = rows.map(|rows| presence.gather(range.clone(), rows));
+        let mut codes = plain.code_values(dense, picked.as_ref());
+        codes.iter_mut().for_each(|code| *code += 1);
+        if !is_all(presence) {
+            let there = presence.mask(range.clone());
+            let mut present = codes.into_iter();
+            let mut code =
+                |row: usize| if there.get(row) { present.next().unwrap_or(0) } else { 0 };
+            codes = match rows {
+                None => (0..range.len()).map(&mut code).collect(),
+                Some(rows) => rows.iter().map(&mut code).collect(),
+            };
+        }
         Ok(Some(Groups { values: texts, codes }))
     }
 

@@ -7,6 +7,7 @@ use super::cursor::Cursor;
 use super::raw::RawIndex;
 use super::rows::{self, BLOCK_VALUES, Block, Local, SECTION_VALUES};
 use super::slot::{Slot, Stored};
+use super::vocabulary::Vocabulary;
 use super::{MARK_ANY, MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
 use crate::bits::Mask;
@@ -97,6 +98,7 @@ pub(crate) struct TextColumn {
     /// The keys one after the other, each with a [`SEPARATOR`] behind it.
     pub(super) keys: Vec<u8>,
     lower_keys: OnceLock<Vec<u8>>,
+    vocabulary: OnceLock<Vocabulary>,
     pub(super) raw: RawIndex,
     numbers: Vec<OnceLock<Vec<Block>>>,
     /// The templates in each section C, and its slots once they are open.
@@ -163,8 +165,8 @@ impl TextColumn {
             return Err(damaged("counts other values than it has"));
         }
         let numbers = (0..reader.numbers).map(|_| OnceLock::new()).collect();
-        let lower_keys = OnceLock::new();
-        Ok(Self { reader, templates, keys, lower_keys, raw, numbers, groups })
+        let (lower_keys, vocabulary) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { reader, templates, keys, lower_keys, vocabulary, raw, numbers, groups })
     }
 
     /// Number of values.
@@ -184,7 +186,9 @@ impl TextColumn {
             blocks.iter().map(Block::memory_bytes).sum::<usize>()
         };
         let numbers: usize = self.numbers.iter().map(blocks).sum();
-        templates + self.keys.len() + self.raw.memory_bytes() + numbers
+        let lower = self.lower_keys.get().map_or(0, Vec::len);
+        let vocabulary = self.vocabulary.get().map_or(0, Vocabulary::memory_bytes);
+        templates + self.keys.len() + lower + vocabulary + self.raw.memory_bytes() + numbers
     }
 
     /// A template; none for 0, which stands for raw texts.
@@ -200,6 +204,11 @@ impl TextColumn {
     /// The keys with ASCII letters in lower case.
     pub(super) fn lower_keys(&self) -> &[u8] {
         self.lower_keys.get_or_init(|| self.keys.to_ascii_lowercase())
+    }
+
+    /// Which templates can hold a word.
+    pub(super) fn vocabulary(&self) -> &Vocabulary {
+        self.vocabulary.get_or_init(|| Vocabulary::new(self))
     }
 
     /// The literals of a template: one more than it has slots.

@@ -45,6 +45,7 @@ mod slot;
 mod tests;
 mod tokens;
 mod values;
+mod vocabulary;
 
 pub(crate) use append::Texts;
 pub(crate) use column::{TextColumn, TextReader};

@@ -14,6 +14,7 @@ use super::check::{Holds, Tree, Where, decide};
 use super::column::{Template, TextColumn};
 use super::slot::Slot;
 use super::tokens::{UUID_BYTES, UUID_DASHES};
+use super::vocabulary::runs;
 use super::{MARK_TOKEN, MARK_UUID};
 use crate::predicate::{Phrase, is_word_char};
 
@@ -37,6 +38,10 @@ pub(super) struct Needle<'a> {
 
 fn run(text: &[u8]) -> usize {
     text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
+fn run_back(text: &[u8]) -> usize {
+    text.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
 impl<'a> Needle<'a> {
@@ -77,12 +82,21 @@ impl<'a> Needle<'a> {
         }
         let keys = if self.any_case { column.lower_keys() } else { &column.keys };
         let mut trees: Vec<Tree> = column.templates.iter().map(|_| Tree::None).collect();
-        if !self.text.iter().any(u8::is_ascii_digit) {
+        let possible = column.vocabulary().templates(self.tokens());
+        let literal = !self.text.iter().any(u8::is_ascii_digit);
+        if literal && possible.is_none() {
             self.find_in_literals(column, keys, &mut trees);
         }
-        for (template, tree) in column.templates.iter().zip(&mut trees) {
+        let all = || (0..column.templates.len()).collect();
+        for at in possible.unwrap_or_else(all) {
+            let (Some(template), Some(tree)) = (column.templates.get(at), trees.get_mut(at)) else {
+                continue;
+            };
+            let key = keys.get(template.key.clone()).unwrap_or_default();
+            if matches!(tree, Tree::None) && literal && self.is_in_literal(key) {
+                *tree = Tree::All;
+            }
             if !template.slots.is_empty() && matches!(tree, Tree::None) {
-                let key = keys.get(template.key.clone()).unwrap_or_default();
                 *tree = Alignment { needle: self, template, key }.tree();
             }
         }
@@ -117,19 +131,39 @@ impl<'a> Needle<'a> {
             let no = column.templates.partition_point(|template| template.key.end <= start);
             let Some(template) = column.templates.get(no) else { break };
             let key = keys.get(template.key.clone()).unwrap_or_default();
-            let start = start - template.key.start;
-            let end = start + self.text.len();
-            // A mark counts as the digit that it is, as would the value in its place.
-            let cut = self.word_first && word_before(key, start)
-                || self.word_last && word_after(key, end);
-            let placed = (!self.starts || start == 0) && (!self.ends || end == key.len());
-            if placed && !cut {
+            if self.fits_at(key, start - template.key.start) {
                 if let Some(tree) = trees.get_mut(no) {
                     *tree = Tree::All;
                 }
                 at = template.key.end;
             }
         }
+    }
+
+    /// Whether the text is in a literal of a key.
+    fn is_in_literal(&self, key: &[u8]) -> bool {
+        let first = self.text.first();
+        let mut windows = key.windows(self.text.len()).enumerate();
+        windows.any(|(at, window)| {
+            window.first() == first && window == self.text && self.fits_at(key, at)
+        })
+    }
+
+    /// Whether the text, which is at this byte of a key, may begin and end there.
+    fn fits_at(&self, key: &[u8], start: usize) -> bool {
+        let end = start + self.text.len();
+        // A mark counts as the digit that it is, as would the value in its place.
+        let cut =
+            self.word_first && word_before(key, start) || self.word_last && word_after(key, end);
+        !cut && (!self.starts || start == 0) && (!self.ends || end == key.len())
+    }
+
+    /// The runs of letters and digits that are whole tokens of any text with an occurrence.
+    fn tokens(&self) -> impl Iterator<Item = &'a [u8]> {
+        let text = self.text;
+        let skip = if self.word_first || self.starts { 0 } else { self.head };
+        let cut = if self.word_last || self.ends { 0 } else { run_back(text) };
+        runs(text.get(skip..(text.len() - cut).max(skip)).unwrap_or_default())
     }
 }
 

@@ -218,6 +218,7 @@ impl OpenSegment {
         projection: &[&str],
         rows: Option<&Mask>,
     ) -> Result<RecordBatch, StoreError> {
+        self.info(block)?;
         if let Source::Built(open, objects, cache) = &self.source {
             let read = |segment: &segment::Segment| segment.read(block, projection, rows);
             return open.ask(objects, cache, read).await;
@@ -234,6 +235,7 @@ impl OpenSegment {
 
     /// `_time` of the rows in `rows`, or of all, nanoseconds, in the order of the rows.
     pub async fn times(&self, block: usize, rows: Option<&Mask>) -> Result<Vec<i64>, StoreError> {
+        self.info(block)?;
         if let Source::Built(open, objects, cache) = &self.source {
             return open.ask(objects, cache, |segment| segment.times(block, rows)).await;
         }
@@ -258,6 +260,7 @@ impl OpenSegment {
         name: &str,
         rows: Option<&Mask>,
     ) -> Result<Groups, StoreError> {
+        self.info(block)?;
         let column = if name == field::STREAM_ID { field::STREAM } else { name };
         let mut names = vec![column];
         if !schema::is_reserved(column) {
@@ -280,6 +283,7 @@ impl OpenSegment {
         name: &str,
         rows: Option<&Mask>,
     ) -> Result<Groups, StoreError> {
+        self.info(block)?;
         if let Some((open, objects, cache)) = self.encoded(name) {
             let patterns = |segment: &segment::Segment| segment.patterns(block, name, rows);
             if let Some(patterns) = open.ask(objects, cache, patterns).await? {
