@@ -12,7 +12,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::datatypes::{DataType, IntervalMonthDayNanoType, Schema};
+use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -30,6 +32,7 @@ use lodge_record::field;
 use lodge_segment::predicate::DAY_NS;
 
 use super::functions::{bucket_of, is_pattern};
+use super::quantile::is_quantile;
 use crate::logsql::Bucket;
 use crate::scan::{self, Aggregate, Function, Grouping, Key, TextOf, Through};
 
@@ -97,6 +100,12 @@ fn replacement(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
             functions.push(Function::Rows);
             continue;
         }
+        if filter.is_none()
+            && let Some((of, through)) = distinct_texts(aggregate, &over_scan, &schema)?
+        {
+            functions.push(Function::Distinct { of, through });
+            continue;
+        }
         if !aggregate.order_bys().is_empty()
             || !(keys.is_empty() || aggregate.groups_accumulator_supported())
         {
@@ -133,7 +142,11 @@ fn replacement(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
         .into_iter()
         .map(|argument| moved(argument, &places))
         .collect::<Result<Vec<_>>>()?;
-    let grouping = Grouping { keys, arguments, functions, shape };
+    let skips_nulls = match &shape {
+        Some(shape) => skips_nulls(shape.output(), &arguments, &functions)?,
+        None => false,
+    };
+    let grouping = Grouping { keys, arguments, functions, shape, skips_nulls };
     Ok(Some(Aggregate::plan(scan, grouping, last.schema())))
 }
 
@@ -172,6 +185,52 @@ fn counts_rows(aggregate: &AggregateFunctionExpr) -> bool {
     aggregate.fun().name() == "count"
         && !aggregate.is_distinct()
         && aggregate.expressions().iter().all(constant)
+}
+
+/// The texts that it counts the different ones of, if that is what it does.
+fn distinct_texts(
+    aggregate: &AggregateFunctionExpr,
+    over_scan: &impl Fn(&Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>>,
+    schema: &Schema,
+) -> Result<Option<(TextOf, Option<Through>)>> {
+    let arguments = aggregate.expressions();
+    let [argument] = arguments.as_slice() else { return Ok(None) };
+    if aggregate.fun().name() != "count" || !aggregate.is_distinct() {
+        return Ok(None);
+    }
+    Ok(match key(&over_scan(argument)?, schema)? {
+        Some(Key::Text { of, through }) => Some((of, through)),
+        _ => None,
+    })
+}
+
+/// Whether a record changes no function if it has none of the columns that the arguments need.
+fn skips_nulls(
+    columns: &Schema,
+    arguments: &[Arc<dyn PhysicalExpr>],
+    functions: &[Function],
+) -> Result<bool> {
+    let nullable = columns.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    let nulls = columns.fields().iter().map(|f| new_null_array(f.data_type(), 1)).collect();
+    let row = RecordBatch::try_new(Arc::new(Schema::new(nullable.collect::<Vec<_>>())), nulls)?;
+    let values: Vec<ArrayRef> = arguments
+        .iter()
+        .map(|argument| argument.evaluate(&row)?.into_array(1))
+        .collect::<Result<_>>()?;
+    let is_null = |place: &usize| values.get(*place).is_some_and(|value| value.is_null(0));
+    let is_false = |place: &usize| {
+        let value = values.get(*place).and_then(|value| value.as_boolean_opt());
+        value.is_some_and(|value| value.is_null(0) || !value.value(0))
+    };
+    Ok(functions.iter().all(|function| match function {
+        Function::Rows | Function::Distinct { .. } => true,
+        Function::Of { filter: Some(filter), .. } if is_false(filter) => true,
+        Function::Of { aggregate, arguments, .. } => {
+            let name = aggregate.fun().name();
+            let known = matches!(name, "count" | "sum" | "min" | "max" | "avg");
+            (known || is_quantile(aggregate.fun())) && arguments.iter().any(is_null)
+        }
+    }))
 }
 
 fn literal(expression: &Arc<dyn PhysicalExpr>) -> Option<&ScalarValue> {

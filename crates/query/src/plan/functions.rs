@@ -43,7 +43,7 @@ pub(super) enum ValueFunction {
     Number,
     /// The sum of the numbers among the arguments, null if there are none.
     NumberSum,
-    /// How many arguments are numbers.
+    /// How many arguments are numbers, null if none is.
     NumberCount,
     /// Bytes that order as the value does in LogsQL; missing values are empty.
     SortKey,
@@ -364,7 +364,8 @@ fn number_count(columns: &[ArrayRef], rows: usize) -> Result<Int64Array> {
             *count += i64::from(numbers.is_valid(row));
         }
     }
-    Ok(Int64Array::from(counts))
+    // A row without a number has nothing to say, not zero to add.
+    Ok(counts.into_iter().map(|count| (count > 0).then_some(count)).collect())
 }
 
 fn extreme_key(columns: &[ArrayRef], rows: usize, greatest: bool) -> ArrayRef {

@@ -27,6 +27,11 @@ pub(super) fn quantile(phi: f64, number: Expr) -> Expr {
     AggregateUDF::new_from_impl(Quantile { phi, name, signature }).call(vec![number])
 }
 
+/// Whether it is a quantile of numbers.
+pub(super) fn is_quantile(function: &AggregateUDF) -> bool {
+    function.inner().downcast_ref::<Quantile>().is_some()
+}
+
 #[derive(Debug)]
 struct Quantile {
     phi: f64,

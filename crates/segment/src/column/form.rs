@@ -127,6 +127,17 @@ impl Form {
         }
     }
 
+    /// The numbers that values stand for.
+    pub(super) fn numbers(self, values: &[i64]) -> Vec<f64> {
+        match self {
+            Self::Float { scale } => {
+                let unit = power(scale);
+                values.iter().map(|value| *value as f64 / unit).collect()
+            }
+            _ => values.iter().map(|value| self.number(*value).unwrap_or(f64::NAN)).collect(),
+        }
+    }
+
     /// Whether the values are numbers.
     pub(super) fn is_number(self) -> bool {
         !matches!(self, Self::Ip | Self::Time)

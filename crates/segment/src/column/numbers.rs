@@ -233,8 +233,7 @@ impl Values for Numbers {
     }
 
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
-        let number = |value: i64| self.form.number(value).unwrap_or(f64::NAN);
-        self.form.is_number().then(|| self.picked(values, picked).into_iter().map(number).collect())
+        self.form.is_number().then(|| self.form.numbers(&self.picked(values, picked)))
     }
 
     fn memory_bytes(&self) -> usize {
@@ -250,10 +249,7 @@ impl Values for Numbers {
 pub(super) fn array_of(form: Form, integers: Vec<i64>) -> Result<ArrayRef, SegmentError> {
     Ok(match form {
         Form::Int64 => Arc::new(Int64Array::from(integers)),
-        Form::Float { .. } => {
-            let number = |value: i64| form.number(value).unwrap_or(f64::NAN);
-            Arc::new(Float64Array::from(integers.into_iter().map(number).collect::<Vec<_>>()))
-        }
+        Form::Float { .. } => Arc::new(Float64Array::from(form.numbers(&integers))),
         Form::Time => super::times::array_of(integers),
         Form::IntText | Form::Ip | Form::Decimal { .. } => Arc::new(texts_of(form, &integers)?),
     })

@@ -7,11 +7,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions,
-    StringArray, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, DictionaryArray, Int32Array, PrimitiveArray,
+    RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
 use lodge_record::field;
 
 use super::reader::{Segment, Stored, Values, gather, is_all};
@@ -266,6 +267,11 @@ impl Segment {
         }
         // The values of the rows that have one, in their places.
         let there = presence.mask(range.clone());
+        match array.data_type() {
+            DataType::Int64 => return Ok(spread::<Int64Type>(&array, &there, rows)),
+            DataType::Float64 => return Ok(spread::<Float64Type>(&array, &there, rows)),
+            _ => {}
+        }
         let mut next = 0u32;
         let place = |row: usize| {
             there.get(row).then(|| {
@@ -279,6 +285,34 @@ impl Segment {
         };
         take_values(&array, &places)
     }
+}
+
+/// The values of the rows that are `there`, in their places among all rows or those in `rows`.
+fn spread<T: ArrowPrimitiveType>(array: &ArrayRef, there: &Mask, rows: Option<&Mask>) -> ArrayRef {
+    let mut values = array.as_primitive::<T>().values().iter().copied();
+    let (out, valid): (Vec<T::Native>, Mask) = match rows {
+        None => {
+            let mut out = vec![T::Native::default(); there.len()];
+            for row in there.iter() {
+                if let (Some(to), Some(value)) = (out.get_mut(row), values.next()) {
+                    *to = value;
+                }
+            }
+            (out, there.clone())
+        }
+        Some(rows) => {
+            let mut valid = Mask::none(rows.count());
+            let value = |(at, row): (usize, usize)| match there.get(row) {
+                true => {
+                    valid.set(at);
+                    values.next().unwrap_or_default()
+                }
+                false => T::Native::default(),
+            };
+            (rows.iter().enumerate().map(value).collect(), valid)
+        }
+    };
+    Arc::new(PrimitiveArray::<T>::new(out.into(), Some(NullBuffer::new(valid.to_arrow()))))
 }
 
 /// `array` at `places`; a dictionary keeps its values.

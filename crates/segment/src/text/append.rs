@@ -34,12 +34,6 @@ impl Default for Texts {
 }
 
 impl Texts {
-    /// Number of texts.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
     /// Forgets the texts, keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();

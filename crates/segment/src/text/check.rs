@@ -299,12 +299,15 @@ impl Check {
                 numbers.equal(*wanted as i64, ordinals.clone())
             }
             (Self::Bytes(wanted), stored) => {
-                Mask::collect(len, |at| stored.bytes(ordinals.start + at) == wanted.as_slice())
+                stored.holding(wanted, ordinals, |value| value == wanted.as_slice())
             }
             (Self::Text(holds), Stored::Fixed { .. } | Stored::Varied { .. })
                 if matches!(slot.kind, Kind::Fixed(_) | Kind::Varied) =>
             {
-                Mask::collect(len, |at| holds.test(stored.bytes(ordinals.start + at)))
+                if holds.any_case {
+                    return Mask::collect(len, |at| holds.test(stored.bytes(ordinals.start + at)));
+                }
+                stored.holding(&holds.text, ordinals, |value| holds.test(value))
             }
             (Self::Text(holds), Stored::Numbers(numbers)) => {
                 let Kind::Number { digits, before, after } = &slot.kind else {

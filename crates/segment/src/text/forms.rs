@@ -126,11 +126,6 @@ impl Forms {
         Self { words, pieces, forms, buckets: vec![Vec::new(); SLOT_FIRST + 1] }
     }
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.forms.len()
-    }
-
     /// Appends the form of a template's key.
     pub(super) fn add(&mut self, key: &[u8]) {
         let first_piece = self.pieces.len();

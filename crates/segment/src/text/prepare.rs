@@ -8,6 +8,7 @@ use super::check::Tree;
 use super::column::{Template, TextColumn};
 use super::forms::TOKEN_BYTES_MAX;
 use super::needle::Needle;
+use super::rows::{Block, Local};
 use super::slot::{Kind, Slot};
 use super::{MARK_ANY, MARK_TOKEN};
 use crate::bits::Mask;
@@ -87,12 +88,29 @@ pub(crate) struct TextTest {
     pub(super) raw: OnceLock<Mask>,
     verdict: Verdict,
     rows: Vec<usize>,
+    /// The templates of which rows may pass.
+    open: Vec<u32>,
 }
 
 impl TextTest {
     /// Whether no value passes, or all do, as far as it is known.
     pub(crate) fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// The templates of a block of which rows may pass.
+    pub(super) fn locals<'b>(&self, block: &'b Block) -> Vec<&'b Local> {
+        /// Fewer templates are looked for in a block than are gone through.
+        const FEW: usize = 16;
+        let locals = &block.locals;
+        if self.open.len() * FEW > locals.len() {
+            return locals.iter().collect();
+        }
+        let find = |no: &u32| {
+            let at = locals.binary_search_by_key(no, |local| local.template).ok()?;
+            locals.get(at)
+        };
+        self.open.iter().filter_map(find).collect()
     }
 
     /// How dear it is to ask, in no unit: least if templates decide, most if texts are rebuilt.
@@ -159,7 +177,9 @@ impl TextColumn {
         } else {
             Verdict::Some
         };
-        TextTest { test: test.clone(), plans, pages, raw, verdict, rows }
+        let open = (0..).zip(&plans).filter(|(_, plan)| !matches!(plan, Plan::None));
+        let open = open.map(|(no, _)| no).collect();
+        TextTest { test: test.clone(), plans, pages, raw, verdict, rows, open }
     }
 
     /// A plan for each template.

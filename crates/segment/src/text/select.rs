@@ -42,7 +42,7 @@ impl TextColumn {
         let mut needed = Vec::new();
         let mut raw = false;
         for part in &parts {
-            for local in &part.block.locals {
+            for local in test.locals(part.block) {
                 match test.plans.get(local.template as usize) {
                     Some(Plan::Slots(_) | Plan::Both(_)) if wanted(part, local) => {
                         let template = self.template(local.template);
@@ -64,7 +64,7 @@ impl TextColumn {
         }
         let (mut sure, mut open) = (Mask::none(len), Mask::none(len));
         for part in &parts {
-            for local in &part.block.locals {
+            for local in test.locals(part.block) {
                 let plan = match test.plans.get(local.template as usize) {
                     None | Some(Plan::None) => continue,
                     Some(Plan::All) => {

@@ -10,7 +10,7 @@ use super::cursor::Cursor;
 use super::pack;
 use super::values::{put_decimal, put_hex, put_uuid};
 use crate::SegmentError;
-use crate::bits::{Codes, Ints};
+use crate::bits::{Codes, Ints, Mask};
 
 /// Sorted texts.
 #[derive(Debug, Default)]
@@ -257,6 +257,72 @@ pub(super) enum Stored {
 }
 
 impl Stored {
+    /// Which of the values that are kept as bytes pass; none does that has not `text` in it, which is
+    /// searched for in all of them at once.
+    pub(super) fn holding(
+        &self,
+        text: &[u8],
+        ordinals: &Range<usize>,
+        passes: impl Fn(&[u8]) -> bool,
+    ) -> Mask {
+        let mut mask = Mask::none(ordinals.len());
+        if text.is_empty() {
+            mask.set_range(0..ordinals.len());
+            mask.retain(|at| passes(self.bytes(ordinals.start + at)));
+            return mask;
+        }
+        let Some((from, bytes)) = self.all_bytes(ordinals) else { return mask };
+        let finder = memchr::memmem::Finder::new(text);
+        let mut at = 0;
+        while let Some(found) = bytes.get(at..).and_then(|rest| finder.find(rest)) {
+            let start = at + found;
+            let ordinal = self.ordinal_of(from + start, ordinals);
+            if passes(self.bytes(ordinal)) {
+                mask.set(ordinal - ordinals.start);
+            }
+            at = start + 1;
+        }
+        mask
+    }
+
+    /// The bytes of some values, and where they begin within those of all.
+    fn all_bytes(&self, ordinals: &Range<usize>) -> Option<(usize, &[u8])> {
+        let (start, end, bytes) = match self {
+            Self::Fixed { bytes, width } => {
+                (ordinals.start.checked_mul(*width)?, ordinals.end.checked_mul(*width)?, bytes)
+            }
+            Self::Varied { ends, bytes } => {
+                let end = |ordinal: usize| match ordinal {
+                    0 => Some(0),
+                    ordinal => usize::try_from(ends.get(ordinal - 1)).ok(),
+                };
+                (end(ordinals.start)?, end(ordinals.end)?, bytes)
+            }
+            _ => return None,
+        };
+        Some((start, bytes.get(start..end)?))
+    }
+
+    /// The value of a range that a byte belongs to.
+    fn ordinal_of(&self, byte: usize, ordinals: &Range<usize>) -> usize {
+        let last = ordinals.end.saturating_sub(1).max(ordinals.start);
+        match self {
+            Self::Fixed { width, .. } => (byte / (*width).max(1)).clamp(ordinals.start, last),
+            Self::Varied { ends, .. } => {
+                let (mut low, mut high) = (ordinals.start, last);
+                while low < high {
+                    let middle = low.midpoint(high);
+                    match usize::try_from(ends.get(middle)) {
+                        Ok(end) if end <= byte => low = middle + 1,
+                        _ => high = middle,
+                    }
+                }
+                low
+            }
+            _ => ordinals.start,
+        }
+    }
+
     /// The bytes of a value that is kept as bytes; none beyond the end.
     pub(super) fn bytes(&self, ordinal: usize) -> &[u8] {
         match self {

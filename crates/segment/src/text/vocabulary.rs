@@ -10,9 +10,9 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
+use super::MARK_TOKEN;
 use super::column::{Template, TextColumn};
 use super::slot::{Digits, Kind};
-use super::MARK_TOKEN;
 
 /// A slot with more words than this is not listed word by word.
 const WORDS_MAX: usize = 16_384;
@@ -89,10 +89,7 @@ impl Vocabulary {
     }
 
     /// The templates, ascending, that can hold each of `runs` as a whole token; `None` without runs.
-    pub(super) fn templates<'r>(
-        &self,
-        runs: impl Iterator<Item = &'r [u8]>,
-    ) -> Option<Vec<usize>> {
+    pub(super) fn templates<'r>(&self, runs: impl Iterator<Item = &'r [u8]>) -> Option<Vec<usize>> {
         let mut all: Option<Vec<usize>> = None;
         for run in runs {
             if all.as_ref().is_some_and(Vec::is_empty) {

@@ -100,23 +100,20 @@ impl Texts {
     /// The number of each row's text.
     pub(super) fn codes(&mut self, groups: &Groups) -> Result<Vec<u32>, QueryError> {
         let absent = groups.values.iter().len();
-        let mut numbers = vec![NONE; absent + 1];
-        let mut codes = Vec::with_capacity(groups.codes.len());
+        let mut used = vec![false; absent + 1];
         for code in &groups.codes {
-            let place = (*code as usize).min(absent);
-            let known = numbers.get(place).copied().unwrap_or(NONE);
-            if known != NONE {
-                codes.push(known);
-                continue;
+            if let Some(used) = used.get_mut((*code as usize).min(absent)) {
+                *used = true;
             }
-            let text = (place < absent).then(|| groups.values.value(place));
-            let number = self.number(text)?;
-            if let Some(slot) = numbers.get_mut(place) {
-                *slot = number;
-            }
-            codes.push(number);
         }
-        Ok(codes)
+        let mut numbers = vec![NONE; absent + 1];
+        for (place, number) in numbers.iter_mut().enumerate() {
+            if used.get(place) == Some(&true) {
+                *number = self.number((place < absent).then(|| groups.values.value(place)))?;
+            }
+        }
+        let number = |code: &u32| numbers.get((*code as usize).min(absent)).copied();
+        Ok(groups.codes.iter().map(|code| number(code).unwrap_or(NONE)).collect())
     }
 
     fn array(&self, numbers: &[u32]) -> StringArray {
@@ -129,7 +126,7 @@ impl Texts {
 }
 
 impl Times {
-    fn number(&mut self, time: i64) -> Result<u32, QueryError> {
+    pub(super) fn number(&mut self, time: i64) -> Result<u32, QueryError> {
         if let Some(number) = self.known.get(&time) {
             return Ok(*number);
         }
@@ -167,6 +164,11 @@ impl Numbers {
             Self::Texts(texts) => texts.ends.len(),
             Self::Times(times) => times.order.len(),
         }
+    }
+
+    /// Whether a number is that of the absent value.
+    pub(super) fn is_null(&self, number: u32) -> bool {
+        matches!(self, Self::Texts(texts) if texts.null == Some(number))
     }
 
     /// Takes over the values of `other`; gives the new number of each.
@@ -214,7 +216,7 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    fn number(&mut self, pair: (u32, u32)) -> Result<u32, QueryError> {
+    pub(super) fn number(&mut self, pair: (u32, u32)) -> Result<u32, QueryError> {
         if let Some(number) = self.known.get(&pair) {
             return Ok(*number);
         }
@@ -264,6 +266,10 @@ impl Pairs {
 
     pub(super) fn len(&self) -> usize {
         self.order.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.order.iter().copied()
     }
 
     /// Takes over the pairs of `other`, whose sides have new numbers; gives the new number of each.

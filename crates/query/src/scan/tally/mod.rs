@@ -15,12 +15,14 @@ mod keys;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array};
-use arrow::compute::{cast, filter, take};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{cast, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use hashbrown::HashMap;
 use lodge_record::schema;
 use lodge_store::Groups;
 
@@ -30,6 +32,11 @@ use crate::error::QueryError;
 use keys::{NONE, Numbers, Pairs, Texts, Times};
 
 pub(crate) use keys::bucket_floor;
+
+/// Histograms by a text with more values than this are counted as any other groups.
+const COUNTED_TEXTS_MAX: usize = 64;
+/// Counts of a histogram that are kept before they go to the groups.
+const COUNTS_MAX: usize = 1 << 14;
 
 /// How records are grouped, and what is computed of each group.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ pub(crate) struct Grouping {
     pub(crate) functions: Vec<Function>,
     /// The columns that the arguments need, if they need any.
     pub(crate) shape: Option<Shape>,
+    /// A record with none of these columns changes no function.
+    pub(crate) skips_nulls: bool,
 }
 
 /// What records are grouped by.
@@ -69,6 +78,8 @@ pub(crate) struct Through {
 pub(crate) enum Function {
     /// The number of records.
     Rows,
+    /// The number of different texts; that a field is absent counts for nothing.
+    Distinct { of: TextOf, through: Option<Through> },
     /// A function of the arguments with these numbers, of the records for which another holds.
     Of { aggregate: Arc<AggregateFunctionExpr>, arguments: Vec<usize>, filter: Option<usize> },
 }
@@ -76,7 +87,13 @@ pub(crate) enum Function {
 impl Grouping {
     /// Counts records by `keys`.
     pub(crate) fn counting(keys: Vec<Key>) -> Self {
-        Self { keys, arguments: Vec::new(), functions: vec![Function::Rows], shape: None }
+        Self {
+            keys,
+            arguments: Vec::new(),
+            functions: vec![Function::Rows],
+            shape: None,
+            skips_nulls: false,
+        }
     }
 
     /// What it needs of matching records.
@@ -86,13 +103,18 @@ impl Grouping {
             None => Columns::Named(Vec::new()),
         };
         let mut wanted = Wanted::of(columns);
-        for key in &self.keys {
-            match key {
-                Key::Bucket { .. } => wanted.times = true,
-                Key::Text { of, .. } if !wanted.groups.contains(of) => {
-                    wanted.groups.push(of.clone());
-                }
-                Key::Text { .. } | Key::Constant(_) => {}
+        wanted.times = self.keys.iter().any(|key| matches!(key, Key::Bucket { .. }));
+        let keys = self.keys.iter().filter_map(|key| match key {
+            Key::Text { of, .. } => Some(of),
+            Key::Bucket { .. } | Key::Constant(_) => None,
+        });
+        let functions = self.functions.iter().filter_map(|function| match function {
+            Function::Distinct { of, .. } => Some(of),
+            Function::Rows | Function::Of { .. } => None,
+        });
+        for of in keys.chain(functions) {
+            if !wanted.groups.contains(of) {
+                wanted.groups.push(of.clone());
             }
         }
         wanted
@@ -118,6 +140,8 @@ pub(crate) struct Tally {
 enum Running {
     /// The number of records is counted aside.
     Rows,
+    /// The different texts, and of each group the ones that it has.
+    Distinct(Numbers, Pairs),
     /// Without keys, as DataFusion does it: some functions of many groups are right only for groups
     /// with records.
     One(Box<dyn Accumulator>),
@@ -128,6 +152,7 @@ impl Running {
     fn size(&self) -> usize {
         match self {
             Self::Rows => 0,
+            Self::Distinct(texts, pairs) => texts.bytes() + pairs.bytes(),
             Self::One(running) => running.size(),
             Self::Groups(running) => running.size(),
         }
@@ -141,7 +166,7 @@ impl Running {
         total: usize,
     ) -> Result<(), QueryError> {
         match (self, wanted) {
-            (Self::Rows, _) => {}
+            (Self::Rows | Self::Distinct(..), _) => {}
             (Self::One(running), None) => running.update_batch(values)?,
             (Self::One(running), Some(wanted)) => {
                 let values: Vec<ArrayRef> = values
@@ -161,6 +186,10 @@ impl Running {
     /// Takes over what `more` has; its groups have the new numbers `groups`.
     fn merge(&mut self, more: &mut Self, groups: &[usize], total: usize) -> Result<(), QueryError> {
         match (self, more) {
+            (Self::Distinct(texts, pairs), Self::Distinct(more_texts, more)) => {
+                let groups: Vec<u32> = groups.iter().map(|group| *group as u32).collect();
+                pairs.merge(more, &groups, &texts.merge(more_texts)?)?;
+            }
             (Self::One(running), Self::One(more)) => {
                 let state = more.state()?;
                 let state: Vec<ArrayRef> =
@@ -193,6 +222,9 @@ impl Tally {
                 Function::Rows => {
                     counts = true;
                     Running::Rows
+                }
+                Function::Distinct { .. } => {
+                    Running::Distinct(Numbers::Texts(Texts::default()), Pairs::default())
                 }
                 Function::Of { aggregate, .. } if grouping.keys.is_empty() => {
                     Running::One(aggregate.create_accumulator()?)
@@ -228,7 +260,11 @@ impl Tally {
 
     /// Adds records.
     pub(crate) fn add(&mut self, found: &Found) -> Result<(), QueryError> {
+        if self.count_buckets(found)? {
+            return Ok(());
+        }
         let Some(groups) = self.number(found)? else {
+            self.distinguish(found, None)?;
             if let Some(rows) = &mut self.rows {
                 rows.resize(1, 0);
                 rows.iter_mut().for_each(|rows| *rows += found.rows as u64);
@@ -244,11 +280,71 @@ impl Tally {
                 }
             }
         }
-        if self.grouping.arguments.is_empty() {
-            return Ok(());
-        }
-        let groups: Vec<usize> = groups.into_iter().map(|group| group as usize).collect();
+        self.distinguish(found, Some(&groups))?;
         self.compute(found, &groups)
+    }
+
+    /// Counts records by time and one text, which are the keys of histograms: records of one bucket
+    /// mostly follow one another. Gives whether that is what is asked for.
+    fn count_buckets(&mut self, found: &Found) -> Result<bool, QueryError> {
+        let grouping = self.grouping.clone();
+        let [Key::Bucket { step_ns, offset_ns }, Key::Text { of, through: None }] =
+            grouping.keys.as_slice()
+        else {
+            return Ok(false);
+        };
+        let only_counts = grouping.functions.iter().all(|f| matches!(f, Function::Rows));
+        let (Some(rows), Some(texts)) = (&mut self.rows, text_of(&self.texts, found, of)) else {
+            return Ok(false);
+        };
+        let absent = texts.values.len();
+        if !only_counts || absent >= COUNTED_TEXTS_MAX || texts.codes.len() != found.times.len() {
+            return Ok(false);
+        }
+        let ([Numbers::Times(times), Numbers::Texts(known)], [pairs]) =
+            (self.numbers.as_mut_slice(), self.pairs.as_mut_slice())
+        else {
+            return Ok(false);
+        };
+        let mut counted = Counted { width: absent + 1, ..Counted::default() };
+        let (mut left, mut codes) = (found.times.as_slice(), texts.codes.as_slice());
+        while let Some(first) = left.first() {
+            let start = bucket_floor(*first, *step_ns, *offset_ns);
+            let bucket = start..start.saturating_add(*step_ns);
+            let same = left.iter().take_while(|time| bucket.contains(time)).count().max(1);
+            let (these, later) = codes.split_at(same.min(codes.len()));
+            counted.add(start, these);
+            (left, codes) = (left.get(same..).unwrap_or_default(), later);
+            if counted.is_full() || left.is_empty() {
+                for (start, place, count) in counted.take() {
+                    let text = (place < absent).then(|| texts.values.value(place));
+                    let pair = (times.number(start)?, known.number(text)?);
+                    let group = pairs.number(pair)? as usize;
+                    rows.resize(rows.len().max(group + 1), 0);
+                    if let Some(rows) = rows.get_mut(group) {
+                        *rows += count;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes the texts of functions that count different ones.
+    fn distinguish(&mut self, found: &Found, groups: Option<&[u32]>) -> Result<(), QueryError> {
+        let (grouping, total) = (self.grouping.clone(), self.groups());
+        for (function, running) in grouping.functions.iter().zip(&mut self.running) {
+            let (Function::Distinct { of, through }, Running::Distinct(numbers, pairs)) =
+                (function, running)
+            else {
+                continue;
+            };
+            let Numbers::Texts(texts) = &mut *numbers else { continue };
+            let codes = text_codes(&self.texts, found, of, through.as_ref(), texts)?;
+            let mut left = groups.map_or_else(|| vec![0; codes.len()], <[u32]>::to_vec);
+            pairs.combine(&mut left, total, &codes, numbers)?;
+        }
+        Ok(())
     }
 
     /// The group of each row; `None` without keys.
@@ -261,14 +357,7 @@ impl Tally {
                     times.codes(&found.times, *step_ns, *offset_ns)?
                 }
                 (Key::Text { of, through }, Numbers::Texts(texts)) => {
-                    let groups = self.texts.iter().position(|text| text == of);
-                    let groups = groups
-                        .and_then(|place| found.groups.get(place))
-                        .ok_or_else(|| QueryError::internal("a key was not read"))?;
-                    match through {
-                        None => texts.codes(groups)?,
-                        Some(through) => texts.codes(&through.apply(groups, &of.field)?)?,
-                    }
+                    text_codes(&self.texts, found, of, through.as_ref(), texts)?
                 }
                 (Key::Constant(text), Numbers::Texts(texts)) => {
                     vec![texts.number(text.as_deref())?; found.rows]
@@ -288,7 +377,7 @@ impl Tally {
     }
 
     /// Gives the functions their arguments.
-    fn compute(&mut self, found: &Found, groups: &[usize]) -> Result<(), QueryError> {
+    fn compute(&mut self, found: &Found, groups: &[u32]) -> Result<(), QueryError> {
         let grouping = self.grouping.clone();
         if grouping.arguments.is_empty() {
             return Ok(());
@@ -296,6 +385,20 @@ impl Tally {
         let batch = match &grouping.shape {
             Some(shape) => shape.apply(&found.batch)?,
             None => found.batch.clone(),
+        };
+        let (batch, groups) = match Some(&batch).filter(|_| grouping.skips_nulls).and_then(valued) {
+            Some(rows) if rows.true_count() == 0 => return Ok(()),
+            Some(rows) => {
+                let groups: Vec<usize> = match groups {
+                    [] => Vec::new(),
+                    groups => {
+                        let group = |row: usize| groups.get(row).map(|group| *group as usize);
+                        rows.values().set_indices().filter_map(group).collect()
+                    }
+                };
+                (filter_record_batch(&batch, &rows).map_err(arrow_error)?, groups)
+            }
+            None => (batch, groups.iter().map(|group| *group as usize).collect()),
         };
         let mut arguments = Vec::with_capacity(grouping.arguments.len());
         for argument in &grouping.arguments {
@@ -317,7 +420,7 @@ impl Tally {
                 ),
                 None => None,
             };
-            running.update(&values, groups, filter, total)?;
+            running.update(&values, &groups, filter, total)?;
         }
         Ok(())
     }
@@ -380,6 +483,16 @@ impl Tally {
         }
         for running in &mut self.running {
             columns.push(match running {
+                Running::Distinct(texts, pairs) => {
+                    let mut counts = vec![0i64; count];
+                    let present = pairs.iter().filter(|(_, text)| !texts.is_null(*text));
+                    for (group, _) in present {
+                        if let Some(count) = counts.get_mut(group as usize) {
+                            *count += 1;
+                        }
+                    }
+                    Arc::new(Int64Array::from(counts))
+                }
                 Running::One(running) => running.evaluate()?.to_array()?,
                 Running::Groups(running) => running.evaluate(EmitTo::All)?,
                 Running::Rows => {
@@ -391,6 +504,94 @@ impl Tally {
             });
         }
         Ok(columns)
+    }
+}
+
+/// Records by bucket of time and place of their text.
+#[derive(Default)]
+struct Counted {
+    /// Places of texts, that of the absent one last.
+    width: usize,
+    starts: Vec<i64>,
+    places: HashMap<i64, usize>,
+    /// The one that was counted last.
+    last: usize,
+    /// Of each bucket the count of each text.
+    counts: Vec<u64>,
+}
+
+impl Counted {
+    /// Counts records of one bucket by the codes of their texts.
+    fn add(&mut self, start: i64, codes: &[u32]) {
+        if self.starts.get(self.last) != Some(&start) {
+            // The records of a stream go on to the next bucket.
+            self.last = match self.starts.get(self.last + 1) {
+                Some(next) if *next == start => self.last + 1,
+                _ => *self.places.entry(start).or_insert_with(|| {
+                    self.starts.push(start);
+                    self.counts.resize(self.starts.len() * self.width, 0);
+                    self.starts.len() - 1
+                }),
+            };
+        }
+        let counts = self.counts.get_mut(self.last * self.width..).unwrap_or_default();
+        for code in codes {
+            let place = (*code as usize).min(self.width - 1);
+            if let Some(count) = counts.get_mut(place) {
+                *count += 1;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.counts.len() >= COUNTS_MAX
+    }
+
+    /// What was counted: start of the bucket, place of the text, number of records.
+    fn take(&mut self) -> Vec<(i64, usize, u64)> {
+        let width = self.width;
+        let Self { starts, counts, .. } =
+            std::mem::replace(self, Self { width, ..Self::default() });
+        let counted = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
+        let counted = counted.filter_map(|(at, count)| {
+            starts.get(at / width).map(|start| (*start, at % width, count))
+        });
+        counted.collect()
+    }
+}
+
+/// Which rows have any value at all; `None` if most of them do.
+fn valued(batch: &RecordBatch) -> Option<BooleanArray> {
+    let mut rows: Option<BooleanBuffer> = None;
+    for column in batch.columns() {
+        let valid = column.nulls()?.inner();
+        rows = Some(match rows {
+            None => valid.clone(),
+            Some(rows) => &rows | valid,
+        });
+    }
+    let rows = rows.filter(|rows| rows.count_set_bits() * 4 < rows.len() * 3)?;
+    Some(BooleanArray::new(rows, None))
+}
+
+/// What was read of a text.
+fn text_of<'f>(texts: &[TextOf], found: &'f Found, of: &TextOf) -> Option<&'f Groups> {
+    found.groups.get(texts.iter().position(|text| text == of)?)
+}
+
+/// The number of each record's text.
+fn text_codes(
+    texts: &[TextOf],
+    found: &Found,
+    of: &TextOf,
+    through: Option<&Through>,
+    numbers: &mut Texts,
+) -> Result<Vec<u32>, QueryError> {
+    let groups =
+        text_of(texts, found, of).ok_or_else(|| QueryError::internal("a text was not read"))?;
+    match through {
+        None => numbers.codes(groups),
+        Some(through) => numbers.codes(&through.apply(groups, &of.field)?),
     }
 }
 
