@@ -149,7 +149,7 @@ impl Mask {
     }
 
     /// The rows that are not in it.
-    pub fn not(mut self) -> Self {
+    pub fn inverted(mut self) -> Self {
         self.words.iter_mut().for_each(|word| *word = !*word);
         self.trim();
         self
@@ -261,7 +261,7 @@ mod tests {
             let mut less = x.clone();
             less.and_not(&y);
             prop_assert_eq!(rows(&less), &a - &b);
-            prop_assert_eq!(x.clone().not().count(), len - a.len());
+            prop_assert_eq!(x.clone().inverted().count(), len - a.len());
             let within = a.iter().filter(|r| (from..to).contains(r)).count();
             prop_assert_eq!(x.count_range(from..to), within);
             let mut ranged = Mask::none(len);

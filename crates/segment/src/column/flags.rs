@@ -77,7 +77,7 @@ impl Values for Bools {
         let bits = super::presence::cut(&self.bits, values.clone());
         Ok(match how {
             How::Flags(true, _) => bits,
-            How::Flags(_, true) => bits.not(),
+            How::Flags(_, true) => bits.inverted(),
             _ => Mask::none(values.len()),
         })
     }

@@ -330,7 +330,8 @@ proptest! {
             if let Ok(array) = loaded.array(0..300, None, true) {
                 prop_assert_eq!(array.len(), loaded.len());
             }
-            let _ = (loaded.distinct(), loaded.numbers(0..300, None), loaded.code_values(0..300, None));
+            let numbers = loaded.numbers(0..300, None);
+            let _ = (loaded.distinct(), numbers, loaded.code_values(0..300, None));
         }
     }
 }

@@ -284,7 +284,7 @@ impl Segment {
         Ok(match node {
             Node::All => Mask::all(len),
             Node::None => Mask::none(len),
-            Node::Not(inner) => self.decide(inner, rows, within)?.not(),
+            Node::Not(inner) => self.decide(inner, rows, within)?.inverted(),
             Node::And(nodes) => {
                 let mut left = within.cloned();
                 for node in nodes {
@@ -393,7 +393,7 @@ impl Segment {
         }
         let mut mask = presence.spread(rows.clone(), &passed);
         if node.absent {
-            mask.or(&presence.mask(rows.clone()).not());
+            mask.or(&presence.mask(rows.clone()).inverted());
         }
         Ok(mask)
     }

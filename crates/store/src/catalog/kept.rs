@@ -105,7 +105,7 @@ impl KeptLists {
             for (tenant, kept) in &mut inner.tenants {
                 let gone = |segment: &Arc<SegmentRef>| removed.contains(&segment.id);
                 let mut more = added.iter().filter(|segment| segment.tenant == *tenant).peekable();
-                if more.peek().is_none() && !(!removed.is_empty() && kept.segments.iter().any(gone))
+                if more.peek().is_none() && (removed.is_empty() || !kept.segments.iter().any(gone))
                 {
                     // The same segments; only the version is another.
                     *kept = Arc::new(kept.at(version));

@@ -387,7 +387,6 @@ impl Tally {
             None => found.batch.clone(),
         };
         let (batch, groups) = match Some(&batch).filter(|_| grouping.skips_nulls).and_then(valued) {
-            Some(rows) if rows.true_count() == 0 => return Ok(()),
             Some(rows) => {
                 let groups: Vec<usize> = match groups {
                     [] => Vec::new(),
