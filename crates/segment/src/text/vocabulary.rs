@@ -15,7 +15,7 @@ use super::column::{Template, TextColumn};
 use super::slot::{Digits, Kind};
 
 /// A slot with more words than this is not listed word by word.
-const WORDS_MAX: usize = 16_384;
+const WORDS_MAX: usize = 1024;
 
 /// What a template is listed under; the text is in lower case.
 #[derive(Hash)]

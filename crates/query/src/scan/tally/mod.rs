@@ -14,7 +14,10 @@ mod keys;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, StringArray,
+    UInt32Array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -134,6 +137,8 @@ pub(crate) struct Tally {
     rows: Option<Vec<u64>>,
     /// Of each function.
     running: Vec<Running>,
+    /// Groups of which the functions were given a record in any case.
+    given: Vec<bool>,
 }
 
 /// A function at work.
@@ -237,7 +242,8 @@ impl Tally {
         let pairs = numbers.iter().skip(1).map(|_| Pairs::default()).collect();
         let rows = counts.then(Vec::new);
         let texts = grouping.wanted().groups;
-        Ok(Self { grouping: grouping.clone(), texts, numbers, pairs, rows, running })
+        let (grouping, given) = (grouping.clone(), Vec::new());
+        Ok(Self { grouping, texts, numbers, pairs, rows, running, given })
     }
 
     /// How many groups there are.
@@ -376,6 +382,22 @@ impl Tally {
         Ok(left.map(|(groups, _)| groups))
     }
 
+    /// Adds to `rows` one of each group that was not among any rows so far: a group is to be known to
+    /// the functions even if it has nothing for them.
+    fn add_first_of_each(&mut self, groups: &[u32], rows: &mut BooleanBufferBuilder) {
+        let total = self.groups();
+        if self.given.iter().filter(|given| **given).count() == total {
+            return;
+        }
+        self.given.resize(total, false);
+        for (row, group) in groups.iter().enumerate() {
+            if let Some(given) = self.given.get_mut(*group as usize).filter(|given| !**given) {
+                *given = true;
+                rows.set_bit(row, true);
+            }
+        }
+    }
+
     /// Gives the functions their arguments.
     fn compute(&mut self, found: &Found, groups: &[u32]) -> Result<(), QueryError> {
         let grouping = self.grouping.clone();
@@ -386,15 +408,14 @@ impl Tally {
             Some(shape) => shape.apply(&found.batch)?,
             None => found.batch.clone(),
         };
-        let (batch, groups) = match Some(&batch).filter(|_| grouping.skips_nulls).and_then(valued) {
-            Some(rows) => {
-                let groups: Vec<usize> = match groups {
-                    [] => Vec::new(),
-                    groups => {
-                        let group = |row: usize| groups.get(row).map(|group| *group as usize);
-                        rows.values().set_indices().filter_map(group).collect()
-                    }
-                };
+        let valued = Some(&batch).filter(|_| grouping.skips_nulls).and_then(valued);
+        let (batch, groups) = match valued {
+            Some(mut rows) => {
+                self.add_first_of_each(groups, &mut rows);
+                let rows = rows.finish();
+                let group = |row: usize| groups.get(row).map(|group| *group as usize);
+                let groups: Vec<usize> = rows.set_indices().filter_map(group).collect();
+                let rows = BooleanArray::new(rows, None);
                 (filter_record_batch(&batch, &rows).map_err(arrow_error)?, groups)
             }
             None => (batch, groups.iter().map(|group| *group as usize).collect()),
@@ -560,7 +581,7 @@ impl Counted {
 }
 
 /// Which rows have any value at all; `None` if most of them do.
-fn valued(batch: &RecordBatch) -> Option<BooleanArray> {
+fn valued(batch: &RecordBatch) -> Option<BooleanBufferBuilder> {
     let mut rows: Option<BooleanBuffer> = None;
     for column in batch.columns() {
         let valid = column.nulls()?.inner();
@@ -570,7 +591,9 @@ fn valued(batch: &RecordBatch) -> Option<BooleanArray> {
         });
     }
     let rows = rows.filter(|rows| rows.count_set_bits() * 4 < rows.len() * 3)?;
-    Some(BooleanArray::new(rows, None))
+    let mut kept = BooleanBufferBuilder::new(rows.len());
+    kept.append_buffer(&rows);
+    Some(kept)
 }
 
 /// What was read of a text.
