@@ -263,7 +263,10 @@ impl Segment {
                 let present = stored.len() as u64;
                 let passing = match test {
                     ValueTest::Known(passes) => Some(if *passes { present } else { 0 }),
-                    ValueTest::Text(test) => test.count(),
+                    ValueTest::Text(test) => match &stored.values {
+                        Values::Text(values) => values.count(test, self.sections())?,
+                        Values::Plain(_) | Values::Runs(_) => None,
+                    },
                     ValueTest::Plain(_) => None,
                 };
                 let absent = if *absent { self.rows() as u64 - present } else { 0 };

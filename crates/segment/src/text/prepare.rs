@@ -87,9 +87,8 @@ pub(crate) struct TextTest {
     /// The raw texts that pass, once they were searched.
     pub(super) raw: OnceLock<Mask>,
     verdict: Verdict,
-    rows: Vec<usize>,
     /// The templates of which rows may pass.
-    open: Vec<u32>,
+    pub(super) open: Vec<u32>,
 }
 
 impl TextTest {
@@ -122,21 +121,6 @@ impl TextTest {
             Plan::Decode => 100,
         });
         plans.max().unwrap_or(0)
-    }
-
-    /// How many values of the column pass, if that is known without looking at any.
-    pub(crate) fn count(&self) -> Option<u64> {
-        let mut count = 0;
-        let plans = self.plans.iter().zip(&self.rows).enumerate();
-        for (no, (plan, rows)) in plans.filter(|(_, (_, rows))| **rows > 0) {
-            match plan {
-                Plan::Decode if no == 0 => count += self.raw.get()?.count() as u64,
-                Plan::None => {}
-                Plan::All => count += *rows as u64,
-                _ => return None,
-            }
-        }
-        Some(count)
     }
 }
 
@@ -177,9 +161,10 @@ impl TextColumn {
         } else {
             Verdict::Some
         };
-        let open = (0..).zip(&plans).filter(|(_, plan)| !matches!(plan, Plan::None));
+        let open = (0..).zip(plans.iter().zip(&rows));
+        let open = open.filter(|(_, (plan, rows))| **rows > 0 && !matches!(plan, Plan::None));
         let open = open.map(|(no, _)| no).collect();
-        TextTest { test: test.clone(), plans, pages, raw, verdict, rows, open }
+        TextTest { test: test.clone(), plans, pages, raw, verdict, open }
     }
 
     /// A plan for each template.

@@ -12,6 +12,10 @@ use crate::SegmentError;
 use crate::bits::Mask;
 use crate::sections::Sections;
 
+/// Rows of templates, and raw texts, up to which all are looked at to count those that pass.
+const SLOTS_COUNTED_MAX: usize = 1 << 16;
+const RAW_COUNTED_MAX: usize = 1 << 14;
+
 impl TextColumn {
     /// Which of `values` pass, bit 0 being the first of them; right for those in `within` (bit 0 is
     /// the first of `values`, too), and never set for others.
@@ -106,6 +110,56 @@ impl TextColumn {
         Ok(sure)
     }
 
+    /// How many values of the column pass, if templates and the slots of a few rows tell.
+    pub(crate) fn count(
+        &self,
+        test: &TextTest,
+        sections: &Sections,
+    ) -> Result<Option<u64>, SegmentError> {
+        let plan = |no: &u32| test.plans.get(*no as usize);
+        let undecided = |no: &u32| match plan(no) {
+            Some(Plan::Decode) => *no > 0 || self.raw.len() > RAW_COUNTED_MAX,
+            Some(Plan::Both(_)) => true,
+            _ => false,
+        };
+        let with_slots = || {
+            let of_slots = |no: &&u32| matches!(plan(no), Some(Plan::Slots(_)));
+            test.open.iter().filter(of_slots).filter_map(|no| Some((*no, self.template(*no)?)))
+        };
+        let rows: usize = with_slots().map(|(_, template)| template.rows).sum();
+        if rows > SLOTS_COUNTED_MAX || test.open.iter().any(undecided) {
+            return Ok(None);
+        }
+        let mut needed: Vec<_> =
+            with_slots().filter_map(|(_, template)| self.slot_section(template)).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        sections.require(needed)?;
+        let mut count = 0;
+        for no in &test.open {
+            count += match (plan(no), self.template(*no)) {
+                (Some(Plan::All), None) => self.raw.len(),
+                (Some(Plan::All), Some(template)) => template.rows,
+                (Some(Plan::Slots(tree)), Some(template)) => {
+                    let mut met = 0;
+                    for at in 0..template.rows.div_ceil(PAGE_ROWS) {
+                        met += match self.kept_page(test, *no, template, tree, sections, at)? {
+                            Some(page) => page.count(),
+                            None => return Ok(None),
+                        };
+                    }
+                    met
+                }
+                (Some(Plan::Decode), None) => {
+                    let Some(held) = self.raw.hold(sections)? else { return Ok(None) };
+                    test.raw.get_or_init(|| held.passing(&test.test)).count()
+                }
+                _ => 0,
+            };
+        }
+        Ok(Some(count as u64))
+    }
+
     /// Gives the rows of a local template that meet the conditions on slots; decides these for the
     /// pages that hold their ordinals, if that was not done before.
     fn for_each_met(
@@ -119,20 +173,33 @@ impl TextColumn {
     ) -> Result<(), SegmentError> {
         let no = local.template;
         let Some(template) = self.template(no) else { return Ok(()) };
-        let pages = test.pages.get(no as usize).map_or(&[][..], Vec::as_slice);
         let ordinals = local.first..local.first + local.count;
         for at in ordinals.start / PAGE_ROWS..ordinals.end.div_ceil(PAGE_ROWS) {
-            let Some(lock) = pages.get(at) else { continue };
-            let page = match lock.get() {
-                Some(page) => page,
-                None => {
-                    let page = self.page(template, tree, sections, at)?;
-                    lock.get_or_init(|| page)
-                }
-            };
-            part.for_each_in(page, at * PAGE_ROWS, local, &mut each);
+            if let Some(page) = self.kept_page(test, no, template, tree, sections, at)? {
+                part.for_each_in(page, at * PAGE_ROWS, local, &mut each);
+            }
         }
         Ok(())
+    }
+
+    /// The rows of a page that meet the conditions on slots, decided once.
+    fn kept_page<'t>(
+        &self,
+        test: &'t TextTest,
+        no: u32,
+        template: &Template,
+        tree: &Tree,
+        sections: &Sections,
+        at: usize,
+    ) -> Result<Option<&'t Mask>, SegmentError> {
+        let Some(lock) = test.pages.get(no as usize).and_then(|pages| pages.get(at)) else {
+            return Ok(None);
+        };
+        if let Some(page) = lock.get() {
+            return Ok(Some(page));
+        }
+        let page = self.page(template, tree, sections, at)?;
+        Ok(Some(lock.get_or_init(|| page)))
     }
 
     fn page(
