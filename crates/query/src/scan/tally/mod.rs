@@ -10,6 +10,7 @@
 //!
 //! Invariant: without keys there is one group, with records or without.
 
+mod histogram;
 mod keys;
 
 use std::sync::Arc;
@@ -25,7 +26,6 @@ use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use hashbrown::HashMap;
 use lodge_record::schema;
 use lodge_store::Groups;
 
@@ -35,11 +35,6 @@ use crate::error::QueryError;
 use keys::{NONE, Numbers, Pairs, Texts, Times};
 
 pub(crate) use keys::bucket_floor;
-
-/// Histograms by a text with more values than this are counted as any other groups.
-const COUNTED_TEXTS_MAX: usize = 64;
-/// Counts of a histogram that are kept before they go to the groups.
-const COUNTS_MAX: usize = 1 << 14;
 
 /// How records are grouped, and what is computed of each group.
 #[derive(Debug)]
@@ -290,52 +285,6 @@ impl Tally {
         self.compute(found, &groups)
     }
 
-    /// Counts records by time and one text, which are the keys of histograms: records of one bucket
-    /// mostly follow one another. Gives whether that is what is asked for.
-    fn count_buckets(&mut self, found: &Found) -> Result<bool, QueryError> {
-        let grouping = self.grouping.clone();
-        let [Key::Bucket { step_ns, offset_ns }, Key::Text { of, through: None }] =
-            grouping.keys.as_slice()
-        else {
-            return Ok(false);
-        };
-        let only_counts = grouping.functions.iter().all(|f| matches!(f, Function::Rows));
-        let (Some(rows), Some(texts)) = (&mut self.rows, text_of(&self.texts, found, of)) else {
-            return Ok(false);
-        };
-        let absent = texts.values.len();
-        if !only_counts || absent >= COUNTED_TEXTS_MAX || texts.codes.len() != found.times.len() {
-            return Ok(false);
-        }
-        let ([Numbers::Times(times), Numbers::Texts(known)], [pairs]) =
-            (self.numbers.as_mut_slice(), self.pairs.as_mut_slice())
-        else {
-            return Ok(false);
-        };
-        let mut counted = Counted { width: absent + 1, ..Counted::default() };
-        let (mut left, mut codes) = (found.times.as_slice(), texts.codes.as_slice());
-        while let Some(first) = left.first() {
-            let start = bucket_floor(*first, *step_ns, *offset_ns);
-            let bucket = start..start.saturating_add(*step_ns);
-            let same = left.iter().take_while(|time| bucket.contains(time)).count().max(1);
-            let (these, later) = codes.split_at(same.min(codes.len()));
-            counted.add(start, these);
-            (left, codes) = (left.get(same..).unwrap_or_default(), later);
-            if counted.is_full() || left.is_empty() {
-                for (start, place, count) in counted.take() {
-                    let text = (place < absent).then(|| texts.values.value(place));
-                    let pair = (times.number(start)?, known.number(text)?);
-                    let group = pairs.number(pair)? as usize;
-                    rows.resize(rows.len().max(group + 1), 0);
-                    if let Some(rows) = rows.get_mut(group) {
-                        *rows += count;
-                    }
-                }
-            }
-        }
-        Ok(true)
-    }
-
     /// Notes the texts of functions that count different ones.
     fn distinguish(&mut self, found: &Found, groups: Option<&[u32]>) -> Result<(), QueryError> {
         let (grouping, total) = (self.grouping.clone(), self.groups());
@@ -524,59 +473,6 @@ impl Tally {
             });
         }
         Ok(columns)
-    }
-}
-
-/// Records by bucket of time and place of their text.
-#[derive(Default)]
-struct Counted {
-    /// Places of texts, that of the absent one last.
-    width: usize,
-    starts: Vec<i64>,
-    places: HashMap<i64, usize>,
-    /// The one that was counted last.
-    last: usize,
-    /// Of each bucket the count of each text.
-    counts: Vec<u64>,
-}
-
-impl Counted {
-    /// Counts records of one bucket by the codes of their texts.
-    fn add(&mut self, start: i64, codes: &[u32]) {
-        if self.starts.get(self.last) != Some(&start) {
-            // The records of a stream go on to the next bucket.
-            self.last = match self.starts.get(self.last + 1) {
-                Some(next) if *next == start => self.last + 1,
-                _ => *self.places.entry(start).or_insert_with(|| {
-                    self.starts.push(start);
-                    self.counts.resize(self.starts.len() * self.width, 0);
-                    self.starts.len() - 1
-                }),
-            };
-        }
-        let counts = self.counts.get_mut(self.last * self.width..).unwrap_or_default();
-        for code in codes {
-            let place = (*code as usize).min(self.width - 1);
-            if let Some(count) = counts.get_mut(place) {
-                *count += 1;
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.counts.len() >= COUNTS_MAX
-    }
-
-    /// What was counted: start of the bucket, place of the text, number of records.
-    fn take(&mut self) -> Vec<(i64, usize, u64)> {
-        let width = self.width;
-        let Self { starts, counts, .. } =
-            std::mem::replace(self, Self { width, ..Self::default() });
-        let counted = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
-        let counted = counted.filter_map(|(at, count)| {
-            starts.get(at / width).map(|start| (*start, at % width, count))
-        });
-        counted.collect()
     }
 }
 
