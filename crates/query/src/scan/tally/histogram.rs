@@ -28,7 +28,7 @@ impl Tally {
         let (Some(rows), Some(texts)) = (&mut self.rows, text_of(&self.texts, found, of)) else {
             return Ok(false);
         };
-        let absent = texts.values.len();
+        let absent = texts.values.iter().len();
         if !only_counts || absent >= COUNTED_TEXTS_MAX || texts.codes.len() != found.times.len() {
             return Ok(false);
         }
