@@ -250,10 +250,17 @@ describe('the search page', () => {
     await page.setViewportSize({ width: 1440, height: 1800 });
     await open(`?${link}`);
     await done('1,000 of 50,000 rows');
+    // A picture makes the browser paint, should it have stopped.
+    const nudge = setInterval(() => page.screenshot().catch(() => undefined), 5_000);
     const seen = await page.evaluate(async () => {
       const scroller = document.querySelector('[data-testid="rows"]');
       const numbers = new Map();
-      const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+      // A browser without a screen may stop painting; the loop must come to its end all the same.
+      const frame = () =>
+        new Promise((resolve) => {
+          requestAnimationFrame(resolve);
+          setTimeout(resolve, 500);
+        });
       const read = () => {
         for (const record of scroller.querySelectorAll('.record')) {
           const text = record.querySelector('.message').textContent;
@@ -271,6 +278,7 @@ describe('the search page', () => {
       }
       return [...numbers].sort((a, b) => a[0] - b[0]);
     });
+    clearInterval(nudge);
     await page.getByText('That is all: 50,000 rows.').waitFor();
     assert.equal(seen.length, 50_000);
     assert.deepEqual(
