@@ -1,11 +1,11 @@
-//! Histograms: records counted by time and one text, in runs of records of the same bucket.
+//! Histograms: records counted by one text, or by time and one text, without a number for each row.
 //!
 //! Invariant: the groups and counts are those of the general way.
 
 use hashbrown::HashMap;
 
-use super::keys::{Numbers, bucket_floor};
-use super::{Function, Key, Tally, text_of};
+use super::keys::{Numbers, bucket_floor, different};
+use super::{Function, Key, Tally, numbered, text_of};
 use crate::error::QueryError;
 use crate::scan::reader::Found;
 
@@ -56,6 +56,30 @@ impl Tally {
                         *rows += count;
                     }
                 }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Counts records by one text, once per text of a block. Gives whether that is what is asked for.
+    pub(super) fn count_texts(&mut self, found: &Found) -> Result<bool, QueryError> {
+        let grouping = self.grouping.clone();
+        let [Key::Text { of, through }] = grouping.keys.as_slice() else { return Ok(false) };
+        let only_counts = grouping.functions.iter().all(|f| matches!(f, Function::Rows));
+        let (Some(rows), Some(read)) = (&mut self.rows, text_of(&self.texts, found, of)) else {
+            return Ok(false);
+        };
+        let [Numbers::Texts(known)] = self.numbers.as_mut_slice() else { return Ok(false) };
+        if !only_counts || read.values.iter().len() > read.codes.len() {
+            return Ok(false);
+        }
+        let (texts, counts) = different(read);
+        for (group, count) in numbered(&texts, of, through.as_ref(), known)?.into_iter().zip(counts)
+        {
+            let group = group as usize;
+            rows.resize(rows.len().max(group + 1), 0);
+            if let Some(rows) = rows.get_mut(group) {
+                *rows += count;
             }
         }
         Ok(true)

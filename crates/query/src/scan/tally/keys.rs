@@ -100,6 +100,19 @@ impl Texts {
     /// The number of each row's text.
     pub(super) fn codes(&mut self, groups: &Groups) -> Result<Vec<u32>, QueryError> {
         let absent = groups.values.iter().len();
+        if is_few(groups) {
+            let mut known: HashMap<u32, u32> = HashMap::new();
+            let number = |code: &u32| match known.get(code) {
+                Some(number) => Ok(*number),
+                None => {
+                    let place = Some(*code as usize).filter(|place| *place < absent);
+                    let number = self.number(place.map(|place| groups.values.value(place)))?;
+                    known.insert(*code, number);
+                    Ok(number)
+                }
+            };
+            return groups.codes.iter().map(number).collect();
+        }
         let mut used = vec![false; absent + 1];
         for code in &groups.codes {
             if let Some(used) = used.get_mut((*code as usize).min(absent)) {
@@ -206,6 +219,40 @@ impl Numbers {
             Self::Times(times) => times.order.capacity() * 4 * size_of::<i64>(),
         }
     }
+}
+
+/// Whether there are so few rows beside the texts that a table of all texts costs more than it saves.
+fn is_few(groups: &Groups) -> bool {
+    groups.codes.len() * 8 < groups.values.iter().len()
+}
+
+/// The different texts among some rows, each as of one row, and the number of rows of each.
+pub(super) fn different(groups: &Groups) -> (Groups, Vec<u64>) {
+    let absent = groups.values.iter().len();
+    if is_few(groups) {
+        let mut sorted = groups.codes.clone();
+        sorted.sort_unstable();
+        let runs = sorted.chunk_by(|a, b| a == b);
+        let run = |codes: &[u32]| Some((*codes.first()?, codes.len() as u64));
+        let (codes, counts) = runs.filter_map(run).unzip();
+        return (Groups { values: groups.values.clone(), codes }, counts);
+    }
+    // Rows take turns with two counters: neighbours often have the same text, and adding to one
+    // number again and again waits for itself.
+    let mut counts = vec![[0u64; 2]; absent + 1];
+    for rows in groups.codes.chunks(2) {
+        for (turn, code) in rows.iter().enumerate() {
+            let place = (*code as usize).min(absent);
+            if let Some(count) = counts.get_mut(place).and_then(|counts| counts.get_mut(turn)) {
+                *count += 1;
+            }
+        }
+    }
+    let counts = counts.into_iter().map(|[a, b]| a + b).enumerate();
+    let code = |place: usize| if place == absent { Groups::ABSENT } else { place as u32 };
+    let (codes, counts) =
+        counts.filter(|(_, count)| *count > 0).map(|(place, count)| (code(place), count)).unzip();
+    (Groups { values: groups.values.clone(), codes }, counts)
 }
 
 /// Combinations of what is left of a key with the key, numbered as they come.

@@ -32,7 +32,7 @@ use lodge_store::Groups;
 use super::reader::{Columns, Found, TextOf, Wanted, arrow_error};
 use super::shape::Shape;
 use crate::error::QueryError;
-use keys::{NONE, Numbers, Pairs, Texts, Times};
+use keys::{NONE, Numbers, Pairs, Texts, Times, different};
 
 pub(crate) use keys::bucket_floor;
 
@@ -261,7 +261,7 @@ impl Tally {
 
     /// Adds records.
     pub(crate) fn add(&mut self, found: &Found) -> Result<(), QueryError> {
-        if self.count_buckets(found)? {
+        if self.count_buckets(found)? || self.count_texts(found)? {
             return Ok(());
         }
         let Some(groups) = self.number(found)? else {
@@ -295,8 +295,16 @@ impl Tally {
                 continue;
             };
             let Numbers::Texts(texts) = &mut *numbers else { continue };
-            let codes = text_codes(&self.texts, found, of, through.as_ref(), texts)?;
-            let mut left = groups.map_or_else(|| vec![0; codes.len()], <[u32]>::to_vec);
+            let read = text_of(&self.texts, found, of).ok_or_else(not_read)?;
+            let (codes, mut left) = match groups {
+                Some(groups) => (numbered(read, of, through.as_ref(), texts)?, groups.to_vec()),
+                // Without groups it does not matter how often a text is there.
+                None => {
+                    let codes = numbered(&different(read).0, of, through.as_ref(), texts)?;
+                    let left = vec![0; codes.len()];
+                    (codes, left)
+                }
+            };
             pairs.combine(&mut left, total, &codes, numbers)?;
         }
         Ok(())
@@ -312,7 +320,8 @@ impl Tally {
                     times.codes(&found.times, *step_ns, *offset_ns)?
                 }
                 (Key::Text { of, through }, Numbers::Texts(texts)) => {
-                    text_codes(&self.texts, found, of, through.as_ref(), texts)?
+                    let read = text_of(&self.texts, found, of).ok_or_else(not_read)?;
+                    numbered(read, of, through.as_ref(), texts)?
                 }
                 (Key::Constant(text), Numbers::Texts(texts)) => {
                     vec![texts.number(text.as_deref())?; found.rows]
@@ -497,19 +506,20 @@ fn text_of<'f>(texts: &[TextOf], found: &'f Found, of: &TextOf) -> Option<&'f Gr
     found.groups.get(texts.iter().position(|text| text == of)?)
 }
 
-/// The number of each record's text.
-fn text_codes(
-    texts: &[TextOf],
-    found: &Found,
+fn not_read() -> QueryError {
+    QueryError::internal("a text was not read")
+}
+
+/// The number of each text that was read, or of what is made from it.
+fn numbered(
+    read: &Groups,
     of: &TextOf,
     through: Option<&Through>,
     numbers: &mut Texts,
 ) -> Result<Vec<u32>, QueryError> {
-    let groups =
-        text_of(texts, found, of).ok_or_else(|| QueryError::internal("a text was not read"))?;
     match through {
-        None => numbers.codes(groups),
-        Some(through) => numbers.codes(&through.apply(groups, &of.field)?),
+        None => numbers.codes(read),
+        Some(through) => numbers.codes(&through.apply(read, &of.field)?),
     }
 }
 
