@@ -15,7 +15,7 @@ use lodge_segment::predicate::{
     FieldTest, LabelMatcher, LabelTest, NumberRange, Pattern, Phrase, Predicate, StreamSelector,
     TextRange, Verdict, evaluate,
 };
-use lodge_segment::segment::{self, Segment, ask, read_all};
+use lodge_segment::segment::{self, Segment, Source, ask, read_all};
 use lodge_segment::{Mask, SegmentError};
 use proptest::prelude::*;
 
@@ -229,6 +229,30 @@ fn a_segment_holds_the_rows_sorted_by_stream_and_time() {
     let again = Opened::new(&out);
     assert_eq!(rows(&read_all(&again.bytes).unwrap()), rows(&out));
     assert!(opened.bytes.len() < 74_000 * 60, "{} bytes", opened.bytes.len());
+}
+
+#[test]
+fn a_merge_is_what_a_build_of_the_same_records_is() {
+    let parts = [records(40_000, 1), records(500, 2), records(70_000, 3), records(33_000, 4)];
+    let built: Vec<Bytes> =
+        parts.iter().map(|part| Opened::new(std::slice::from_ref(part)).bytes).collect();
+    let sources: Vec<Source> = built.iter().map(|bytes| Source::open(bytes).unwrap()).collect();
+    let (bytes, info) = segment::merge(&sources, 1 << 20).unwrap();
+    assert_eq!((info.rows, info.arrow_bytes), (143_500, 1 << 20));
+    let whole = Opened::new(&parts);
+    let merged = Bytes::from(bytes);
+    assert_eq!(rows(&read_all(&merged).unwrap()), rows(&read_all(&whole.bytes).unwrap()));
+    let (a, b) = (merged.len(), whole.bytes.len());
+    assert!(a < b + b / 20, "merged {a} bytes, built {b}");
+    // And once more: a merge of merges.
+    let sources = [Source::open(&merged).unwrap(), Source::open(&built[0]).unwrap()];
+    let again = Bytes::from(segment::merge(&sources, 1).unwrap().0);
+    let both = [parts.to_vec(), vec![parts[0].clone()]].concat();
+    let whole = Opened::new(&both);
+    assert_eq!(
+        sorted(rows(&read_all(&again).unwrap())),
+        sorted(rows(&read_all(&whole.bytes).unwrap()))
+    );
 }
 
 #[test]

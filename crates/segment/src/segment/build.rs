@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type};
 use lodge_record::{field, schema};
 
 use super::directory::{CHUNK_ROWS, ChunkInfo, Directory, Entry, Kind};
+use super::merge::{SplitFields, SplitTexts};
 use super::order::Order;
 use super::runs::{Runs, Streams};
 use crate::SegmentError;
@@ -22,7 +23,7 @@ use crate::dictionary::{self, Dictionary, Want};
 use crate::l0::TableInfo;
 use crate::sections::{SectionNo, SectionWriter};
 use crate::sources::Sources;
-use crate::text::{Outcome, TextEncoder};
+use crate::text::{Merger, Outcome, TextEncoder};
 
 /// Most streams that a segment lists for the catalog.
 const STREAMS_MAX: usize = 2_048;
@@ -36,16 +37,34 @@ pub fn build(batches: &[RecordBatch]) -> Result<(Vec<u8>, TableInfo), SegmentErr
     let batches: Vec<RecordBatch> = batches.iter().filter(|b| b.num_rows() > 0).cloned().collect();
     let arrow_bytes = batches.iter().map(memory_bytes).sum::<usize>();
     let sources = Sources::new(&batches)?;
-    let order = Order::of(&sources)?;
-    let mut out = Vec::with_capacity(arrow_bytes / 8);
+    write(&sources, &SplitFields::new(), arrow_bytes as u64)?
+        .ok_or_else(|| SegmentError::Encode("texts that nobody split".into()))
+}
+
+/// Writes a segment of all records of `sources`. The texts of the fields in `split` are not in the
+/// sources but there; none if they cannot be handed on.
+pub(super) fn write(
+    sources: &Sources,
+    split: &SplitFields<'_>,
+    arrow_bytes: u64,
+) -> Result<Option<(Vec<u8>, TableInfo)>, SegmentError> {
+    let order = Order::of(sources)?;
+    let mut out = Vec::with_capacity(arrow_bytes as usize / 8);
     let mut builder = Builder { writer: SectionWriter::new(&mut out)?, order, entries: Vec::new() };
     let mut scratch = Vec::new();
     Streams::encode(&builder.order.streams, &builder.order.starts, &mut scratch);
     let streams_section = builder.writer.squeezed(&scratch)?;
     for field in &sources.fields {
-        builder.column(&sources, field)?;
+        match split.get(field.name()) {
+            None => builder.column(sources, field)?,
+            Some(split) => {
+                if !builder.split_texts(sources, field, split)? {
+                    return Ok(None);
+                }
+            }
+        }
     }
-    builder.finish(streams_section, arrow_bytes)
+    builder.finish(streams_section, arrow_bytes).map(Some)
 }
 
 /// About the bytes that the values of a batch take, whatever larger buffers they lie in.
@@ -222,6 +241,57 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// A text column of which some sources are split already. Gives whether it could be written.
+    fn split_texts(
+        &mut self,
+        sources: &Sources,
+        found: &Arc<Field>,
+        split: &SplitTexts<'_>,
+    ) -> Result<bool, SegmentError> {
+        let columns = plain(sources.column(found)?)?;
+        let arrays: Vec<Option<&StringArray>> =
+            columns.iter().map(|s| s.as_ref().and_then(|s| s.as_string_opt())).collect();
+        let mut merger = Merger::new();
+        let mut feeds = Vec::with_capacity(split.len());
+        for split in split {
+            feeds.push(match split {
+                None => None,
+                Some((column, sections)) => match merger.feed(column, sections)? {
+                    None => return Ok(false),
+                    feed => feed,
+                },
+            });
+        }
+        let mut there = crate::Mask::none(self.order.rows.len());
+        let mut last_rows = vec![None; feeds.len()];
+        for (at, (source, row)) in self.order.rows.iter().enumerate() {
+            let source = *source as usize;
+            let Some(array) = arrays.get(source).copied().flatten() else { continue };
+            if !array.is_valid(*row as usize) {
+                continue;
+            }
+            there.set(at);
+            match feeds.get_mut(source).and_then(Option::as_mut) {
+                None => merger.push(array.value(*row as usize)),
+                Some(feed) => {
+                    // Both are sorted by stream and time, so the rows of a source keep their order.
+                    let before = last_rows.get_mut(source).and_then(|last| last.replace(*row));
+                    if before.is_some_and(|before| before >= *row) {
+                        return Ok(false);
+                    }
+                    merger.take(feed)?;
+                }
+            }
+        }
+        let presence = if there.is_full() { None } else { Some(self.presence(&there)?) };
+        let mut meta = Vec::new();
+        match merger.finish(&mut self.writer, &mut meta)? {
+            Outcome::Written => self.add(found, presence, Kind::Text, meta),
+            Outcome::NotWorth => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// A column of numbers or booleans.
     fn typed(&mut self, found: &Arc<Field>, array: &ArrayRef) -> Result<(), SegmentError> {
         let (presence, dense) = self.present(array)?;
@@ -251,7 +321,7 @@ impl Builder<'_> {
     fn finish(
         self,
         streams: SectionNo,
-        arrow_bytes: usize,
+        arrow_bytes: u64,
     ) -> Result<(Vec<u8>, TableInfo), SegmentError> {
         let Builder { writer, order, entries } = self;
         let (out, start, spans) = writer.finish();
@@ -272,7 +342,7 @@ impl Builder<'_> {
             offset: start as u64,
             len: (out.len() - start) as u64,
             rows: order.times.len() as u64,
-            arrow_bytes: arrow_bytes as u64,
+            arrow_bytes,
             time_min_ns: directory.chunks.iter().map(|c| c.time_min_ns).min().unwrap_or(0),
             time_max_ns: directory.chunks.iter().map(|c| c.time_max_ns).max().unwrap_or(0),
             schema: directory.schema(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  RecordBatches ─ build: order ─► per column: runs | column | text ─► sections ─► directory
+//!  segments ─ merge: texts stay split ─► one segment
 //!  directory ─ Segment::open ─► prepare(predicate) ─► select(chunk) ─► read | times | groups
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod build;
 mod directory;
+mod merge;
 mod order;
 mod read;
 mod reader;
@@ -23,6 +25,7 @@ mod strings;
 
 pub use build::build;
 pub use directory::{CHUNK_ROWS, ChunkInfo, SEGMENT_VERSION, TRAILER_BYTES};
+pub use merge::{Source, merge};
 pub use read::Groups;
 pub use reader::{Segment, ask, read_all};
 pub use select::Prepared;

@@ -173,14 +173,37 @@ impl TextEncoder {
         let mut learner = Learner::default();
         texts.filter(|text| text.len() <= TEXT_BYTES_MAX).for_each(|text| learner.add(text));
         learner.templates(|key| {
-            if self.templates.len() < TEMPLATES_MAX {
-                self.forms.add(key);
-                let start = self.keys.len();
-                self.keys.extend_from_slice(key);
-                let key = start..self.keys.len();
-                self.templates.push(Template { key, rows: 0, slots: Vec::new() });
-            }
+            self.add_template(key);
         });
+    }
+
+    /// The number of a new template; none if there are too many.
+    pub(super) fn add_template(&mut self, key: &[u8]) -> Option<u32> {
+        if self.templates.len() >= TEMPLATES_MAX {
+            return None;
+        }
+        self.forms.add(key);
+        let start = self.keys.len();
+        self.keys.extend_from_slice(key);
+        let key = start..self.keys.len();
+        self.templates.push(Template { key, rows: 0, slots: Vec::new() });
+        Some(self.templates.len() as u32)
+    }
+
+    /// Appends a value of a template, whose slots `fill` appends to, or makes if it is the first.
+    /// `text_bytes` is about its length as text.
+    pub(super) fn push_split(
+        &mut self,
+        no: u32,
+        text_bytes: usize,
+        fill: impl FnOnce(&mut Vec<Values>),
+    ) {
+        let template = (no as usize).checked_sub(1).and_then(|at| self.templates.get_mut(at));
+        let Some(template) = template else { return };
+        template.rows += 1;
+        fill(&mut template.slots);
+        self.text_bytes += text_bytes;
+        self.rows.push(no);
     }
 
     /// Writes the sections of the column and appends what the directory holds of it to `meta`; or

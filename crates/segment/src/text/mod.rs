@@ -33,6 +33,7 @@ mod cursor;
 mod encode;
 mod forms;
 mod learn;
+mod merge;
 mod needle;
 mod pack;
 mod pen;
@@ -50,6 +51,7 @@ mod vocabulary;
 pub(crate) use append::Texts;
 pub(crate) use column::{TextColumn, TextReader};
 pub(crate) use encode::TextEncoder;
+pub(crate) use merge::Merger;
 pub(crate) use prepare::TextTest;
 
 /// Stands for a token with a digit in a template's key.

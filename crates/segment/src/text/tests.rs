@@ -13,15 +13,15 @@ use crate::predicate::{FieldTest, NumberRange, Pattern, Phrase, TextRange, Verdi
 use crate::sections::{SectionWriter, Sections, Span};
 
 /// A column with all its sections in memory.
-struct Opened {
-    column: TextColumn,
-    sections: Sections,
+pub(super) struct Opened {
+    pub(super) column: TextColumn,
+    pub(super) sections: Sections,
 }
 
-struct Stored {
-    bytes: Vec<u8>,
-    spans: Vec<Span>,
-    meta: Vec<u8>,
+pub(super) struct Stored {
+    pub(super) bytes: Vec<u8>,
+    pub(super) spans: Vec<Span>,
+    pub(super) meta: Vec<u8>,
 }
 
 fn encode(texts: &[String]) -> Option<Stored> {
@@ -45,15 +45,23 @@ fn supply(stored: &Stored) -> Sections {
     sections
 }
 
-fn open(texts: &[String]) -> Option<Opened> {
-    let stored = encode(texts)?;
-    let sections = supply(&stored);
-    let reader = TextReader::open(&mut &stored.meta[..]).expect("opens");
-    assert_eq!((reader.len(), reader.sections()), (texts.len(), 0..stored.spans.len() as u32));
-    Some(Opened { column: reader.load(&sections).expect("loads"), sections })
+pub(super) fn open(texts: &[String]) -> Option<Opened> {
+    Some(reopen(&encode(texts)?, texts.len()))
 }
 
-fn read(opened: &Opened, values: std::ops::Range<usize>, picked: Option<&Mask>) -> Vec<String> {
+/// Opens a column that was written.
+pub(super) fn reopen(stored: &Stored, values: usize) -> Opened {
+    let sections = supply(stored);
+    let reader = TextReader::open(&mut &stored.meta[..]).expect("opens");
+    assert_eq!((reader.len(), reader.sections()), (values, 0..stored.spans.len() as u32));
+    Opened { column: reader.load(&sections).expect("loads"), sections }
+}
+
+pub(super) fn read(
+    opened: &Opened,
+    values: std::ops::Range<usize>,
+    picked: Option<&Mask>,
+) -> Vec<String> {
     let mut out = Texts::default();
     opened.column.append(&opened.sections, values, picked, &mut out).expect("reads");
     let array = out.into_array().expect("is text");

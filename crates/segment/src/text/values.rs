@@ -271,6 +271,48 @@ impl Values {
         self.push(token, digits);
     }
 
+    /// Appends a hex number of `width` digits, if that keeps the form.
+    pub(super) fn push_hex(&mut self, number: u128, digits: u8, case: bool) -> bool {
+        match self {
+            Self::Hex { width, upper, numbers }
+                if *width == digits && same_case(*upper, Some(case)) =>
+            {
+                *upper = Some(case);
+                numbers.push(number as u64);
+            }
+            Self::Wide { width, upper, numbers }
+                if *width == digits && same_case(*upper, Some(case)) =>
+            {
+                *upper = Some(case);
+                numbers.push(number);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Appends a UUID, if that keeps the form.
+    pub(super) fn push_uuid(&mut self, number: u128) -> bool {
+        let Self::Uuid { numbers } = self else { return false };
+        numbers.push(number);
+        true
+    }
+
+    /// Appends the word that got this code before, if all are words still.
+    pub(super) fn push_code(&mut self, code: u32) -> bool {
+        let Self::Words { codes, .. } = self else { return false };
+        codes.push(code);
+        true
+    }
+
+    /// The code of the value appended last, if all are words.
+    pub(super) fn last_code(&self) -> Option<u32> {
+        match self {
+            Self::Words { codes, .. } => codes.last().copied(),
+            _ => None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Decimal { numbers, .. } | Self::Hex { numbers, .. } => numbers.len(),
