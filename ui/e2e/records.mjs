@@ -45,7 +45,7 @@ export function alike(now_ms) {
     // A message may hold the very text that stands for a variable.
     'order <_> placed',
     'order x7y placed',
-    'order seven placed',
+    'order placed',
     'order 7 placed ',
     'order 7-8 placed',
     'reorder 7 placed',

@@ -1,16 +1,20 @@
 // A pattern of messages as the server writes it, and the clause that finds its records again.
 //
-// A variable is a run of ASCII letters and digits with a digit in it, and stands as `<_>`; all
-// other characters are the messages' own (crates/segment/src/pattern.rs).
+// `<_>` stands for a variable: a run of ASCII letters and digits, or a UUID; all other characters
+// are the messages' own. Which runs are variables is a matter of the messages beside: what is new
+// is told by its digits alone (crates/segment/src/pattern.rs), a built segment knows more (a
+// currency, a method). So a clause asks for whatever may stand there: it loses no record of its
+// pattern, and has others only where a more special pattern fits as well.
 
 import { isInvisible } from '../text/visible';
-import { clause, quote } from './edit';
+import { clause } from './edit';
 
 export const VARIABLE = '<_>';
-/** So much of a pattern goes into a query; a link must hold it. */
-export const CLAUSE_CHARS_MAX = 2000;
+/** So long may the clause of a pattern be; a link must hold it. */
+export const CLAUSE_CHARS_MAX = 6000;
 
-const VALUE = '[A-Za-z]*[0-9][A-Za-z0-9]*';
+/** A run, or five with dashes between as in a UUID. */
+const VALUE = '[A-Za-z0-9]+((-[A-Za-z0-9]+){4})?';
 
 export type PatternPiece = { text: string; kind: 'literal' | 'variable' };
 
@@ -22,15 +26,14 @@ export function patternPieces(pattern: string): PatternPiece[] {
     .map((text) => ({ text, kind: text === VARIABLE ? 'variable' : 'literal' }));
 }
 
-/** A text as a regular expression within backticks, where no character hides. */
-function literal(text: string): string {
-  const codes = [...text].map((character) => {
+/** The characters of a text in a regular expression within backticks, where none hides. */
+function literal(text: string): string[] {
+  return [...text].map((character) => {
     if (character === '`' || isInvisible(character)) {
       return `\\x{${(character.codePointAt(0) ?? 0).toString(16)}}`;
     }
     return /[\\.+*?()|[\]{}^$]/.test(character) ? `\\${character}` : character;
   });
-  return codes.join('');
 }
 
 /**
@@ -40,8 +43,8 @@ function literal(text: string): string {
 function variable(pieces: readonly PatternPiece[], at: number): string {
   const [before, after] = [pieces[at - 1], pieces[at + 1]];
   const touches =
-    /[A-Za-z]$/.test(before?.kind === 'literal' ? before.text : '') ||
-    /^[A-Za-z]/.test(after?.kind === 'literal' ? after.text : '');
+    /[A-Za-z0-9]$/.test(before?.kind === 'literal' ? before.text : '') ||
+    /^[A-Za-z0-9]/.test(after?.kind === 'literal' ? after.text : '');
   if (touches) return VARIABLE;
   return `(${VARIABLE}|${VALUE}${after?.kind === 'variable' ? '\\b' : ''})`;
 }
@@ -52,19 +55,22 @@ export type PatternClause = {
   whole: boolean;
 };
 
-/** The clause that keeps the records whose message has this pattern, and no others. */
+/** The clause that keeps the records whose message has this pattern. */
 export function patternClause(pattern: string): PatternClause {
-  const characters = [...pattern];
-  const whole = characters.length <= CLAUSE_CHARS_MAX;
-  // A `<_>` that is cut in two is no variable any more.
-  const kept = whole ? pattern : characters.slice(0, CLAUSE_CHARS_MAX).join('').replace(/<_?$/, '');
-  const pieces = patternPieces(kept);
+  const pieces = patternPieces(pattern);
   if (pieces.every(({ kind }) => kind === 'literal')) {
-    const text = whole ? clause('_msg', kept) : `_msg:=${quote(kept)}*`;
-    return { text, whole };
+    const text = clause('_msg', pattern);
+    if (text.length <= CLAUSE_CHARS_MAX) return { text, whole: true };
   }
-  const expression = pieces.map(({ text, kind }, at) =>
-    kind === 'variable' ? variable(pieces, at) : literal(text),
-  );
-  return { text: `_msg:~\`^${expression.join('')}${whole ? '$' : ''}\``, whole };
+  let expression = '^';
+  for (const [at, { text, kind }] of pieces.entries()) {
+    const parts = kind === 'variable' ? [variable(pieces, at)] : literal(text);
+    for (const part of parts) {
+      if (expression.length + part.length > CLAUSE_CHARS_MAX) {
+        return { text: `_msg:~\`${expression}\``, whole: false };
+      }
+      expression += part;
+    }
+  }
+  return { text: `_msg:~\`${expression}$\``, whole: true };
 }

@@ -25,7 +25,7 @@ export function sparkline(counts: readonly number[], width: number, height: numb
 }
 
 /** A length of time in whole parts of a unit that tells enough of it: 13m, 27h, 40d. */
-function about(span_ms: number): string {
+export function spanText(span_ms: number): string {
   const unit_ms = [86_400_000, 3_600_000, 60_000, 1000].find((unit) => span_ms >= 10 * unit) ?? 1;
   return durationText(Math.max(1, Math.round(span_ms / unit_ms)) * unit_ms);
 }
@@ -40,7 +40,7 @@ export function trendText(counts: readonly number[], scale: TrendScale, zone: Zo
   const at_ms = Math.floor(start_ms / fine_ms) * fine_ms;
   return (
     `most at ${momentText(at_ms, zone)}: ` +
-    `${countText(most)} in ${about(scale.step_ms)}; ` +
+    `${countText(most)} in ${spanText(scale.step_ms)}; ` +
     `some in ${filled} of ${counts.length} parts of the time`
   );
 }

@@ -2,8 +2,7 @@
 
 import { addClause, removeClause, hasClause } from '../query/edit';
 import { isTable, matching } from '../query/logsql';
-import { CLAUSE_CHARS_MAX, patternClause } from '../query/pattern';
-import { countText } from '../time/format';
+import { patternClause } from '../query/pattern';
 import { placeFromSearch, searchOf, type Place, type View } from './address';
 import { Fields } from './fields.svelte';
 import { Live } from './live.svelte';
@@ -116,8 +115,7 @@ export class Page {
     // A table of results would show none of the records.
     const query = isTable(this.draft) ? matching(this.draft) : this.draft;
     this.setQuery(addClause(query, text));
-    if (!whole)
-      this.tell(`Rows that begin like its first ${countText(CLAUSE_CHARS_MAX)} characters`);
+    if (!whole) this.tell('A long pattern: these are all rows that begin like it');
   }
 
   cancel(): void {

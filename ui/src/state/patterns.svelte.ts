@@ -13,7 +13,7 @@ import { boundsParams, failureOf, type Failure, type Phase } from './search.svel
 /** The commonest ones are shown; a screen of the rarest would have no end. */
 export const PATTERNS_MAX = 200;
 /** Bars of a trend, which is narrow. */
-const TREND_PARTS = 30;
+export const TREND_PARTS = 30;
 
 export class Patterns {
   found = $state.raw<api.PatternHits[]>([]);
