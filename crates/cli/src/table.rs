@@ -312,7 +312,7 @@ mod tests {
         );
         assert_eq!(
             table(Some(40), &rows[..1]),
-            "hits  share %  trend  pattern\n  12     75.0  ▁█     order <_>\\x1b[<_…\n"
+            "hits  share %  trend  pattern\n  12     75.0  ▁█     order <_>\\x1b[<_>…\n"
         );
     }
 
