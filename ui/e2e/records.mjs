@@ -39,6 +39,28 @@ export function hostile(now_ms) {
   }));
 }
 
+/** Lines of the pattern `order <_> placed` besides those of `recent`, and lines that come close. */
+export function alike(now_ms) {
+  const texts = [
+    // A message may hold the very text that stands for a variable.
+    'order <_> placed',
+    'order x7y placed',
+    'order placed',
+    'order 7 placed ',
+    'order 7-8 placed',
+    'reorder 7 placed',
+    'order 7 placed\ntwice',
+    'order 7 placed (again?) [a|b] `c` $1',
+    'order 8 placed (again?) [a|b] `c` $2',
+  ];
+  return texts.map((text, i) => ({
+    _time: new Date(now_ms - 3000 + i).toISOString(),
+    _msg: text,
+    service: 'alike',
+    level: 'info',
+  }));
+}
+
 export const BULK_START = '2026-01-15T10:00:00.000Z';
 export const BULK_END = '2026-01-15T11:00:00.000Z';
 

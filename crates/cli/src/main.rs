@@ -12,6 +12,7 @@ mod client;
 mod demo;
 mod failure;
 mod import;
+mod patterns;
 mod query;
 mod row;
 mod serve;

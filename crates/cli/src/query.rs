@@ -22,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   lodge query 'error' --since 1h                  the last hour's lines with the word error
   lodge query '{service=\"shop\"} level:warn | stats by (host) count() hits'
+  lodge query 'error | patterns' --since 1h       what the messages have in common
   lodge query --sql 'SELECT service, count(*) FROM logs GROUP BY service'
   lodge export '*' --since 1d --output logs.parquet";
 

@@ -16,6 +16,11 @@ impl Row {
         serde_json::from_str(line)
     }
 
+    /// A row of these fields.
+    pub fn new(fields: Vec<(String, String)>) -> Self {
+        Self { fields }
+    }
+
     /// The fields in the server's order.
     pub fn fields(&self) -> &[(String, String)] {
         &self.fields

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use lodge_record::field;
 use lodge_record::stream::StreamLabels;
 
+use crate::patterns;
 use crate::row::Row;
 use crate::terminal::{Ink, escape_text, truncate, width};
 
@@ -76,6 +77,7 @@ impl<W: Write> Table<W> {
 
     /// Adds a row.
     pub fn push(&mut self, row: Row) -> io::Result<()> {
+        let row = patterns::for_people(&row, self.columns_max).unwrap_or(row);
         if self.layout.is_some() {
             return self.print(&row);
         }
@@ -141,8 +143,9 @@ impl<W: Write> Table<W> {
                 }
             }
         }
-        if self.columns_max.is_some() && columns.len() > 1 {
-            for column in &mut columns {
+        // The last column takes nobody's room.
+        if let (Some(_), [others @ .., _]) = (self.columns_max, &mut columns[..]) {
+            for column in others {
                 column.width = column.width.min(COLUMN_WIDTH_MAX);
             }
         }
@@ -290,6 +293,27 @@ mod tests {
         assert_eq!(table(None, &rows), "service  hits\nshop       12\na\\tb        7\n");
         assert_eq!(table(None, &[]), "");
         assert_eq!(table(Some(9), &rows), "service …\nshop    …\na\\tb    …\n");
+    }
+
+    #[test]
+    fn patterns_come_after_what_is_told_of_them() {
+        let rows = [
+            r#"{"pattern":"order <_>\u001b[<_> placed","hits":"12","share":"0.75",
+                "first":"2026-11-22T10:00:00.5Z","last":"2026-11-22T10:01:00Z","trend":"[1,8]"}"#,
+            r#"{"pattern":"out","hits":"4","share":"0.25",
+                "first":"2026-11-22T10:00:00Z","last":"2026-11-22T10:00:00Z","trend":"[4,0]"}"#,
+        ];
+        assert_eq!(
+            table(None, &rows),
+            "hits  share %  trend  first                 last                  pattern\n\
+             \x20 12     75.0  ▁█     2026-11-22T10:00:00Z  2026-11-22T10:01:00Z  \
+             order <_>\\x1b[<_> placed\n\
+             \x20  4     25.0  █      2026-11-22T10:00:00Z  2026-11-22T10:00:00Z  out\n"
+        );
+        assert_eq!(
+            table(Some(40), &rows[..1]),
+            "hits  share %  trend  pattern\n  12     75.0  ▁█     order <_>\\x1b[<_>…\n"
+        );
     }
 
     #[test]

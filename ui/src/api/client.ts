@@ -129,6 +129,25 @@ export function fieldValues(params: Params, signal: AbortSignal): Promise<ValueH
   return values('/select/logsql/field_values', params, signal);
 }
 
+/** One pattern of messages: how many have it, and how many in each part of the time. */
+export type PatternHits = {
+  pattern: string;
+  hits: number;
+  /** Among all messages that match, 0 to 1. */
+  share: number;
+  /** RFC 3339, of the earliest and the latest record. */
+  first: string;
+  last: string;
+  trend: number[];
+};
+
+/** The commonest patterns first; `trend` tells where the parts of their trends lie. */
+export type Patterns = { trend: { start: string; step_ns: number }; patterns: PatternHits[] };
+
+export function patterns(params: Params, signal: AbortSignal): Promise<Patterns> {
+  return json<Patterns>('/select/logsql/patterns', params, signal);
+}
+
 /** The server's own state; fields that it does not have are absent. */
 export type Status = {
   version?: string;

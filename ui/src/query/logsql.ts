@@ -128,6 +128,7 @@ const TABLE_PIPES = new Set([
   'stats',
   'top',
   'uniq',
+  'patterns',
   'count',
   'by',
   'facets',

@@ -1,9 +1,12 @@
 // The page: what is asked, where it stands in the address bar, and the search that answers it.
 
 import { addClause, removeClause, hasClause } from '../query/edit';
-import { placeFromSearch, searchOf, type Place } from './address';
+import { isTable, matching } from '../query/logsql';
+import { patternClause } from '../query/pattern';
+import { placeFromSearch, searchOf, type Place, type View } from './address';
 import { Fields } from './fields.svelte';
 import { Live } from './live.svelte';
+import { Patterns } from './patterns.svelte';
 import { Search } from './search.svelte';
 import { sameRange, type TimeRange } from '../time/range';
 
@@ -12,14 +15,21 @@ const LIVE_CHART_EVERY_MS = 5_000;
 
 const start = placeFromSearch(location.search);
 
+/** Whether both ask for the same records. */
+function sameSearch(a: Place, b: Place): boolean {
+  return a.query === b.query && a.live === b.live && sameRange(a.range, b.range);
+}
+
 export class Page {
   /** The text in the search box, perhaps not asked yet. */
   draft = $state(start.query);
   range = $state.raw<TimeRange>(start.range);
   live = $state(start.live);
+  view = $state<View>(start.view);
   /** A short word to the user that leaves by itself. */
   notice = $state('');
   readonly search = new Search();
+  readonly patterns = new Patterns();
   readonly fields = new Fields();
   readonly tail = new Live();
 
@@ -32,6 +42,12 @@ export class Page {
     return this.search.query;
   }
 
+  /** True while an answer is awaited that the user can stop. */
+  get running(): boolean {
+    const waits = this.search.phase === 'running' || this.patterns.phase === 'running';
+    return waits && !this.live;
+  }
+
   begin(): void {
     history.replaceState(null, '', searchOf(this.asked));
     addEventListener('popstate', () => {
@@ -39,8 +55,11 @@ export class Page {
       this.draft = place.query;
       this.range = place.range;
       this.live = place.live;
+      this.view = place.view;
+      const same = sameSearch(place, this.asked);
       this.asked = place;
-      this.ask(place);
+      if (same) this.turn();
+      else this.ask(place);
     });
     this.ask(this.asked);
   }
@@ -49,11 +68,8 @@ export class Page {
   run(): void {
     const query = this.draft.trim() === '' ? '*' : this.draft.trim();
     this.draft = query;
-    const place: Place = { query, range: this.range, live: this.live };
-    const same =
-      place.query === this.asked.query &&
-      place.live === this.asked.live &&
-      sameRange(place.range, this.asked.range);
+    const place: Place = { query, range: this.range, live: this.live, view: this.view };
+    const same = sameSearch(place, this.asked) && place.view === this.asked.view;
     // Asking the same again is no step in the history.
     if (!same) history.pushState(null, '', searchOf(place));
     this.asked = place;
@@ -73,7 +89,38 @@ export class Page {
 
   toggleLive(): void {
     this.live = !this.live;
+    if (this.live) this.view = 'rows';
     this.run();
+  }
+
+  /** Shows the records that were asked for in another way. */
+  show(view: View): void {
+    if (view === this.view) return;
+    this.view = view;
+    if (this.live) {
+      // Patterns are counted, and what is followed has no end.
+      this.live = false;
+      this.run();
+      return;
+    }
+    this.asked = { ...this.asked, view };
+    history.pushState(null, '', searchOf(this.asked));
+    this.turn();
+  }
+
+  /** Narrows the search to the records of one pattern and shows them. */
+  narrow(pattern: string): void {
+    const { text, whole } = patternClause(pattern);
+    this.view = 'rows';
+    // A table of results would show none of the records.
+    const query = isTable(this.draft) ? matching(this.draft) : this.draft;
+    this.setQuery(addClause(query, text));
+    if (!whole) this.tell('A long pattern: these are all rows that begin like it');
+  }
+
+  cancel(): void {
+    this.search.cancel();
+    this.patterns.cancel();
   }
 
   /** Narrows the query by a clause; a clause that is already there is taken out again. */
@@ -93,7 +140,7 @@ export class Page {
     const { bounds } = this.search;
     const range: TimeRange =
       this.live || bounds === null ? this.range : { kind: 'between', ...bounds };
-    const place: Place = { query: this.search.query, range, live: this.live };
+    const place: Place = { query: this.search.query, range, live: this.live, view: this.view };
     return `${location.origin}${location.pathname}${searchOf(place)}`;
   }
 
@@ -107,8 +154,17 @@ export class Page {
     this.notice_timer = setTimeout(() => (this.notice = ''), 2500);
   }
 
+  /** Asks what the view needs and the search on the screen has not answered yet. */
+  private turn(): void {
+    const { phase } = this.patterns;
+    if (this.view === 'patterns') {
+      if (phase !== 'done') void this.patterns.load(this.search.query, this.search.bounds);
+    } else if (phase === 'running') this.patterns.drop();
+  }
+
   private ask(place: Place): void {
     clearInterval(this.chart_timer);
+    this.patterns.drop();
     document.title = place.query === '*' ? 'Lodge' : `${place.query.slice(0, 80)} · Lodge`;
     if (place.live) {
       this.search.reset(place.query);
@@ -128,6 +184,7 @@ export class Page {
     }
     this.tail.stop();
     void this.search.run(place.query, place.range);
+    this.turn();
     void this.fields.load(place.query, this.search.bounds);
   }
 }

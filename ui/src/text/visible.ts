@@ -78,6 +78,11 @@ function pushMatches(pieces: Piece[], text: string, words: RegExp | undefined): 
   if (rest !== '') pieces.push({ text: rest, kind: 'text', source: rest });
 }
 
+/** True of a character that draws nothing or moves others. */
+export function isInvisible(character: string): boolean {
+  return character.search(INVISIBLE) >= 0;
+}
+
 /** Log text as one safe string, for where there is no room to mark escapes: `a\u202eb`. */
 export function plain(text: string, chars_max: number): string {
   const shown = cut(text, chars_max);

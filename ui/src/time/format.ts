@@ -144,6 +144,13 @@ export function shortCount(count: number): string {
   return String(count);
 }
 
+/** A part of a whole, 0 to 1, in percent: `12.5%`; what is there is never nothing. */
+export function shareText(share: number): string {
+  if (share > 0 && share < 0.001) return '<0.1%';
+  if (share < 1 && share > 0.999) return '>99.9%';
+  return `${(share * 100).toFixed(1).replace(/\.0$/, '')}%`;
+}
+
 /** `1.2 GB`, by powers of ten as disks are sold. */
 export function bytesText(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
