@@ -2,6 +2,9 @@
 //!
 //! A token is a maximal run of ASCII letters and digits. A token with a digit is a variable; all other
 //! bytes belong to the pattern. So `GET /user/42 took 17ms` is `GET /user/<_> took <_>`.
+//!
+//! A text that a segment stores as a template has that template as its pattern, in which tokens of
+//! letters that differ between its rows, and whole UUIDs, are variables too.
 
 /// What stands for a variable.
 pub const VARIABLE: &str = "<_>";

@@ -2,7 +2,7 @@
 //! damage is noticed.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -10,38 +10,17 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::TimestampNanosecondType;
 use bytes::Bytes;
 use lodge_record::builder::BatchBuilder;
-use lodge_record::{field, overflow, schema};
+use lodge_record::{field, schema};
 use lodge_segment::predicate::{
     FieldTest, LabelMatcher, LabelTest, NumberRange, Pattern, Phrase, Predicate, StreamSelector,
     TextRange, Verdict, evaluate,
 };
-use lodge_segment::segment::{self, Segment, Source, ask, read_all};
+use lodge_segment::segment::{self, Segment, Source, ask};
 use lodge_segment::{Mask, SegmentError};
 use proptest::prelude::*;
 
-/// A record as text: every field with a value, `_overflow` spread out.
-type Row = BTreeMap<String, String>;
-
-fn rows(batches: &[RecordBatch]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let mut values = Row::new();
-            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-                let Some(text) = schema::value_text(column, row) else { continue };
-                if field.name() == field::OVERFLOW {
-                    overflow::for_each(&text, |name, value| {
-                        values.insert(name.into(), value.into());
-                    });
-                } else {
-                    values.insert(field.name().clone(), text.into_owned());
-                }
-            }
-            rows.push(values);
-        }
-    }
-    rows
-}
+mod whole;
+use whole::{Row, read_all, rows};
 
 fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort();

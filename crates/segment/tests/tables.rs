@@ -10,34 +10,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use bytes::Bytes;
-use lodge_record::{field, overflow, schema};
+use lodge_record::{field, schema};
 use lodge_segment::table::read_all;
 use lodge_segment::{Footer, SegmentError, l0, segment};
 use proptest::prelude::*;
 
-/// A record as text: every field with a value, `_overflow` spread out.
-type Row = BTreeMap<String, String>;
-
-fn rows(batches: &[RecordBatch]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let mut values = Row::new();
-            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-                let Some(text) = schema::value_text(column, row) else { continue };
-                if field.name() == field::OVERFLOW {
-                    overflow::for_each(&text, |name, value| {
-                        values.insert(name.into(), value.into());
-                    });
-                } else {
-                    values.insert(field.name().clone(), text.into_owned());
-                }
-            }
-            rows.push(values);
-        }
-    }
-    rows
-}
+mod whole;
+use whole::{Row, rows};
 
 fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort();
@@ -194,7 +173,7 @@ fn fields_beyond_the_limit_go_to_overflow_and_come_back() {
     let read = read_all(&bytes).unwrap();
     assert_eq!(rows(&read), rows(&inputs));
     let (built, _) = segment::build(&read).unwrap();
-    let built = segment::read_all(&built.into()).unwrap();
+    let built = whole::read_all(&built.into()).unwrap();
     assert_eq!(sorted(rows(&built)), sorted(rows(&inputs)));
 }
 
@@ -269,7 +248,7 @@ fn golden_files_of_every_version_are_read() {
     }
     let file = |name: &str| Bytes::from(std::fs::read(dir.join(name)).unwrap());
     assert_eq!(rows(&read_all(&file("v1.l0")).unwrap()), rows(&records));
-    let segment = segment::read_all(&file("v2.seg")).unwrap();
+    let segment = whole::read_all(&file("v2.seg")).unwrap();
     assert_eq!(sorted(rows(&segment)), sorted(rows(&records)));
 }
 
@@ -334,10 +313,10 @@ proptest! {
             let (built, info) = segment::build(&blocks).unwrap();
             let given: usize = group.iter().map(RecordBatch::num_rows).sum();
             prop_assert_eq!(info.rows as usize, given);
-            segments.extend(segment::read_all(&built.into()).unwrap());
+            segments.extend(whole::read_all(&built.into()).unwrap());
         }
         let (merged, _) = segment::build(&segments).unwrap();
-        let merged = segment::read_all(&merged.into()).unwrap();
+        let merged = whole::read_all(&merged.into()).unwrap();
         prop_assert_eq!(sorted(rows(&merged)), expected);
     }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use arrow::record_batch::RecordBatch;
 use lodge_record::TenantId;
+use lodge_segment::l0::TableInfo;
 use lodge_segment::{SegmentError, segment};
 
 use crate::catalog::{Candidates, Catalog, NewSegment};
@@ -195,6 +196,23 @@ fn is_mergeable(segment: &SegmentRef, options: &StoreOptions) -> bool {
         && segment.rows < options.segment_rows_max / 2
 }
 
+/// What becomes one segment.
+enum Rewrite {
+    /// Records of L0s.
+    Build(Vec<RecordBatch>),
+    /// Segments, and about their Arrow bytes.
+    Merge(Vec<segment::Source>, u64),
+}
+
+impl Rewrite {
+    fn run(self) -> Result<(Vec<u8>, TableInfo), SegmentError> {
+        match self {
+            Self::Build(batches) => segment::build(&batches),
+            Self::Merge(segments, arrow_bytes) => segment::merge(&segments, arrow_bytes),
+        }
+    }
+}
+
 impl Store {
     /// Builds or merges once if there is something to do; tells whether there was. With `force`,
     /// L0s are built whatever their age.
@@ -244,24 +262,39 @@ impl Store {
         set_aside.extend(segments.iter().map(|s| s.id));
     }
 
-    /// The records of segments that are to be rewritten.
-    async fn read_for_rewrite(
-        &self,
-        from: &[Arc<SegmentRef>],
-    ) -> Result<Vec<RecordBatch>, StoreError> {
+    /// What is to be rewritten, in memory: L0s, or built segments.
+    async fn read_for_rewrite(&self, from: &[Arc<SegmentRef>]) -> Result<Rewrite, StoreError> {
+        if from.iter().all(|segment| segment.level > 0) {
+            let mut sources = Vec::with_capacity(from.len());
+            for segment in from {
+                let read = read::source(&self.objects, segment).await;
+                sources.push(self.noting_damage(segment, read)?);
+            }
+            let arrow_bytes = from.iter().map(|segment| segment.arrow_bytes).sum();
+            return Ok(Rewrite::Merge(sources, arrow_bytes));
+        }
         let mut batches: Vec<RecordBatch> = Vec::new();
         for segment in from {
             if let Some(hot) = self.hot.get(segment.id) {
                 batches.extend(hot.batches.iter().cloned());
                 continue;
             }
-            let read = read::read_all(&self.objects, segment).await;
-            if read.as_ref().is_err_and(StoreError::is_damage) {
-                self.set_aside(std::slice::from_ref(segment));
-            }
-            batches.extend(read?);
+            let read = read::l0_records(&self.objects, segment).await;
+            batches.extend(self.noting_damage(segment, read)?);
         }
-        Ok(batches)
+        Ok(Rewrite::Build(batches))
+    }
+
+    /// Sets a segment aside that turned out to be damaged.
+    fn noting_damage<T>(
+        &self,
+        segment: &Arc<SegmentRef>,
+        read: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if read.as_ref().is_err_and(StoreError::is_damage) {
+            self.set_aside(std::slice::from_ref(segment));
+        }
+        read
     }
 
     /// Reads segments, writes one of all their records, swaps.
@@ -269,8 +302,8 @@ impl Store {
         let started = Instant::now();
         self.space.check(from.iter().map(|s| s.bytes).sum(), true)?;
         let Some(first) = from.first() else { return Ok(()) };
-        let batches = self.read_for_rewrite(from).await?;
-        let built = blocking(move || segment::build(&batches).map_err(StoreError::Encode)).await;
+        let rewrite = self.read_for_rewrite(from).await?;
+        let built = blocking(move || rewrite.run().map_err(StoreError::Encode)).await;
         let rows: u64 = from.iter().map(|s| s.rows).sum();
         let (bytes, info) = match built {
             Ok((bytes, info)) if info.rows == rows => (bytes, info),

@@ -27,5 +27,5 @@ pub use build::build;
 pub use directory::{CHUNK_ROWS, ChunkInfo, SEGMENT_VERSION, TRAILER_BYTES};
 pub use merge::{Source, merge};
 pub use read::Groups;
-pub use reader::{Segment, ask, read_all};
+pub use reader::{Segment, ask};
 pub use select::Prepared;

@@ -7,10 +7,9 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lodge_record::field;
 
@@ -310,15 +309,6 @@ pub fn ask<T>(
             segment.supply(section, &stored)?;
         }
     }
-}
-
-/// All rows of a segment, chunk by chunk: for rewriting it.
-pub fn read_all(bytes: &Bytes) -> Result<Vec<RecordBatch>, SegmentError> {
-    let segment = Segment::open(bytes, bytes.len() as u64)?;
-    let schema = Arc::clone(segment.schema());
-    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    let chunks = 0..segment.chunks().len();
-    chunks.map(|chunk| ask(&segment, bytes, |segment| segment.read(chunk, &names, None))).collect()
 }
 
 /// Whether every row has a value.

@@ -348,21 +348,29 @@ async fn read_one(objects: &Objects, key: &str, range: Range<u64>) -> Result<Byt
     Ok(read.into_iter().next().unwrap_or_default())
 }
 
-/// All records of a segment from its object. Columns that are null throughout a block may be missing
-/// in it.
-pub(crate) async fn read_all(
+/// The bytes of a segment.
+async fn bytes_of(objects: &Objects, segment: &SegmentRef) -> Result<Bytes, StoreError> {
+    let start = segment.object_offset;
+    read_one(objects, &segment.object_key, start..start.saturating_add(segment.bytes)).await
+}
+
+/// All records of an L0 from its object. Columns that are null throughout a block may be missing in
+/// it.
+pub(crate) async fn l0_records(
     objects: &Objects,
     segment: &SegmentRef,
 ) -> Result<Vec<RecordBatch>, StoreError> {
-    let start = segment.object_offset;
-    let range = start..start.saturating_add(segment.bytes);
-    let bytes = read_one(objects, &segment.object_key, range).await?;
-    let (level, key) = (segment.level, Arc::clone(&segment.object_key));
-    let read = move || match level {
-        0 => l0_table::read_all(&bytes),
-        _ => segment::read_all(&bytes),
-    };
-    blocking(move || read().map_err(damaged(&key))).await
+    let (bytes, key) = (bytes_of(objects, segment).await?, Arc::clone(&segment.object_key));
+    blocking(move || l0_table::read_all(&bytes).map_err(damaged(&key))).await
+}
+
+/// A built segment, to be merged with others.
+pub(crate) async fn source(
+    objects: &Objects,
+    segment: &SegmentRef,
+) -> Result<segment::Source, StoreError> {
+    let (bytes, key) = (bytes_of(objects, segment).await?, Arc::clone(&segment.object_key));
+    blocking(move || segment::Source::open(&bytes).map_err(damaged(&key))).await
 }
 
 fn not_in_shape(error: ArrowError) -> StoreError {
