@@ -35,9 +35,12 @@ mod forms;
 mod learn;
 mod needle;
 mod pack;
+mod path;
 mod pen;
 mod prepare;
 mod raw;
+#[cfg(test)]
+mod regex_tests;
 mod rows;
 mod select;
 mod slot;
@@ -46,6 +49,7 @@ mod tests;
 mod tokens;
 mod values;
 mod vocabulary;
+mod walk;
 
 pub(crate) use append::Texts;
 pub(crate) use column::{TextColumn, TextReader};
