@@ -269,17 +269,28 @@ impl TextColumn {
         match self.template(local.template) {
             Some(template) => {
                 let stored = self.stored(template, sections)?;
-                let mut slots = template.slots.iter().zip(stored);
-                for literal in self.key(template).split(|byte| is_mark(*byte)) {
-                    out.bytes.extend_from_slice(literal);
-                    if let Some((slot, stored)) = slots.next() {
-                        slot.render(stored, ordinal, &mut out.bytes);
-                    }
-                }
+                self.render(template, stored, ordinal, &mut out.bytes);
             }
             None => out.bytes.extend_from_slice(raw.text(&self.raw, sections, ordinal)?),
         }
         out.end()
+    }
+
+    /// Appends the text of a row.
+    pub(super) fn render(
+        &self,
+        template: &Template,
+        stored: &[Stored],
+        ordinal: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let mut slots = template.slots.iter().zip(stored);
+        for literal in self.key(template).split(|byte| is_mark(*byte)) {
+            out.extend_from_slice(literal);
+            if let Some((slot, stored)) = slots.next() {
+                slot.render(stored, ordinal, out);
+            }
+        }
     }
 
     fn append_part<'c>(

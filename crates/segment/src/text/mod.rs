@@ -36,9 +36,12 @@ mod learn;
 mod merge;
 mod needle;
 mod pack;
+mod path;
 mod pen;
 mod prepare;
 mod raw;
+#[cfg(test)]
+mod regex_tests;
 mod rows;
 mod select;
 mod slot;
@@ -47,6 +50,7 @@ mod tests;
 mod tokens;
 mod values;
 mod vocabulary;
+mod walk;
 
 pub(crate) use append::Texts;
 pub(crate) use column::{TextColumn, TextReader};

@@ -1,21 +1,24 @@
 //! What a test means for each template of a column.
 
 use std::ops::Bound;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use super::automaton::Automaton;
+use super::automaton::{Automaton, Table};
 use super::check::Tree;
 use super::column::{Template, TextColumn};
 use super::forms::TOKEN_BYTES_MAX;
 use super::needle::Needle;
+use super::path::{Outcome, Path};
 use super::rows::{Block, Local};
 use super::slot::{Kind, Slot};
 use super::{MARK_ANY, MARK_TOKEN};
 use crate::bits::Mask;
-use crate::predicate::{FieldTest, TextRange, Verdict};
+use crate::predicate::{FieldTest, Pattern, TextRange, Verdict};
 
 /// Ordinals of a template that are decided at once.
 pub(super) const PAGE_ROWS: usize = 8192;
+/// Bytes that the ways of an expression through all templates may take; beyond, texts are looked at.
+const PATHS_BYTES_MAX: usize = 4 << 20;
 
 /// What is known of a template's rows.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub(super) enum Plan {
     Slots(Tree),
     /// Of the rows whose slots do, the texts must be looked at.
     Both(Tree),
+    /// The rows pass along which an automaton gets to a match.
+    Walk(Path, Arc<Table>),
 }
 
 impl Plan {
@@ -53,6 +58,7 @@ impl Plan {
         match (self, other) {
             (Self::None, _) | (_, Self::None) => Self::None,
             (Self::All, plan) | (plan, Self::All) => plan,
+            (Self::Walk(..), plan) | (plan, Self::Walk(..)) => Self::Decode.and(plan),
             (Self::Decode, Self::Decode) => Self::Decode,
             (Self::Slots(a), Self::Slots(b)) => Self::of(Tree::and([a, b])),
             (Self::Decode, Self::Slots(tree) | Self::Both(tree))
@@ -67,7 +73,7 @@ impl Plan {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => Self::All,
             (Self::None, plan) | (plan, Self::None) => plan,
-            (Self::Decode, _) | (_, Self::Decode) => Self::Decode,
+            (Self::Decode | Self::Walk(..), _) | (_, Self::Decode | Self::Walk(..)) => Self::Decode,
             (Self::Slots(a), Self::Slots(b)) => Self::of(Tree::or([a, b])),
             (Self::Slots(a) | Self::Both(a), Self::Slots(b) | Self::Both(b)) => {
                 Self::Both(Tree::or([a, b]))
@@ -82,7 +88,7 @@ pub(crate) struct TextTest {
     pub(super) test: FieldTest,
     /// Per template number; 0 is for the raw texts.
     pub(super) plans: Vec<Plan>,
-    /// Per template with conditions on slots: the rows that meet them, page by page.
+    /// Per template of which slots decide: the rows that pass them, page by page.
     pub(super) pages: Vec<Vec<OnceLock<Mask>>>,
     /// The raw texts that pass, once they were searched.
     pub(super) raw: OnceLock<Mask>,
@@ -117,6 +123,7 @@ impl TextTest {
         let plans = self.plans.iter().map(|plan| match plan {
             Plan::None | Plan::All => 0,
             Plan::Slots(_) => 10,
+            Plan::Walk(..) => 20,
             Plan::Both(_) => 30,
             Plan::Decode => 100,
         });
@@ -147,7 +154,7 @@ impl TextColumn {
         let mut rows: Vec<usize> = self.templates.iter().map(|template| template.rows).collect();
         rows.insert(0, self.raw.len());
         let pages = |(plan, rows): (&Plan, &usize)| match plan {
-            Plan::Slots(_) | Plan::Both(_) => {
+            Plan::Slots(_) | Plan::Both(_) | Plan::Walk(..) => {
                 (0..rows.div_ceil(PAGE_ROWS)).map(|_| OnceLock::new()).collect()
             }
             _ => Vec::new(),
@@ -199,15 +206,7 @@ impl TextColumn {
             }
             FieldTest::Exact(text) => self.exactly([text.as_str()]),
             FieldTest::In(texts) => self.exactly(texts.iter().map(String::as_str)),
-            FieldTest::Regex(pattern) => match Automaton::new(pattern.source()) {
-                Some(mut automaton) => {
-                    let plan = |template: &Template| {
-                        Plan::of_known(automaton.decide(&self.literals(template), &template.slots))
-                    };
-                    self.templates.iter().map(plan).collect()
-                }
-                None => self.templates.iter().map(|_| Plan::Decode).collect(),
-            },
+            FieldTest::Regex(pattern) => self.along(pattern),
             FieldTest::Empty
             | FieldTest::Any
             | FieldTest::Number(_)
@@ -233,6 +232,31 @@ impl TextColumn {
             let more = Needle::phrase(phrase, false).trees(self);
             plans.into_iter().zip(more).map(|(plan, tree)| plan.and(Plan::of(tree))).collect()
         })
+    }
+
+    /// The ways of an expression through the templates.
+    fn along(&self, pattern: &Pattern) -> Vec<Plan> {
+        let Some(mut automaton) = Automaton::new(pattern.source()) else {
+            return self.templates.iter().map(|_| Plan::Decode).collect();
+        };
+        let mut bytes = 0;
+        let mut way = |template: &Template| {
+            let literals = self.literals(template);
+            let way = Path::of(&mut automaton, &literals, &template.slots, template.rows);
+            if let Some(Outcome::Open(path)) = &way {
+                bytes += path.memory_bytes();
+            }
+            way.filter(|way| bytes <= PATHS_BYTES_MAX || matches!(way, Outcome::Known(_)))
+        };
+        let ways: Vec<_> = self.templates.iter().map(&mut way).collect();
+        // All ways share what the automaton has become in the end.
+        let table = Arc::new(automaton.into_table());
+        let plan = |way: Option<Outcome>| match way {
+            None => Plan::Decode,
+            Some(Outcome::Known(known)) => Plan::of_known(Some(known)),
+            Some(Outcome::Open(path)) => Plan::Walk(path, table.clone()),
+        };
+        ways.into_iter().map(plan).collect()
     }
 
     /// The values that are one of `texts`.

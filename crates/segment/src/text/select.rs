@@ -3,18 +3,29 @@
 use std::ops::Range;
 
 use super::append::Texts;
-use super::check::Tree;
 use super::column::{Part, Template, TextColumn};
 use super::prepare::{PAGE_ROWS, Plan, TextTest};
 use super::raw::RawCursor;
 use super::rows::{BLOCK_VALUES, Local};
+use super::slot::Stored;
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::sections::Sections;
 
 /// Rows of templates, and raw texts, up to which all are looked at to count those that pass.
-const SLOTS_COUNTED_MAX: usize = 1 << 16;
+const SLOTS_COUNTED_MAX: usize = 1 << 18;
 const RAW_COUNTED_MAX: usize = 1 << 14;
+/// To look at a text costs about so many times what it costs to walk along a row among others.
+const TEXT_COST: usize = 16;
+
+impl TextTest {
+    /// Whether it is decided which rows of a local template pass.
+    fn is_kept(&self, local: &Local) -> bool {
+        let pages =
+            self.pages.get(local.template as usize).and_then(|all| all.get(pages_of(local)));
+        pages.is_some_and(|pages| pages.iter().all(|page| page.get().is_some()))
+    }
+}
 
 impl TextColumn {
     /// Which of `values` pass, bit 0 being the first of them; right for those in `within` (bit 0 is
@@ -43,12 +54,21 @@ impl TextColumn {
             None => !part.values_of(local).is_empty(),
             Some(within) => part.values_of(local).iter().any(|value| within.get(part.row(*value))),
         };
+        let few = |part: &Part<'_>, local: &Local| {
+            within.is_some_and(|within| {
+                let values = part.values_of(local).iter();
+                let wanted = values.filter(|value| within.get(part.row(**value))).count();
+                wanted.saturating_mul(TEXT_COST) < local.count
+            })
+        };
         let mut needed = Vec::new();
         let mut raw = false;
         for part in &parts {
             for local in test.locals(part.block) {
                 match test.plans.get(local.template as usize) {
-                    Some(Plan::Slots(_) | Plan::Both(_)) if wanted(part, local) => {
+                    Some(Plan::Slots(_) | Plan::Both(_) | Plan::Walk(..))
+                        if wanted(part, local) =>
+                    {
                         let template = self.template(local.template);
                         needed.extend(template.and_then(|template| self.slot_section(template)));
                     }
@@ -81,13 +101,16 @@ impl TextColumn {
                     continue;
                 }
                 match plan {
-                    Plan::Slots(tree) => {
-                        let set = |row| sure.set(row);
-                        self.for_each_met(test, part, local, tree, sections, set)?;
+                    Plan::Walk(..) if few(part, local) && !test.is_kept(local) => {
+                        part.values_of(local).iter().for_each(|value| open.set(part.row(*value)));
                     }
-                    Plan::Both(tree) => {
+                    Plan::Slots(_) | Plan::Walk(..) => {
+                        let set = |row| sure.set(row);
+                        self.for_each_passing(test, part, local, sections, set)?;
+                    }
+                    Plan::Both(_) => {
                         let set = |row| open.set(row);
-                        self.for_each_met(test, part, local, tree, sections, set)?;
+                        self.for_each_passing(test, part, local, sections, set)?;
                     }
                     _ => match test.raw.get().filter(|_| local.template == 0) {
                         Some(raw) => part.for_each_in(raw, 0, local, |row| sure.set(row)),
@@ -123,7 +146,7 @@ impl TextColumn {
             _ => false,
         };
         let with_slots = || {
-            let of_slots = |no: &&u32| matches!(plan(no), Some(Plan::Slots(_)));
+            let of_slots = |no: &&u32| matches!(plan(no), Some(Plan::Slots(_) | Plan::Walk(..)));
             test.open.iter().filter(of_slots).filter_map(|no| Some((*no, self.template(*no)?)))
         };
         let rows: usize = with_slots().map(|(_, template)| template.rows).sum();
@@ -140,15 +163,15 @@ impl TextColumn {
             count += match (plan(no), self.template(*no)) {
                 (Some(Plan::All), None) => self.raw.len(),
                 (Some(Plan::All), Some(template)) => template.rows,
-                (Some(Plan::Slots(tree)), Some(template)) => {
-                    let mut met = 0;
+                (Some(Plan::Slots(_) | Plan::Walk(..)), Some(template)) => {
+                    let mut passing = 0;
                     for at in 0..template.rows.div_ceil(PAGE_ROWS) {
-                        met += match self.kept_page(test, *no, template, tree, sections, at)? {
+                        passing += match self.kept_page(test, *no, template, sections, at)? {
                             Some(page) => page.count(),
                             None => return Ok(None),
                         };
                     }
-                    met
+                    passing
                 }
                 (Some(Plan::Decode), None) => {
                     let Some(held) = self.raw.hold(sections)? else { return Ok(None) };
@@ -160,35 +183,32 @@ impl TextColumn {
         Ok(Some(count as u64))
     }
 
-    /// Gives the rows of a local template that meet the conditions on slots; decides these for the
+    /// Gives the rows of a local template that pass, or of which slots allow it; decides that for the
     /// pages that hold their ordinals, if that was not done before.
-    fn for_each_met(
+    fn for_each_passing(
         &self,
         test: &TextTest,
         part: &Part<'_>,
         local: &Local,
-        tree: &Tree,
         sections: &Sections,
         mut each: impl FnMut(usize),
     ) -> Result<(), SegmentError> {
         let no = local.template;
         let Some(template) = self.template(no) else { return Ok(()) };
-        let ordinals = local.first..local.first + local.count;
-        for at in ordinals.start / PAGE_ROWS..ordinals.end.div_ceil(PAGE_ROWS) {
-            if let Some(page) = self.kept_page(test, no, template, tree, sections, at)? {
+        for at in pages_of(local) {
+            if let Some(page) = self.kept_page(test, no, template, sections, at)? {
                 part.for_each_in(page, at * PAGE_ROWS, local, &mut each);
             }
         }
         Ok(())
     }
 
-    /// The rows of a page that meet the conditions on slots, decided once.
+    /// The rows of a page that pass, or of which slots allow it, decided once.
     fn kept_page<'t>(
         &self,
         test: &'t TextTest,
         no: u32,
         template: &Template,
-        tree: &Tree,
         sections: &Sections,
         at: usize,
     ) -> Result<Option<&'t Mask>, SegmentError> {
@@ -198,21 +218,39 @@ impl TextColumn {
         if let Some(page) = lock.get() {
             return Ok(Some(page));
         }
-        let page = self.page(template, tree, sections, at)?;
+        let first = at * PAGE_ROWS;
+        let ordinals = first..template.rows.min(first + PAGE_ROWS);
+        let stored = self.stored(template, sections)?;
+        let page = match test.plans.get(no as usize) {
+            Some(Plan::Slots(tree) | Plan::Both(tree)) => {
+                tree.evaluate(&template.slots, stored, &ordinals)
+            }
+            Some(Plan::Walk(path, table)) => {
+                let passed = path.follow(table, &template.slots, stored, &ordinals);
+                let mut page = passed.matched;
+                for at in passed.unknown.iter() {
+                    if test.test.matches(&self.text(template, stored, first + at)?) {
+                        page.set(at);
+                    }
+                }
+                page
+            }
+            _ => return Ok(None),
+        };
         Ok(Some(lock.get_or_init(|| page)))
     }
 
-    fn page(
+    /// The text of a row.
+    fn text(
         &self,
         template: &Template,
-        tree: &Tree,
-        sections: &Sections,
-        at: usize,
-    ) -> Result<Mask, SegmentError> {
-        let stored = self.stored(template, sections)?;
-        let first = at * PAGE_ROWS;
-        let ordinals = first..template.rows.min(first + PAGE_ROWS);
-        Ok(tree.evaluate(&template.slots, stored, &ordinals))
+        stored: &[Stored],
+        ordinal: usize,
+    ) -> Result<String, SegmentError> {
+        let mut text = Vec::new();
+        self.render(template, stored, ordinal, &mut text);
+        String::from_utf8(text)
+            .map_err(|error| SegmentError::damaged("text column", error.to_string()))
     }
 
     /// Keeps the values whose text passes; bit 0 of `open` is value `first`.
@@ -251,4 +289,9 @@ impl TextColumn {
         }
         Ok(())
     }
+}
+
+/// The pages that hold the ordinals of a local template.
+fn pages_of(local: &Local) -> Range<usize> {
+    local.first / PAGE_ROWS..(local.first + local.count).div_ceil(PAGE_ROWS)
 }

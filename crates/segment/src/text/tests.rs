@@ -88,7 +88,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-fn uuid(n: u128) -> String {
+pub(super) fn uuid(n: u128) -> String {
     let mut text = Vec::new();
     values::put_uuid(0xabcd_0000_4000_8000_1234_5678_9abc_def0 ^ (n * 0x1_0001_0001), &mut text);
     String::from_utf8(text).expect("is text")
@@ -139,7 +139,7 @@ pub(super) fn texts() -> impl Strategy<Value = Vec<String>> {
     )
 }
 
-fn picks(len: usize, seed: u64) -> Mask {
+pub(super) fn picks(len: usize, seed: u64) -> Mask {
     Mask::collect(len, |row| (row as u64 + 1).wrapping_mul(seed | 1) >> 3 & 3 == 0)
 }
 
@@ -191,6 +191,9 @@ proptest! {
         if column.append(&sections, 0..texts.len(), None, &mut out).is_ok() {
             drop(out.into_array());
         }
+        let regex = FieldTest::Regex(Pattern::new("[0-4]+[a-f ]|err.*7").expect("is one"));
+        let prepared = column.prepare(&regex);
+        drop(column.select(&prepared, &sections, 0..texts.len(), None));
     }
 }
 
@@ -313,7 +316,13 @@ fn tests_of(texts: &[String], seeds: &[(u8, u32, u32, u32)]) -> Vec<FieldTest> {
         .collect()
 }
 
-fn check(opened: &Opened, texts: &[String], test: &FieldTest, within: Option<&Mask>, from: usize) {
+pub(super) fn check(
+    opened: &Opened,
+    texts: &[String],
+    test: &FieldTest,
+    within: Option<&Mask>,
+    from: usize,
+) {
     let prepared = opened.column.prepare(test);
     let given = opened
         .column
