@@ -18,7 +18,6 @@ use lodge_segment::l0::TableInfo;
 use lodge_segment::{SegmentError, segment};
 
 use crate::catalog::{Candidates, Catalog, NewSegment};
-use crate::objects::blocking;
 use crate::read;
 use crate::store::{Store, now_ms, object_key};
 use crate::{SegmentRef, StoreError, StoreOptions};
@@ -68,7 +67,7 @@ impl Waiting {
         self.rows > 0
             && (aged
                 || self.arrow_bytes >= options.build_bytes
-                || self.rows >= options.segment_rows_max)
+                || self.rows >= options.built_rows_max)
     }
 }
 
@@ -136,13 +135,14 @@ pub(crate) fn plan_build(
         .min_by_key(|(tenant, w)| (w.oldest_ms, tenant.as_str()))
         .map(|(tenant, _)| *tenant);
     let Some(due) = due else { return Vec::new() };
-    take_within(l0.iter().filter(|s| s.tenant == *due), options, usize::MAX)
+    let limits = (options.built_bytes_max, options.built_rows_max);
+    take_within(l0.iter().filter(|s| s.tenant == *due), limits, usize::MAX)
 }
 
-/// The first ones that fit one segment; at least one.
+/// The first ones that fit one segment of so many Arrow bytes and rows; at least one.
 fn take_within<'s>(
     segments: impl Iterator<Item = &'s Arc<SegmentRef>>,
-    options: &StoreOptions,
+    (bytes_max, rows_max): (u64, u64),
     count_max: usize,
 ) -> Vec<Arc<SegmentRef>> {
     let mut taken = Vec::new();
@@ -150,7 +150,7 @@ fn take_within<'s>(
     for segment in segments.take(count_max) {
         bytes = bytes.saturating_add(segment.arrow_bytes);
         rows = rows.saturating_add(segment.rows);
-        let fits = bytes <= options.segment_bytes_max && rows <= options.segment_rows_max;
+        let fits = bytes <= bytes_max && rows <= rows_max;
         if !taken.is_empty() && !fits {
             break;
         }
@@ -171,7 +171,8 @@ fn size_class(arrow_bytes: u64, fan_in: usize) -> u32 {
 }
 
 /// The segments that the next step merges: of one tenant and size class, once there are
-/// [`StoreOptions::merge_fan_in`] of them. `built` is by tenant and number.
+/// [`StoreOptions::merge_fan_in`] of them, or enough for a segment that is not merged again. `built`
+/// is by tenant and number.
 pub(crate) fn plan_merge(
     built: &[Arc<SegmentRef>],
     options: &StoreOptions,
@@ -182,12 +183,17 @@ pub(crate) fn plan_merge(
         let class = size_class(segment.arrow_bytes, fan_in);
         classes.entry((&segment.tenant, class)).or_default().push(segment);
     }
-    let ripe = classes.into_iter().filter(|(_, members)| members.len() >= fan_in);
+    let is_ripe = |members: &[&Arc<SegmentRef>]| {
+        let bytes: u64 = members.iter().map(|member| member.arrow_bytes).sum();
+        members.len() >= fan_in || bytes >= options.segment_bytes_max / 4 * 3
+    };
+    let ripe = classes.into_iter().filter(|(_, members)| is_ripe(members));
     let Some((_, members)) = ripe.min_by_key(|((tenant, class), _)| (*class, tenant.as_str()))
     else {
         return Vec::new();
     };
-    let taken = take_within(members.into_iter(), options, fan_in);
+    let limits = (options.segment_bytes_max, options.segment_rows_max);
+    let taken = take_within(members.into_iter(), limits, fan_in);
     if taken.len() >= 2 { taken } else { Vec::new() }
 }
 
@@ -267,7 +273,7 @@ impl Store {
         if from.iter().all(|segment| segment.level > 0) {
             let mut sources = Vec::with_capacity(from.len());
             for segment in from {
-                let read = read::source(&self.objects, segment).await;
+                let read = read::source(&self.objects, &self.builder, segment).await;
                 sources.push(self.noting_damage(segment, read)?);
             }
             let arrow_bytes = from.iter().map(|segment| segment.arrow_bytes).sum();
@@ -279,7 +285,7 @@ impl Store {
                 batches.extend(hot.batches.iter().cloned());
                 continue;
             }
-            let read = read::l0_records(&self.objects, segment).await;
+            let read = read::l0_records(&self.objects, &self.builder, segment).await;
             batches.extend(self.noting_damage(segment, read)?);
         }
         Ok(Rewrite::Build(batches))
@@ -303,7 +309,7 @@ impl Store {
         self.space.check(from.iter().map(|s| s.bytes).sum(), true)?;
         let Some(first) = from.first() else { return Ok(()) };
         let rewrite = self.read_for_rewrite(from).await?;
-        let built = blocking(move || rewrite.run().map_err(StoreError::Encode)).await;
+        let built = self.builder.run(move || rewrite.run().map_err(StoreError::Encode)).await;
         let rows: u64 = from.iter().map(|s| s.rows).sum();
         let (bytes, info) = match built {
             Ok((bytes, info)) if info.rows == rows => (bytes, info),

@@ -54,7 +54,7 @@ fn a_backlog_is_cut_at_the_size_of_a_segment() {
     let each = 5 << 20;
     let l0: Vec<_> = (0..1_000).map(|i| segment(i, "a", 0, each, 0)).collect();
     let plan = plan_build(&l0, &options, 60_000, false);
-    assert_eq!(plan.len() as u64, options.segment_bytes_max / each);
+    assert_eq!(plan.len() as u64, options.built_bytes_max / each);
 }
 
 #[test]
@@ -88,8 +88,16 @@ fn segments_of_one_size_are_merged_once_there_are_enough() {
 #[test]
 fn large_segments_are_left_alone() {
     let options = StoreOptions::default();
-    let large: Vec<_> = (0..20).map(|i| segment(i, "a", 1, 70 << 20, 0)).collect();
+    let large: Vec<_> = (0..20).map(|i| segment(i, "a", 1, 200 << 20, 0)).collect();
     assert!(plan_merge(&large, &options).is_empty());
+}
+
+#[test]
+fn segments_that_make_a_large_one_are_merged_though_they_are_few() {
+    let options = StoreOptions::default();
+    let built: Vec<_> = (0..4).map(|i| segment(i, "a", 1, 100 << 20, 0)).collect();
+    assert!(plan_merge(&built[..2], &options).is_empty());
+    assert_eq!(ids(&plan_merge(&built, &options)), [0, 1, 2]);
 }
 
 /// A million small segments' worth of records are rewritten a bounded number of times.

@@ -23,7 +23,6 @@ use lodge_segment::l0;
 
 use crate::catalog::{Applied, Catalog, NewSegment, ProducerAdvance};
 use crate::hot::HotBlocks;
-use crate::objects::blocking;
 use crate::producer::{ProducerState, Verdict, judge};
 use crate::read::BlockInfo;
 use crate::store::{Store, now_ms, object_key};
@@ -313,7 +312,7 @@ impl Store {
         }
         let by_tenant = by_tenant.into_iter().collect();
         let expected = bytes + bytes / 16 + OBJECT_EXTRA_BYTES;
-        let encoded = blocking(move || encode(by_tenant, expected)).await?;
+        let encoded = self.encoder.run(move || encode(by_tenant, expected)).await?;
         self.space.check(encoded.bytes.len() as u64, false).map_err(refused)?;
 
         let key = object_key("l0", "l0");

@@ -18,6 +18,7 @@ mod build;
 pub mod catalog;
 mod commit;
 mod counters;
+mod direct;
 mod error;
 mod hot;
 mod objects;
@@ -29,6 +30,7 @@ mod space;
 mod stats;
 mod store;
 mod sweep;
+mod worker;
 
 pub use background::Background;
 pub use commit::{Committed, Outcome};

@@ -2,11 +2,14 @@
 //!
 //! Invariants:
 //! - an object is created once and never changes; its key is never used again;
-//! - `put` syncs the file, its folder and every folder made for it: `object_store` syncs nothing;
-//! - a failed sync is never retried and trusted: the object is removed and the error returned.
+//! - `put` syncs the file, its folder and every folder made for it: `object_store` syncs nothing, so
+//!   it reads, lists and deletes here, and does not write;
+//! - a failed write or sync is never retried and trusted: the object is removed and the error
+//!   returned. What a killed process left half written is an orphan, which the sweep removes.
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +19,10 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::StoreError;
+use crate::direct::{self, Buffers};
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone)]
@@ -33,6 +37,7 @@ pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     root: PathBuf,
     synced_dirs: Mutex<HashSet<PathBuf>>,
+    buffers: Arc<Buffers>,
     /// Keys between their put and the end of their transaction: never swept.
     in_flight: Arc<Mutex<HashSet<String>>>,
 }
@@ -76,16 +81,12 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 }
 
 impl Objects {
-    /// Opens the folder, makes it if it is not there, and removes what writes that never ended
-    /// left.
+    /// Opens the folder and makes it if it is not there.
     pub(crate) async fn open(root: PathBuf) -> Result<Self, StoreError> {
         let folder = root.clone();
         blocking(move || {
             std::fs::create_dir_all(&folder).map_err(file_failed("make folder", &folder))?;
-            if let Some(parent) = folder.parent() {
-                sync_dir(parent)?;
-            }
-            remove_staged(&folder)
+            folder.parent().map_or(Ok(()), sync_dir)
         })
         .await?;
         let store = LocalFileSystem::new_with_prefix(&root).map_err(failed("open", "objects"))?;
@@ -93,6 +94,7 @@ impl Objects {
             store: Arc::new(store),
             synced_dirs: Mutex::new(HashSet::from([root.clone()])),
             root,
+            buffers: Arc::default(),
             in_flight: Arc::default(),
         })
     }
@@ -113,20 +115,18 @@ impl Objects {
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let path = self.root.join(key);
         self.sync_new_dirs(path.parent().unwrap_or(&self.root).to_owned()).await?;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        self.store
-            .put_opts(&Key::from(key), bytes.into(), options)
-            .await
-            .map_err(failed("write", key))?;
-        let synced = blocking(move || {
-            File::open(&path).and_then(|f| f.sync_all()).map_err(file_failed("sync", &path))?;
+        let buffers = Arc::clone(&self.buffers);
+        let put = blocking(move || {
+            direct::write_synced(&path, &bytes, &buffers).map_err(file_failed("write", &path))?;
             path.parent().map_or(Ok(()), sync_dir)
         })
         .await;
-        if synced.is_err() {
-            self.delete(key).await.ok();
+        match &put {
+            Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(_) => drop(self.delete(key).await),
+            Ok(()) => {}
         }
-        synced
+        put
     }
 
     /// Makes the folder of an object and syncs every folder that got a new name in it.
@@ -181,24 +181,4 @@ impl Objects {
         });
         listed.try_collect().await.map_err(failed("list", "objects"))
     }
-}
-
-/// Removes the files that `object_store` writes before it gives them their name: `name#number`.
-/// Nobody else writes here: the data folder is locked.
-fn remove_staged(dir: &Path) -> Result<(), StoreError> {
-    for entry in std::fs::read_dir(dir).map_err(file_failed("list folder", dir))? {
-        let path = entry.map_err(file_failed("list folder", dir))?.path();
-        if path.is_dir() {
-            remove_staged(&path)?;
-            continue;
-        }
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let staged = name
-            .rsplit_once('#')
-            .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        if staged {
-            std::fs::remove_file(&path).map_err(file_failed("remove", &path))?;
-        }
-    }
-    Ok(())
 }

@@ -17,9 +17,14 @@ pub struct StoreOptions {
     pub build_bytes: u64,
     /// … or once the oldest has waited so long.
     pub build_age: Duration,
-    /// Most Arrow bytes of a built segment.
+    /// Most Arrow bytes of a segment that is built of L0s: all of them are in memory at once.
+    pub built_bytes_max: u64,
+    /// About the most rows of such a segment; so many are built at once.
+    pub built_rows_max: u64,
+    /// Most Arrow bytes of a segment that is merged of others. What a query costs in each segment
+    /// counts less the larger they are.
     pub segment_bytes_max: u64,
-    /// About the most rows of a built segment.
+    /// About the most rows of a merged segment.
     pub segment_rows_max: u64,
     /// So many segments of one size class are merged into one.
     pub merge_fan_in: usize,
@@ -40,8 +45,10 @@ impl Default for StoreOptions {
             open_bytes_max: 256 << 20,
             build_bytes: 96 << 20,
             build_age: Duration::from_secs(3),
-            segment_bytes_max: 128 << 20,
-            segment_rows_max: 512 << 10,
+            built_bytes_max: 128 << 20,
+            built_rows_max: 512 << 10,
+            segment_bytes_max: 384 << 20,
+            segment_rows_max: 2 << 20,
             merge_fan_in: 8,
             garbage_grace: Duration::from_secs(120),
             orphan_grace: Duration::from_secs(600),

@@ -16,6 +16,7 @@ use crate::hot::Hot;
 use crate::objects::{Objects, sync_dir};
 use crate::read::Cache;
 use crate::space::{DirLock, Space};
+use crate::worker::Worker;
 use crate::{
     OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError, StoreOptions,
     StoreStats,
@@ -36,6 +37,10 @@ pub struct Store {
     pub(crate) pending: Pending,
     pub(crate) merge_due: AtomicBool,
     pub(crate) building: tokio::sync::Mutex<()>,
+    /// Encodes what is committed.
+    pub(crate) encoder: Worker,
+    /// Builds and merges segments.
+    pub(crate) builder: Worker,
     /// Segments that could not be read or built: see `healthy` in `build.rs`.
     pub(crate) set_aside: Mutex<HashSet<SegmentId>>,
     pub(crate) counters: Counters,
@@ -86,6 +91,8 @@ impl Store {
             pending,
             merge_due: AtomicBool::new(true),
             building: tokio::sync::Mutex::new(()),
+            encoder: Worker::start("lodge-encode")?,
+            builder: Worker::start("lodge-build")?,
             set_aside: Mutex::default(),
             counters,
             runtime: Handle::current(),

@@ -13,6 +13,24 @@ pub struct Mask {
     len: usize,
 }
 
+/// See [`Mask::ranks`].
+pub(crate) struct Ranks<'m> {
+    /// How many members are before each word.
+    before: Vec<u32>,
+    words: &'m [u64],
+}
+
+impl Ranks<'_> {
+    /// How many members are before a row.
+    pub(crate) fn of(&self, row: usize) -> u32 {
+        let (Some(word), Some(before)) = (self.words.get(row / 64), self.before.get(row / 64))
+        else {
+            return 0;
+        };
+        before + (word & !(u64::MAX << (row % 64))).count_ones()
+    }
+}
+
 impl Mask {
     /// No row of `len`.
     pub fn none(len: usize) -> Self {
@@ -167,6 +185,16 @@ impl Mask {
                 })
             })
         })
+    }
+
+    /// Tells of members how many are before them.
+    pub(crate) fn ranks(&self) -> Ranks<'_> {
+        let before = self.words.iter().scan(0, |before, word| {
+            let count = word.count_ones();
+            *before += count;
+            Some(*before - count)
+        });
+        Ranks { before: before.collect(), words: &self.words }
     }
 
     /// Gives each row of a range that is in it, ascending.

@@ -9,10 +9,10 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 
-use super::Values;
 use super::form::{Form, decimal_number, parse_decimal, parse_int};
 use super::meta::{CONST_BYTES_MAX, Kind, Meta};
 use super::test::How;
+use super::{Grouped, Values};
 use crate::predicate::{FieldTest, passing};
 use crate::sections::SectionWriter;
 use crate::{Mask, SegmentError};
@@ -107,12 +107,8 @@ impl Values for Const {
         })
     }
 
-    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
-        Some(Ok(self.text.clone()))
-    }
-
-    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
-        vec![0; Self::picked(&values, picked)]
+    fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
+        Some(Ok((self.text.clone(), vec![0; Self::picked(&values, picked)])))
     }
 
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {

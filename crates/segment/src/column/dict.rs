@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::meta::{Kind, Meta};
 use super::test::{CodeSet, How, by_text, by_value};
-use super::{ROWS_MAX, Texts, Values};
+use super::{Grouped, ROWS_MAX, Texts, Values};
 use crate::bits::Codes;
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -176,12 +176,8 @@ impl Values for Dict {
         Some(dictionary_array(&self.shared, &self.codes, values, picked))
     }
 
-    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
-        Some(Ok(self.texts.clone()))
-    }
-
-    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
-        self.codes.picked(values, picked)
+    fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
+        Some(Ok((self.texts.clone(), self.codes.picked(values, picked))))
     }
 
     fn memory_bytes(&self) -> usize {

@@ -21,7 +21,7 @@ use super::dict::{encode_codes, open_codes, select_codes};
 use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta, take};
 use super::test::{How, by_text, by_value, is_refuted};
-use super::{ROWS_MAX, Texts, Values, indexes};
+use super::{Grouped, ROWS_MAX, Texts, Values, indexes};
 use crate::bits::Codes;
 use crate::predicate::{FieldTest, Phrase};
 use crate::sections::SectionWriter;
@@ -492,12 +492,15 @@ impl Values for Ids {
         Ok(Arc::new(self.texts(entries.into_iter())?))
     }
 
-    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
-        self.codes.as_ref().map(|_| self.all_texts())
-    }
-
-    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
-        self.codes.as_ref().map_or_else(Vec::new, |codes| codes.picked(values, picked))
+    fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
+        let mut codes = self.codes.as_ref()?.picked(values, picked);
+        // Of a large dictionary a block has a few: only these become texts.
+        let mut used = Mask::none(self.entries.len);
+        codes.iter().for_each(|code| used.set(*code as usize));
+        let ranks = used.ranks();
+        codes.iter_mut().for_each(|code| *code = ranks.of(*code as usize));
+        let entries: Vec<usize> = used.iter().collect();
+        Some(self.texts(entries.into_iter()).map(|texts| (texts, codes)))
     }
 
     fn memory_bytes(&self) -> usize {

@@ -150,6 +150,9 @@ pub(crate) enum Loaded {
     Raw(raw::Raw),
 }
 
+/// Texts, and of which of them each value is; see [`Loaded::groups`].
+type Grouped = Result<(StringArray, Vec<u32>), SegmentError>;
+
 /// What each kind of column can do; [`Loaded`] has the words for callers.
 trait Values: std::fmt::Debug {
     fn len(&self) -> usize;
@@ -170,11 +173,8 @@ trait Values: std::fmt::Debug {
     ) -> Option<Result<ArrayRef, SegmentError>> {
         None
     }
-    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
+    fn groups(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Grouped> {
         None
-    }
-    fn code_values(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Vec<u32> {
-        Vec::new()
     }
     fn numbers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<f64>> {
         None
@@ -252,20 +252,18 @@ impl Loaded {
         self.values().array(values, picked)
     }
 
-    /// The different values as text, for a column with a dictionary: what
-    /// [`Loaded::code_values`] are indexes of. All of them occur.
-    pub(crate) fn distinct(&self) -> Result<Option<StringArray>, SegmentError> {
-        self.values().distinct().transpose()
-    }
-
-    /// The codes of the picked values of a range, into [`Loaded::distinct`]; none without a
-    /// dictionary.
-    pub(crate) fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
-        self.values().code_values(self.clamp(values), picked)
+    /// Different values as text, and for each picked value of a range its index among them, if the
+    /// column has a dictionary. There may be texts that none of the picked values has.
+    pub(crate) fn groups(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<Option<(StringArray, Vec<u32>)>, SegmentError> {
+        self.values().groups(self.clamp(values), picked).transpose()
     }
 
     /// The picked values of a range, if all values of the column are numbers (as such or as text).
-    /// A dictionary of texts gives none: decide once for each of [`Loaded::distinct`].
+    /// A dictionary of texts gives none: decide once for each of [`Loaded::groups`].
     pub(crate) fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
         self.values().numbers(self.clamp(values), picked)
     }

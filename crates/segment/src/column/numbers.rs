@@ -16,7 +16,7 @@ use super::dict::{dictionary_array, encode_codes, open_codes, select_codes};
 use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta};
 use super::test::{How, by_text, by_value};
-use super::{Form, ROWS_MAX, Texts, Values, keep};
+use super::{Form, Grouped, ROWS_MAX, Texts, Values, keep};
 use crate::bits::{Codes, Ints, Words};
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -224,12 +224,9 @@ impl Values for Numbers {
         Some(dictionary_array(&dictionary.shared, &dictionary.codes, values, picked))
     }
 
-    fn distinct(&self) -> Option<Result<StringArray, SegmentError>> {
-        self.dictionary.as_ref().map(|dictionary| Ok(dictionary.texts.clone()))
-    }
-
-    fn code_values(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<u32> {
-        self.dictionary.as_ref().map_or_else(Vec::new, |d| d.codes.picked(values, picked))
+    fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
+        let dictionary = self.dictionary.as_ref()?;
+        Some(Ok((dictionary.texts.clone(), dictionary.codes.picked(values, picked))))
     }
 
     fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {

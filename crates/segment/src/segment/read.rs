@@ -72,10 +72,11 @@ impl Segment {
             return Ok(Some(Groups { values: runs.texts.clone(), codes }));
         }
         let Values::Plain(plain) = values else { return Ok(None) };
-        let Some(texts) = plain.distinct()? else { return Ok(None) };
         let dense = presence.dense_range(range.clone());
         let picked = rows.map(|rows| presence.gather(range.clone(), rows));
-        let mut codes = plain.code_values(dense, picked.as_ref());
+        let Some((texts, mut codes)) = plain.groups(dense, picked.as_ref())? else {
+            return Ok(None);
+        };
         codes.iter_mut().for_each(|code| *code += 1);
         if !is_all(presence) {
             let there = presence.mask(range.clone());

@@ -33,6 +33,8 @@ const RAW: u32 = 0;
 struct Template {
     key: Range<usize>,
     rows: usize,
+    /// About how many rows it will have, if that is known.
+    expected: usize,
     slots: Vec<Values>,
 }
 
@@ -186,8 +188,17 @@ impl TextEncoder {
         let start = self.keys.len();
         self.keys.extend_from_slice(key);
         let key = start..self.keys.len();
-        self.templates.push(Template { key, rows: 0, slots: Vec::new() });
+        self.templates.push(Template { key, rows: 0, expected: 0, slots: Vec::new() });
         Some(self.templates.len() as u32)
+    }
+
+    /// Makes room for values of a template that come.
+    pub(super) fn expect(&mut self, no: u32, rows: usize) {
+        if let Some(at) = (no as usize).checked_sub(1)
+            && let Some(template) = self.templates.get_mut(at)
+        {
+            template.expected += rows;
+        }
     }
 
     /// Appends a value of a template, whose slots `fill` appends to, or makes if it is the first.
@@ -201,7 +212,11 @@ impl TextEncoder {
         let template = (no as usize).checked_sub(1).and_then(|at| self.templates.get_mut(at));
         let Some(template) = template else { return };
         template.rows += 1;
+        let begins = template.slots.is_empty();
         fill(&mut template.slots);
+        if begins {
+            template.slots.iter_mut().for_each(|values| values.reserve(template.expected));
+        }
         self.text_bytes += text_bytes;
         self.rows.push(no);
     }

@@ -200,6 +200,7 @@ impl Merger {
                     no
                 }
             };
+            self.encoder.expect(to, template.rows);
             let stored = column.stored(template, sections)?;
             let slots = template.slots.iter().zip(stored);
             let slots = slots.map(|(slot, stored)| Unpacked::of(slot, stored, template.rows));

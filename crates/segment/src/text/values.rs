@@ -198,6 +198,19 @@ impl Values {
         }
     }
 
+    /// Makes room for so many values in all.
+    pub(super) fn reserve(&mut self, values: usize) {
+        let more = values.saturating_sub(self.len());
+        match self {
+            Self::Decimal { numbers, .. } | Self::Hex { numbers, .. } => {
+                numbers.reserve_exact(more)
+            }
+            Self::Wide { numbers, .. } | Self::Uuid { numbers } => numbers.reserve_exact(more),
+            Self::Words { codes, .. } => codes.reserve_exact(more),
+            Self::Texts { ends, .. } => ends.reserve_exact(more),
+        }
+    }
+
     /// Appends the number that a token of `len` digits is, if that keeps the form. The usual case,
     /// and the fastest.
     pub(super) fn push_number(&mut self, number: u64, len: usize) -> bool {

@@ -31,7 +31,8 @@ use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
 use lodge_segment::{Mask, SegmentError, segment, table as l0_table};
 
 use crate::hot::HotBlocks;
-use crate::objects::{Objects, blocking};
+use crate::objects::Objects;
+use crate::worker::Worker;
 use crate::{SegmentRef, StoreError};
 
 pub(crate) use cache::Cache;
@@ -358,19 +359,21 @@ async fn bytes_of(objects: &Objects, segment: &SegmentRef) -> Result<Bytes, Stor
 /// it.
 pub(crate) async fn l0_records(
     objects: &Objects,
+    worker: &Worker,
     segment: &SegmentRef,
 ) -> Result<Vec<RecordBatch>, StoreError> {
     let (bytes, key) = (bytes_of(objects, segment).await?, Arc::clone(&segment.object_key));
-    blocking(move || l0_table::read_all(&bytes).map_err(damaged(&key))).await
+    worker.run(move || l0_table::read_all(&bytes).map_err(damaged(&key))).await
 }
 
 /// A built segment, to be merged with others.
 pub(crate) async fn source(
     objects: &Objects,
+    worker: &Worker,
     segment: &SegmentRef,
 ) -> Result<segment::Source, StoreError> {
     let (bytes, key) = (bytes_of(objects, segment).await?, Arc::clone(&segment.object_key));
-    blocking(move || segment::Source::open(&bytes).map_err(damaged(&key))).await
+    worker.run(move || segment::Source::open(&bytes).map_err(damaged(&key))).await
 }
 
 fn not_in_shape(error: ArrowError) -> StoreError {

@@ -1,0 +1,66 @@
+//! A thread that does one kind of heavy work, one job after the other.
+//!
+//! An allocator keeps what a thread frees for that thread. Jobs that take hundreds of megabytes would,
+//! on whichever thread of a pool is free, leave as much behind on each of them; on one thread the next
+//! job takes what the one before it left, and memory is touched for the first time once only.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::StoreError;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The way to the thread, which ends with it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    name: &'static str,
+}
+
+impl Worker {
+    /// Starts the thread. Its name has at most 15 bytes, so that the kernel shows all of it.
+    pub(crate) fn start(name: &'static str) -> Result<Self, StoreError> {
+        let (jobs, todo) = mpsc::channel::<Job>();
+        let work = move || {
+            for job in todo {
+                // The panic was told by its hook; whoever waits for the answer hears of it, too.
+                catch_unwind(AssertUnwindSafe(job)).ok();
+            }
+        };
+        match thread::Builder::new().name(name.to_owned()).spawn(work) {
+            Ok(_) => Ok(Self { jobs, name }),
+            Err(error) => Err(StoreError::Stopped(format!("thread {name} did not start: {error}"))),
+        }
+    }
+
+    /// Does a job after those before it. It is done also when nobody waits for it any more.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (tell, told) = oneshot::channel();
+        let job: Job = Box::new(move || drop(tell.send(work())));
+        let stopped = || StoreError::Stopped(format!("thread {} failed", self.name));
+        self.jobs.send(job).map_err(|_| stopped())?;
+        told.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_an_error_and_the_next_one_is_done() {
+        let worker = Worker::start("test").unwrap();
+        let failed = worker.run(|| -> Result<(), StoreError> { panic!("on purpose") }).await;
+        assert!(matches!(failed, Err(StoreError::Stopped(_))));
+        assert_eq!(worker.run(|| Ok(7)).await.unwrap(), 7);
+    }
+}
