@@ -92,7 +92,7 @@ pub(crate) fn info(
 
 /// Large batches are blocks as they are, so that nothing is copied; runs of small ones share
 /// blocks.
-fn plan(sources: &Sources) -> Vec<BlockRows> {
+fn plan(sources: &Sources<'_>) -> Vec<BlockRows> {
     let rows_max = table::block_rows_max(sources.fields.len());
     let mut blocks = Vec::new();
     let mut picked: Vec<(usize, usize)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Record batches of differing shapes as the columns of one table.
+//! Records of differing shapes as the columns of one table.
 //!
 //! Invariant: every source column has the type of its field in the table, or is a dictionary of it;
 //! a column that a source does not have stays absent and costs nothing.
@@ -6,21 +6,40 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use lodge_record::{field, schema};
 
 use crate::SegmentError;
 use crate::chunk::encode_error;
 
-/// The batches of a table and the fields that they have together.
-pub(crate) struct Sources {
+/// Records that are made part of a table, column by column.
+pub(crate) trait Part {
+    /// How many records.
+    fn rows(&self) -> usize;
+    /// A column, if there is one of that name.
+    fn column(&self, name: &str) -> Result<Option<ArrayRef>, SegmentError>;
+}
+
+impl Part for RecordBatch {
+    fn rows(&self) -> usize {
+        self.num_rows()
+    }
+
+    fn column(&self, name: &str) -> Result<Option<ArrayRef>, SegmentError> {
+        Ok(self.column_by_name(name).cloned())
+    }
+}
+
+/// The parts of a table and the fields that they have together.
+pub(crate) struct Sources<'s> {
     /// Fields of the table, text as `Utf8`.
     pub(crate) fields: Vec<Arc<Field>>,
     pub(crate) rows: Vec<usize>,
-    batches: Vec<RecordBatch>,
+    parts: Vec<Box<dyn Part + 's>>,
 }
 
-impl Sources {
+impl<'s> Sources<'s> {
     /// Unites `batches`, each of the record shape, its text columns plain or dictionaries. Fields
     /// beyond the limit for so many rows go into `_overflow`.
     pub(crate) fn new(batches: &[RecordBatch]) -> Result<Self, SegmentError> {
@@ -30,38 +49,39 @@ impl Sources {
             }
             _ => schema::unify_batches(batches),
         };
-        let batches = batches
-            .iter()
-            .map(|batch| keep_columns(batch, &target))
-            .collect::<Result<Vec<_>, _>>()?;
+        let part = |batch| Ok(Box::new(keep_columns(batch, &target)?) as Box<dyn Part>);
+        Ok(Self::of(&target, batches.iter().map(part).collect::<Result<_, SegmentError>>()?))
+    }
+
+    /// Parts that have no other fields than `target`.
+    pub(crate) fn of(target: &SchemaRef, parts: Vec<Box<dyn Part + 's>>) -> Self {
         let fields = target.fields().iter().map(plain_field).collect();
-        let rows = batches.iter().map(RecordBatch::num_rows).collect();
-        Ok(Self { fields, rows, batches })
+        let rows = parts.iter().map(|part| part.rows()).collect();
+        Self { fields, rows, parts }
     }
 
     /// The column of `field` in each source.
     pub(crate) fn column(&self, field: &Field) -> Result<Vec<Option<ArrayRef>>, SegmentError> {
-        let of = |batch: &RecordBatch| match batch.column_by_name(field.name()) {
+        let of = |part: &(dyn Part + 's)| match part.column(field.name())? {
             None => Ok(None),
             Some(column) => match (column.data_type(), field.data_type()) {
-                (DataType::Dictionary(..), DataType::Utf8) => Ok(Some(Arc::clone(column))),
-                (_, to) => schema::cast_to(column, to).map(Some).map_err(encode_error),
+                (DataType::Dictionary(..), DataType::Utf8) => Ok(Some(column)),
+                (_, to) => schema::cast_to(&column, to).map(Some).map_err(encode_error),
             },
         };
-        self.batches.iter().map(of).collect()
+        self.parts.iter().map(|part| of(part.as_ref())).collect()
     }
 
     /// The times of each source.
-    pub(crate) fn times(&self) -> Result<Vec<&[i64]>, SegmentError> {
-        let of = |batch: &'_ RecordBatch| -> Option<()> {
-            batch.column_by_name(field::TIME)?.as_primitive_opt::<TimestampNanosecondType>()?;
-            Some(())
+    pub(crate) fn times(&self) -> Result<Vec<ScalarBuffer<i64>>, SegmentError> {
+        let of = |part: &(dyn Part + 's)| {
+            let times = part.column(field::TIME)?;
+            let times =
+                times.as_ref().and_then(|t| t.as_primitive_opt::<TimestampNanosecondType>());
+            let times = times.map(|times| times.values().clone());
+            times.ok_or_else(|| SegmentError::Encode("records without _time in nanoseconds".into()))
         };
-        if self.batches.iter().any(|batch| of(batch).is_none()) {
-            return Err(SegmentError::Encode("a batch without _time in nanoseconds".into()));
-        }
-        let times = self.batches.iter().filter_map(|batch| batch.column_by_name(field::TIME));
-        Ok(times.map(|c| c.as_primitive::<TimestampNanosecondType>().values().as_ref()).collect())
+        self.parts.iter().map(|part| of(part.as_ref())).collect()
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum BlockRows {
 }
 
 impl BlockRows {
-    fn len(&self, sources: &Sources) -> usize {
+    fn len(&self, sources: &Sources<'_>) -> usize {
         match self {
             BlockRows::Whole(source) => sources.rows.get(*source).copied().unwrap_or(0),
             BlockRows::Picked(rows) => rows.len(),
@@ -69,7 +69,7 @@ pub(crate) struct Written {
 /// has made it already.
 pub(crate) fn write(
     out: &mut Vec<u8>,
-    sources: &Sources,
+    sources: &Sources<'_>,
     blocks: &[BlockRows],
     mut stream: Option<Dictionary>,
     keep: bool,
@@ -152,14 +152,17 @@ fn own(columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, SegmentError> {
     columns.into_iter().zip(data).map(own_one).collect()
 }
 
-fn block_metas(sources: &Sources, blocks: &[BlockRows]) -> Result<Vec<BlockMeta>, SegmentError> {
+fn block_metas(
+    sources: &Sources<'_>,
+    blocks: &[BlockRows],
+) -> Result<Vec<BlockMeta>, SegmentError> {
     let times = sources.times()?;
     let time =
         |&(source, row): &(usize, usize)| times.get(source).and_then(|t| t.get(row)).copied();
     let meta = |rows: &BlockRows| {
         let range = match rows {
             BlockRows::Whole(source) => {
-                let times = times.get(*source).copied().unwrap_or_default();
+                let times = times.get(*source).map_or(&[][..], |times| times.as_ref());
                 times.iter().min().copied().zip(times.iter().max().copied())
             }
             BlockRows::Picked(rows) => {
@@ -185,7 +188,7 @@ enum Column {
 }
 
 impl Column {
-    fn of(sources: &Sources, field: &Field) -> Result<Self, SegmentError> {
+    fn of(sources: &Sources<'_>, field: &Field) -> Result<Self, SegmentError> {
         let mut columns = sources.column(field)?;
         if field.data_type() == &DataType::Utf8 && field.name() != field::OVERFLOW {
             let always = field.name() == field::STREAM;

@@ -185,7 +185,7 @@ pub(crate) fn plan_merge(
     }
     let is_ripe = |members: &[&Arc<SegmentRef>]| {
         let bytes: u64 = members.iter().map(|member| member.arrow_bytes).sum();
-        members.len() >= fan_in || bytes >= options.segment_bytes_max / 4 * 3
+        members.len() >= fan_in || bytes >= options.segment_bytes_max / 2
     };
     let ripe = classes.into_iter().filter(|(_, members)| is_ripe(members));
     let Some((_, members)) = ripe.min_by_key(|((tenant, class), _)| (*class, tenant.as_str()))

@@ -41,13 +41,13 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             disk_reserve_bytes: None,
-            hot_bytes_max: 192 << 20,
+            hot_bytes_max: 272 << 20,
             open_bytes_max: 256 << 20,
-            build_bytes: 96 << 20,
+            build_bytes: 144 << 20,
             build_age: Duration::from_secs(3),
-            built_bytes_max: 128 << 20,
-            built_rows_max: 512 << 10,
-            segment_bytes_max: 384 << 20,
+            built_bytes_max: 160 << 20,
+            built_rows_max: 1 << 20,
+            segment_bytes_max: 256 << 20,
             segment_rows_max: 2 << 20,
             merge_fan_in: 8,
             garbage_grace: Duration::from_secs(120),

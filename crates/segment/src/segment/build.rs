@@ -44,12 +44,12 @@ pub fn build(batches: &[RecordBatch]) -> Result<(Vec<u8>, TableInfo), SegmentErr
 /// Writes a segment of all records of `sources`. The texts of the fields in `split` are not in the
 /// sources but there; none if they cannot be handed on.
 pub(super) fn write(
-    sources: &Sources,
+    sources: &Sources<'_>,
     split: &SplitFields<'_>,
     arrow_bytes: u64,
 ) -> Result<Option<(Vec<u8>, TableInfo)>, SegmentError> {
     let order = Order::of(sources)?;
-    let mut out = Vec::with_capacity(arrow_bytes as usize / 8);
+    let mut out = Vec::with_capacity(arrow_bytes as usize / 4);
     let mut builder = Builder { writer: SectionWriter::new(&mut out)?, order, entries: Vec::new() };
     let mut scratch = Vec::new();
     Streams::encode(&builder.order.streams, &builder.order.starts, &mut scratch);
@@ -86,7 +86,7 @@ struct Builder<'o> {
 }
 
 impl Builder<'_> {
-    fn column(&mut self, sources: &Sources, found: &Arc<Field>) -> Result<(), SegmentError> {
+    fn column(&mut self, sources: &Sources<'_>, found: &Arc<Field>) -> Result<(), SegmentError> {
         match (found.name().as_str(), found.data_type()) {
             (field::TIME, _) => {
                 let mut meta = Vec::new();
@@ -244,7 +244,7 @@ impl Builder<'_> {
     /// A text column of which some sources are split already. Gives whether it could be written.
     fn split_texts(
         &mut self,
-        sources: &Sources,
+        sources: &Sources<'_>,
         found: &Arc<Field>,
         split: &SplitTexts<'_>,
     ) -> Result<bool, SegmentError> {

@@ -1,40 +1,39 @@
 //! Segments made one, without the texts of what is stored as templates.
 //!
 //! ```text
-//!  bytes ─ Source::open: all columns but texts as Arrow, texts as they are ─┐
-//!  bytes ─ Source::open ────────────────────────────────────────────────────┴─ merge ─► one segment
+//!  bytes ─ Source::open ─┐
+//!  bytes ─ Source::open ─┴─ merge, column by column: others as Arrow, texts as they are ─► one segment
 //! ```
 //!
-//! Invariants: as for a segment that is built of the same records; where texts cannot be handed on as
-//! they are, they are rebuilt.
+//! Invariants:
+//! - as for a segment that is built of the same records;
+//! - where texts cannot be handed on as they are, they are rebuilt;
+//! - beside the stored bytes one column at a time is in memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Schema};
 use bytes::Bytes;
+use lodge_record::schema;
 
 use super::build::write;
 use super::reader::{Segment, Stored, Values, ask};
 use crate::SegmentError;
-use crate::chunk::encode_error;
 use crate::l0::TableInfo;
 use crate::sections::Sections;
-use crate::sources::Sources;
+use crate::sources::{Part, Sources};
 use crate::text::TextColumn;
 
 /// Texts of fewer rows are rebuilt: templates learnt from so few are better learnt again.
 const SPLIT_ROWS_MIN: usize = 32 << 10;
 
-/// A segment that is to be merged, read and checked.
+/// A segment that is to be merged, all of it in memory as it is stored, and checked.
 #[derive(Debug)]
 pub struct Source {
     segment: Segment,
-    /// All records; a text that stays split is the empty text here.
-    batch: RecordBatch,
-    /// The columns that stay split.
+    /// The columns whose texts stay split.
     split: Vec<(String, usize)>,
 }
 
@@ -59,25 +58,7 @@ impl Source {
                 }
             }
         }
-        let schema = Arc::clone(segment.schema());
-        let is_split = |name: &str| split.iter().any(|(split, _)| split == name);
-        let names = schema.fields().iter().map(|field| field.name().as_str());
-        let names: Vec<&str> = names.filter(|name| !is_split(name)).collect();
-        let rows = 0..segment.rows();
-        let read = ask(&segment, bytes, |segment| segment.read_range(rows.clone(), None, &names))?;
-        let mut fields = Vec::with_capacity(places.len());
-        let mut columns = Vec::with_capacity(places.len());
-        for (place, field) in schema.fields().iter().enumerate() {
-            let column = match read.schema().column_with_name(field.name()) {
-                Some((at, _)) => Arc::clone(read.column(at)),
-                None => empty_texts(segment.stored(place)?, segment.rows()),
-            };
-            let data_type = column.data_type().clone();
-            fields.push(field.as_ref().clone().with_data_type(data_type));
-            columns.push(column);
-        }
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
-        Ok(Self { batch: batch.map_err(encode_error)?, segment, split })
+        Ok(Self { segment, split })
     }
 
     /// All records with all their texts.
@@ -85,6 +66,22 @@ impl Source {
         let schema = self.segment.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         self.segment.read_range(0..self.segment.rows(), None, &names)
+    }
+}
+
+impl Part for &Source {
+    fn rows(&self) -> usize {
+        self.segment.rows()
+    }
+
+    /// The texts that stay split are empty texts here.
+    fn column(&self, name: &str) -> Result<Option<ArrayRef>, SegmentError> {
+        let rows = self.segment.rows();
+        if let Some((_, place)) = self.split.iter().find(|(split, _)| split == name) {
+            return Ok(Some(empty_texts(self.segment.stored(*place)?, rows)));
+        }
+        let read = self.segment.read_range(0..rows, None, &[name])?;
+        Ok(read.column_by_name(name).cloned())
     }
 }
 
@@ -99,7 +96,20 @@ fn empty_texts(stored: &Stored, rows: usize) -> ArrayRef {
 /// Builds one segment of all records of `sources`, of which `arrow_bytes` is about the size in
 /// memory. Gives the bytes of the object.
 pub fn merge(sources: &[Source], arrow_bytes: u64) -> Result<(Vec<u8>, TableInfo), SegmentError> {
-    let batches: Vec<RecordBatch> = sources.iter().map(|source| source.batch.clone()).collect();
+    let target = schema::unify(sources.iter().map(|source| source.segment.schema()));
+    let rows = sources.iter().map(|source| source.segment.rows()).sum();
+    if target.fields().len() <= schema::columns_max(rows) {
+        let parts = sources.iter().map(|source| Box::new(source) as Box<dyn Part>).collect();
+        if let Some(written) = write(&Sources::of(&target, parts), &split(sources)?, arrow_bytes)? {
+            return Ok(written);
+        }
+    }
+    // Fields go into `_overflow`, or texts cannot stay split.
+    let whole = sources.iter().map(Source::whole).collect::<Result<Vec<_>, _>>()?;
+    super::build(&whole)
+}
+
+fn split(sources: &[Source]) -> Result<SplitFields<'_>, SegmentError> {
     let mut split = SplitFields::new();
     for (at, source) in sources.iter().enumerate() {
         for (name, place) in &source.split {
@@ -112,17 +122,5 @@ pub fn merge(sources: &[Source], arrow_bytes: u64) -> Result<(Vec<u8>, TableInfo
             }
         }
     }
-    let united = Sources::new(&batches)?;
-    let is_text = |name: &String| {
-        let mut fields = united.fields.iter();
-        fields.any(|field| field.name() == name && field.data_type() == &DataType::Utf8)
-    };
-    // A field that is one too many goes into `_overflow` as text.
-    if split.keys().all(is_text)
-        && let Some(written) = write(&united, &split, arrow_bytes)?
-    {
-        return Ok(written);
-    }
-    let whole = sources.iter().map(Source::whole).collect::<Result<Vec<_>, _>>()?;
-    super::build(&whole)
+    Ok(split)
 }

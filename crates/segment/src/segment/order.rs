@@ -22,7 +22,7 @@ pub(crate) struct Order {
 
 impl Order {
     /// Sorts the rows of `sources`.
-    pub(crate) fn of(sources: &Sources) -> Result<Self, SegmentError> {
+    pub(crate) fn of(sources: &Sources<'_>) -> Result<Self, SegmentError> {
         let stream_field = sources.fields.iter().find(|f| f.name() == field::STREAM);
         let stream_field =
             stream_field.ok_or_else(|| SegmentError::Encode("records without _stream".into()))?;
@@ -42,7 +42,7 @@ impl Order {
 }
 
 /// A counting sort by stream, then each stream by time, which is nearly in order already.
-fn sorted(sources: &Sources, stream: Dictionary) -> Result<Order, SegmentError> {
+fn sorted(sources: &Sources<'_>, stream: Dictionary) -> Result<Order, SegmentError> {
     let times = sources.times()?;
     let streams = stream.values.len();
     let mut starts = vec![0u32; streams + 1];
