@@ -95,9 +95,10 @@ fn large_segments_are_left_alone() {
 #[test]
 fn segments_that_make_a_large_one_are_merged_though_they_are_few() {
     let options = StoreOptions::default();
-    let built: Vec<_> = (0..4).map(|i| segment(i, "a", 1, 100 << 20, 0)).collect();
+    let built: Vec<_> = (0..5).map(|i| segment(i, "a", 1, 60 << 20, 0)).collect();
     assert!(plan_merge(&built[..2], &options).is_empty());
-    assert_eq!(ids(&plan_merge(&built, &options)), [0, 1, 2]);
+    assert_eq!(ids(&plan_merge(&built[..3], &options)), [0, 1, 2]);
+    assert_eq!(ids(&plan_merge(&built, &options)), [0, 1, 2, 3], "what fits one segment");
 }
 
 /// A million small segments' worth of records are rewritten a bounded number of times.

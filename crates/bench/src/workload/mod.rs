@@ -71,7 +71,10 @@ impl Kind {
 
     /// Raised when the generator's bytes change, so that no old corpus is taken for a new one.
     pub fn generation(self) -> u32 {
-        1
+        match self {
+            Self::Fleet | Self::Wide => 1,
+            Self::Systems => 2,
+        }
     }
 
     /// The fields that make a record's stream.
