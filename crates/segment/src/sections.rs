@@ -161,6 +161,11 @@ impl Sections {
         if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 
+    /// As [`Sections::require`], of all sections.
+    pub(crate) fn require_all(&self) -> Result<(), SegmentError> {
+        self.require(0..self.spans.len() as u32)
+    }
+
     /// Where the stored bytes of a section lie, from the segment's first byte.
     pub(crate) fn range(&self, no: SectionNo) -> Option<Range<u64>> {
         self.spans.get(no as usize).map(Span::range)

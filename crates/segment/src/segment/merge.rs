@@ -48,7 +48,8 @@ impl Source {
     pub fn open(bytes: &Bytes) -> Result<Self, SegmentError> {
         let segment = Segment::open(bytes, bytes.len() as u64)?;
         let places: Vec<usize> = (0..segment.schema().fields().len()).collect();
-        ask(&segment, bytes, |segment| segment.require(&places))?;
+        ask(&segment, bytes, |segment| segment.sections().require_all())?;
+        segment.require(&places)?;
         let mut split = Vec::new();
         if segment.rows() >= SPLIT_ROWS_MIN {
             for (place, field) in segment.schema().fields().iter().enumerate() {
