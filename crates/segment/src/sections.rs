@@ -156,8 +156,13 @@ impl Sections {
         &self,
         nos: impl IntoIterator<Item = SectionNo>,
     ) -> Result<(), SegmentError> {
-        let absent = |no: &SectionNo| self.read.get(*no as usize).is_none_or(|s| s.get().is_none());
-        let missing: Vec<SectionNo> = nos.into_iter().filter(absent).collect();
+        let mut missing = Vec::new();
+        for no in nos {
+            match self.get(no) {
+                Err(SegmentError::Missing(_)) => missing.push(no),
+                other => drop(other?),
+            }
+        }
         if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 

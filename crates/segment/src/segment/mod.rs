@@ -29,3 +29,7 @@ pub use merge::{Source, merge};
 pub use read::Groups;
 pub use reader::{Segment, ask};
 pub use select::Prepared;
+
+#[cfg(test)]
+#[path = "damage_tests.rs"]
+mod tests;
