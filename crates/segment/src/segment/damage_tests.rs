@@ -111,12 +111,7 @@ fn predicates() -> Vec<Predicate> {
         Predicate::field("absent", FieldTest::Empty),
         Predicate::field(
             "took",
-            FieldTest::Number(NumberRange {
-                min: 3.0,
-                min_open: false,
-                max: 60.0,
-                max_open: true,
-            }),
+            FieldTest::Number(NumberRange { min: 3.0, min_open: false, max: 60.0, max_open: true }),
         ),
         Predicate::field("status", FieldTest::exact("201")),
     ]
