@@ -133,6 +133,27 @@ impl Engine {
         self.run_logsql(admitted, source, &query, page).await
     }
 
+    /// Answers two questions that no record matches, so that the first one that matters does not wait
+    /// for what only a first one needs: code read from disk, threads, tables, memory.
+    pub async fn warm_up(&self) -> Result<(), QueryError> {
+        for query in ["level:=error a | stats by (level) count() n", "a | sort by (_time desc)"] {
+            let mut rows = self
+                .logsql(LogsqlRequest {
+                    tenant: TenantId::default(),
+                    query: query.to_owned(),
+                    start_ns: Some(0),
+                    end_ns: Some(1),
+                    limit: Some(1),
+                    offset: None,
+                    now_ns: 1,
+                    budget: Budget::default(),
+                })
+                .await?;
+            while rows.next().await.transpose()?.is_some() {}
+        }
+        Ok(())
+    }
+
     /// Rows of a SQL query over the table `logs`, whose columns are the fields of the tenant's
     /// records in the time range.
     pub async fn sql(&self, request: SqlRequest) -> Result<QueryStream, QueryError> {

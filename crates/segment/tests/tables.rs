@@ -244,11 +244,11 @@ fn golden_files_of_every_version_are_read() {
     if std::env::var("LODGE_GOLDEN").is_ok_and(|v| v == "write") {
         let (bytes, section) = l0_of(&records);
         std::fs::write(dir.join("v1.l0"), &bytes).unwrap();
-        std::fs::write(dir.join("v2.seg"), segment::build(&section.blocks).unwrap().0).unwrap();
+        std::fs::write(dir.join("v3.seg"), segment::build(&section.blocks).unwrap().0).unwrap();
     }
     let file = |name: &str| Bytes::from(std::fs::read(dir.join(name)).unwrap());
     assert_eq!(rows(&read_all(&file("v1.l0")).unwrap()), rows(&records));
-    let segment = whole::read_all(&file("v2.seg")).unwrap();
+    let segment = whole::read_all(&file("v3.seg")).unwrap();
     assert_eq!(sorted(rows(&segment)), sorted(rows(&records)));
 }
 

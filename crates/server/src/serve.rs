@@ -95,6 +95,9 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         ..defaults
     };
     let engine = Engine::new(store.clone(), engine_limits);
+    if let Err(error) = engine.warm_up().await {
+        tracing::warn!(%error, "the first query will be slow: none could be tried");
+    }
     let metrics = Arc::new(Metrics::new());
     let app = Arc::new(App::new(config, store, ingest, engine, metrics));
     tokio::spawn(sample_rate(app.clone()));

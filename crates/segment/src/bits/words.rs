@@ -18,17 +18,15 @@ impl Words {
 
     /// Appends a bit for each value: whether it passes `test`.
     pub(crate) fn append<T: Copy>(&mut self, piece: &[T], test: impl Fn(T) -> bool) {
-        let mut piece = piece;
-        if self.bits == 0 {
-            let (whole, rest) = piece.as_chunks::<64>();
-            for values in whole {
-                let mut flags = [0u8; 64];
-                flags.iter_mut().zip(values).for_each(|(f, value)| *f = u8::from(test(*value)));
-                self.done.push(gathered(&flags));
-            }
-            piece = rest;
+        let (whole, rest) = piece.as_chunks::<64>();
+        for values in whole {
+            let mut flags = [0u8; 64];
+            flags.iter_mut().zip(values).for_each(|(f, value)| *f = u8::from(test(*value)));
+            let word = gathered(&flags);
+            self.done.push(self.now | word << self.bits);
+            self.now = word.checked_shr(64 - self.bits as u32).unwrap_or(0);
         }
-        for value in piece {
+        for value in rest {
             self.push(test(*value));
         }
     }
@@ -47,6 +45,11 @@ impl Words {
         }
     }
 
+    /// How many bits there are.
+    pub(crate) fn len(&self) -> usize {
+        self.done.len() * 64 + self.bits
+    }
+
     fn push(&mut self, bit: bool) {
         self.now |= u64::from(bit) << self.bits;
         self.bits += 1;
@@ -58,7 +61,7 @@ impl Words {
 
     /// The bits as a mask.
     pub(crate) fn finish(mut self) -> Mask {
-        let len = self.done.len() * 64 + self.bits;
+        let len = self.len();
         if self.bits > 0 {
             self.done.push(self.now);
         }

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use lodge_record::schema;
 
 use super::form::{Form, parse_decimal, parse_int, scale_floats};
-use super::id::Shape;
+use super::id::{Shape, encode_coded_ids};
 use super::intern::{intern, repeats};
 use super::meta::CONST_BYTES_MAX;
 use super::{encode_const, encode_dict, encode_floats, encode_ids, encode_numbers, encode_scaled};
@@ -17,6 +17,8 @@ use crate::sections::SectionWriter;
 
 /// So few different texts are a dictionary, whatever their size.
 const FEW_TEXTS: usize = 256;
+/// So few different identifiers are a dictionary of texts, if they are known as one.
+const FEW_IDS: usize = 1024;
 /// Most bytes of different texts in a dictionary: each test looks at all of them.
 const DICT_BYTES_MAX: usize = 4 << 20;
 
@@ -122,6 +124,22 @@ fn dictionary<'t>(texts: &[&'t str]) -> Option<(Vec<&'t str>, Vec<u32>)> {
     let pays = bytes / 2 + codes.len() * width / 8 <= total / 2;
     let fits = bytes <= DICT_BYTES_MAX && (pays || distinct.len() <= FEW_TEXTS);
     fits.then_some((distinct, codes))
+}
+
+/// Writes a text column that is known as its different texts, sorted, and a code for each value.
+pub(crate) fn encode_coded(
+    distinct: &[&str],
+    codes: &[u32],
+    w: &mut SectionWriter<'_>,
+    meta: &mut Vec<u8>,
+) -> Result<(), SegmentError> {
+    // Fewer are grouped by more often than looked for.
+    let first = distinct.first().filter(|_| distinct.len() > FEW_IDS);
+    match first.and_then(|first| all_ids(distinct, first)) {
+        // Of one shape, they are in the order of their texts.
+        Some((shape, ids)) => encode_coded_ids(shape, &ids, codes, w, meta),
+        None => encode_dict(distinct, codes, w, meta),
+    }
 }
 
 /// Writes a column of integers, in the kind that suits them.

@@ -75,8 +75,8 @@ impl Values for Const {
         self.value.data_type().clone()
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
-        How::Fixed(passing(&self.value, test, None).value(0))
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
+        Ok(How::Fixed(passing(&self.value, test, None).value(0)))
     }
 
     fn select(
@@ -111,7 +111,11 @@ impl Values for Const {
         Some(Ok((self.text.clone(), vec![0; Self::picked(&values, picked)])))
     }
 
-    fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
+    fn numbers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<Vec<f64>, SegmentError>> {
         let value = match self.value.data_type() {
             DataType::Int64 => self.value.as_primitive::<Int64Type>().value(0) as f64,
             DataType::Float64 => self.value.as_primitive::<Float64Type>().value(0),
@@ -123,7 +127,7 @@ impl Values for Const {
             }
             _ => return None,
         };
-        Some(vec![value; Self::picked(&values, picked)])
+        Some(Ok(vec![value; Self::picked(&values, picked)]))
     }
 
     fn memory_bytes(&self) -> usize {

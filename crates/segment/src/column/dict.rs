@@ -1,8 +1,8 @@
 //! Texts of which few differ: the different ones, sorted, and a code for each value.
 //!
 //! ```text
-//!  texts section := lengths (packed codes) · the texts, one after the other
-//!  codes section := packed codes
+//!  texts section  := lengths (packed codes) · the texts, one after the other
+//!  codes sections := packed codes, in pieces
 //! ```
 //!
 //! Invariant: the texts are sorted, no two are the same, and all occur.
@@ -16,8 +16,9 @@ use arrow::datatypes::{DataType, Int32Type};
 use bytes::Bytes;
 
 use super::meta::{Kind, Meta};
-use super::test::{CodeSet, How, by_text, by_value};
-use super::{Grouped, ROWS_MAX, Texts, Values};
+use super::pieces::{Cut, Pieces};
+use super::test::{How, by_text, by_value};
+use super::{Grouped, ROWS_MAX, Texts, Values, Want};
 use crate::bits::Codes;
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -35,36 +36,33 @@ pub(crate) fn encode_dict(
     Codes::encode(&lengths, &mut bytes);
     distinct.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
     let first = w.squeezed(&bytes)?;
-    encode_codes(codes, w)?;
-    Meta { len: codes.len(), sections: first..first + 2, kind: Kind::Dict }.write(meta);
+    let shift = encode_codes(codes, distinct.len(), w)?;
+    let sections = first..w.next();
+    Meta { len: codes.len(), sections, kind: Kind::Dict { shift } }.write(meta);
     Ok(())
 }
 
-/// Writes codes as a section. Rows of a stream are neighbours and alike, so zstd often pays.
-pub(super) fn encode_codes(codes: &[u32], w: &mut SectionWriter<'_>) -> Result<(), SegmentError> {
-    let mut bytes = Vec::new();
-    Codes::encode(codes, &mut bytes);
-    w.squeezed(&bytes)?;
-    Ok(())
-}
-
-/// Reads a section of codes.
-pub(super) fn open_codes(bytes: &Bytes) -> Result<Codes, SegmentError> {
-    let (codes, rest) = Codes::open(bytes)?;
-    if codes.len() > ROWS_MAX || !rest.is_empty() {
-        return Err(SegmentError::damaged("codes", "have another length"));
-    }
-    Ok(codes)
+/// Writes codes of so many `distinct` values in pieces, and gives how they are cut. Rows of a stream
+/// are neighbours and alike, so zstd often pays.
+pub(super) fn encode_codes(
+    codes: &[u32],
+    distinct: usize,
+    w: &mut SectionWriter<'_>,
+) -> Result<u8, SegmentError> {
+    let width = (usize::BITS - distinct.saturating_sub(1).leading_zeros()) as usize;
+    let cut = Cut::of(codes.len(), codes.len() * width / 8);
+    cut.write(codes, w, Codes::encode)?;
+    Ok(cut.shift)
 }
 
 /// A dictionary array of the values' codes.
 pub(super) fn dictionary_array(
     texts: &ArrayRef,
-    codes: &Codes,
+    codes: &Pieces<Codes>,
     values: Range<usize>,
     picked: Option<&Mask>,
 ) -> Result<ArrayRef, SegmentError> {
-    let keys = codes.picked(values, picked).into_iter().map(|code| code as i32);
+    let keys = codes.picked(values, picked)?.into_iter().map(|code| code as i32);
     let keys: Int32Array = keys.collect::<Vec<i32>>().into();
     let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(texts))
         .map_err(|error| SegmentError::damaged("codes", error.to_string()))?;
@@ -76,11 +74,11 @@ pub(super) fn dictionary_array(
 pub(crate) struct Dict {
     texts: StringArray,
     shared: ArrayRef,
-    codes: Codes,
+    codes: Pieces<Codes>,
 }
 
 impl Dict {
-    pub(super) fn open(texts: &Bytes, codes: &Bytes) -> Result<Self, SegmentError> {
+    pub(super) fn open(texts: &Bytes, codes: Pieces<Codes>) -> Result<Self, SegmentError> {
         let damaged = |trouble: String| SegmentError::damaged("dictionary", trouble);
         let (lengths, rest) = Codes::open(texts)?;
         if lengths.len() > ROWS_MAX {
@@ -104,7 +102,7 @@ impl Dict {
         if !(1..texts.len()).all(|at| texts.value(at - 1) < texts.value(at)) {
             return Err(damaged("is not sorted".into()));
         }
-        Ok(Self { shared: Arc::new(texts.clone()), texts, codes: open_codes(codes)? })
+        Ok(Self { shared: Arc::new(texts.clone()), texts, codes })
     }
 
     fn find(&self, text: &str) -> Option<usize> {
@@ -130,18 +128,27 @@ impl Values for Dict {
         DataType::Utf8
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
         let found = |texts: &mut dyn Iterator<Item = &str>| {
             let mut marked = Mask::none(self.texts.len());
             texts.filter_map(|text| self.find(text)).for_each(|at| marked.set(at));
             How::codes(&marked)
         };
-        match test {
+        Ok(match test {
             FieldTest::Exact(text) => found(&mut std::iter::once(text.as_str())),
             FieldTest::Empty => found(&mut std::iter::once("")),
             FieldTest::In(texts) => found(&mut texts.iter().map(String::as_str)),
             _ => by_value(&self.shared, test),
-        }
+        })
+    }
+
+    fn require(
+        &self,
+        _want: Want,
+        values: &Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<(), SegmentError> {
+        self.codes.require(values, picked)
     }
 
     fn select(
@@ -151,14 +158,14 @@ impl Values for Dict {
         within: Option<&Mask>,
     ) -> Result<Mask, SegmentError> {
         match how {
-            How::Codes(set) => Ok(select_codes(set, &self.codes, values, within)),
+            How::Codes(set) => self.codes.select(set, values, within),
             How::Text(test) => by_text(self, test, values, within),
             _ => Ok(Mask::none(values.len())),
         }
     }
 
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
-        let codes = self.codes.picked(values, picked);
+        let codes = self.codes.picked(values, picked)?;
         let mut texts = Texts::with_capacity(codes.len(), codes.len() * 8);
         for code in codes {
             let code = code as usize;
@@ -177,35 +184,10 @@ impl Values for Dict {
     }
 
     fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
-        Some(Ok((self.texts.clone(), self.codes.picked(values, picked))))
+        Some(self.codes.picked(values, picked).map(|codes| (self.texts.clone(), codes)))
     }
 
     fn memory_bytes(&self) -> usize {
-        self.texts.len() * 4
-    }
-}
-
-/// Which of a range of codes are in the set; few wanted ones are looked up alone.
-pub(super) fn select_codes(
-    set: &CodeSet,
-    codes: &Codes,
-    values: Range<usize>,
-    within: Option<&Mask>,
-) -> Mask {
-    /// A look-up alone costs so many times what it costs among its neighbours.
-    const ALONE: usize = 16;
-    match within {
-        Some(within) if within.count().saturating_mul(ALONE) < values.len() => {
-            let mut mask = within.clone();
-            mask.retain(|at| {
-                let code = codes.get(values.start + at);
-                match set {
-                    CodeSet::Range(range) => range.contains(&code),
-                    CodeSet::Marked(marked) => marked.get(code as usize).is_some_and(|m| *m),
-                }
-            });
-            mask
-        }
-        _ => set.select(codes, values),
+        self.texts.len() * 4 + self.codes.memory_bytes()
     }
 }

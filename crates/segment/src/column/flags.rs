@@ -60,12 +60,12 @@ impl Values for Bools {
         DataType::Boolean
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
-        match (test.matches("true"), test.matches("false")) {
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
+        Ok(match (test.matches("true"), test.matches("false")) {
             (true, true) => How::Fixed(true),
             (false, false) => How::Fixed(false),
             (on, off) => How::Flags(on, off),
-        }
+        })
     }
 
     fn select(

@@ -80,10 +80,10 @@ impl Values for Floats {
         DataType::Float64
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
         // The letters are those of `NaN` and `inf`.
         let letter = |b: u8| matches!(b.to_ascii_lowercase(), b'n' | b'a' | b'i' | b'f');
-        match test {
+        Ok(match test {
             FieldTest::Any => How::Fixed(true),
             FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
             _ if is_refuted(test, |b| {
@@ -93,7 +93,7 @@ impl Values for Floats {
                 How::Fixed(false)
             }
             _ => How::Text(test.clone()),
-        }
+        })
     }
 
     fn select(
@@ -118,8 +118,12 @@ impl Values for Floats {
         Ok(Arc::new(Float64Array::from(self.picked(values, picked))))
     }
 
-    fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
-        Some(self.picked(values, picked))
+    fn numbers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<Vec<f64>, SegmentError>> {
+        Some(Ok(self.picked(values, picked)))
     }
 
     fn memory_bytes(&self) -> usize {

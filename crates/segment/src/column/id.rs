@@ -1,9 +1,10 @@
 //! Hexadecimal identifiers of one length, with or without the dashes of a UUID.
 //!
 //! ```text
-//!  entries section := entries u32 · prefix_len u8 · prefix · bucket_bytes u8 (0, 1, 2)
-//!                     · [first entry of each bucket, as packed codes] · entries, big-endian
-//!  codes section   := packed codes
+//!  head section     := entries u32 · prefix_len u8 · prefix · bucket_bytes u8 (0, 1, 2)
+//!                      · [first entry of each bucket, as packed codes]
+//!  entries sections := bytes of each u8 · entries, big-endian       in pieces
+//!  codes sections   := packed codes, in pieces                      only with a dictionary
 //! ```
 //!
 //! With a dictionary the entries are the different identifiers, sorted; those that begin (behind the
@@ -17,14 +18,15 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 
-use super::dict::{encode_codes, open_codes, select_codes};
+use super::dict::{dictionary_array, encode_codes};
 use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta, take};
+use super::pieces::{Cut, Piece, Pieces};
 use super::test::{How, by_text, by_value, is_refuted};
-use super::{Grouped, ROWS_MAX, Texts, Values, indexes};
+use super::{Grouped, ROWS_MAX, Texts, Values, Want, indexes};
 use crate::bits::Codes;
 use crate::predicate::{FieldTest, Phrase};
-use crate::sections::SectionWriter;
+use crate::sections::{SectionNo, SectionWriter, Sections};
 use crate::{Mask, SegmentError};
 
 /// Most digits of an identifier.
@@ -178,38 +180,54 @@ pub(crate) fn encode_ids(
     // Where nearly all differ, a dictionary is larger than what it lists.
     let cap = values.len() / 4 * 3 + 1;
     let interned = if repeats(values, cap) { intern(values, cap) } else { None };
-    let mut bytes = Vec::new();
-    let first = match &interned {
-        Some((distinct, codes)) => {
-            encode_entries(shape, distinct, true, &mut bytes);
-            let first = w.squeezed(&bytes)?;
-            encode_codes(codes, w)?;
-            first
-        }
-        None => {
-            encode_entries(shape, values, false, &mut bytes);
-            w.squeezed(&bytes)?
-        }
-    };
-    let kind = Kind::Ids { shape, dictionary: interned.is_some() };
+    if let Some((distinct, codes)) = &interned {
+        return encode_coded_ids(shape, distinct, codes, w, meta);
+    }
+    let first = w.next();
+    let shift = encode_entries(shape, values, false, w)?.shift;
+    let kind = Kind::Ids { shape, shift, entries: None };
     Meta { len: values.len(), sections: first..w.next(), kind }.write(meta);
     Ok(())
 }
 
-fn encode_entries(shape: Shape, entries: &[u128], sorted: bool, out: &mut Vec<u8>) {
+/// Writes a column of identifiers as the different ones, sorted, and a code for each value.
+pub(super) fn encode_coded_ids(
+    shape: Shape,
+    distinct: &[u128],
+    codes: &[u32],
+    w: &mut SectionWriter<'_>,
+    meta: &mut Vec<u8>,
+) -> Result<(), SegmentError> {
+    let first = w.next();
+    let entries = Some(encode_entries(shape, distinct, true, w)?);
+    let shift = encode_codes(codes, distinct.len(), w)?;
+    let kind = Kind::Ids { shape, shift, entries };
+    Meta { len: codes.len(), sections: first..w.next(), kind }.write(meta);
+    Ok(())
+}
+
+/// Writes the head and the entries, and gives how these are cut.
+fn encode_entries(
+    shape: Shape,
+    entries: &[u128],
+    sorted: bool,
+    w: &mut SectionWriter<'_>,
+) -> Result<Cut, SegmentError> {
+    let mut out = Vec::new();
     let width = shape.bytes();
     let tail = |id: u128, len: usize| id.to_be_bytes().into_iter().skip(16 - len);
     let (first, differing) = entries
         .first()
         .map_or((0, 0), |first| (*first, entries.iter().fold(0, |all, id| all | (id ^ first))));
-    let prefix = width - (128 - differing.leading_zeros() as usize).div_ceil(8).min(width);
+    // Of each entry a byte is held at least, so that a piece knows how many it has.
+    let prefix = width - (128 - differing.leading_zeros() as usize).div_ceil(8).clamp(1, width);
     let buckets = match entries.len() {
         _ if !sorted => 0,
         MANY_BUCKETS_MIN.. => 2,
         BUCKETS_MIN.. => 1,
         _ => 0,
     }
-    .min(width - prefix);
+    .min(width - prefix - 1);
     let rest = width - prefix - buckets;
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
     out.push(prefix as u8);
@@ -223,10 +241,16 @@ fn encode_entries(shape: Shape, entries: &[u128], sorted: bool, out: &mut Vec<u8
             next += entries.get(next..).unwrap_or_default().partition_point(|id| bucket(*id) < at);
             *start = next as u32;
         }
-        Codes::encode(&starts, out);
+        Codes::encode(&starts, &mut out);
     }
-    out.reserve(entries.len() * rest);
-    entries.iter().for_each(|id| out.extend(tail(*id, rest)));
+    w.squeezed(&out)?;
+    let cut = Cut::of(entries.len(), entries.len() * rest);
+    cut.write(entries, w, |piece, out| {
+        out.reserve(piece.len() * rest + 1);
+        out.push(rest as u8);
+        piece.iter().for_each(|id| out.extend(tail(*id, rest)));
+    })?;
+    Ok(cut)
 }
 
 /// Shifts by whole bytes.
@@ -241,10 +265,65 @@ fn shl(id: u128, bytes: usize) -> u128 {
 /// So many identifiers are each looked for alone.
 const SCANS_MAX: usize = 4;
 
-/// Identifiers one after the other.
+/// What is held of some identifiers, one after the other.
+#[derive(Debug)]
+struct Held {
+    bytes: Bytes,
+    /// Bytes of each.
+    width: usize,
+    len: usize,
+}
+
+impl Piece for Held {
+    fn open(bytes: &Bytes) -> Result<Self, SegmentError> {
+        let damaged = |trouble: &str| SegmentError::damaged("identifiers", trouble);
+        let width = usize::from(*bytes.first().ok_or_else(|| damaged("are cut short"))?);
+        let bytes = bytes.slice(1..);
+        let len = bytes.len().checked_div(width).unwrap_or(0);
+        if width == 0 || width > 16 || bytes.len() != len * width {
+            return Err(damaged("have another length"));
+        }
+        Ok(Self { bytes, width, len })
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Held {
+    /// The bytes of an entry, as a number.
+    fn get(&self, at: usize) -> u128 {
+        let bytes = self.bytes.get(at * self.width..(at + 1) * self.width).unwrap_or_default();
+        let mut all = [0u8; 16];
+        all.iter_mut().rev().zip(bytes.iter().rev()).for_each(|(to, from)| *to = *from);
+        u128::from_be_bytes(all)
+    }
+
+    /// Marks where these bytes are in a range; bit `first` is the first of the range.
+    fn scan(&self, wanted: &[u8], values: Range<usize>, first: usize, found: &mut Mask) {
+        let finder = memchr::memmem::Finder::new(wanted);
+        let bytes = self.bytes.get(values.start * self.width..values.end * self.width);
+        let bytes = bytes.unwrap_or_default();
+        let mut at = 0;
+        while let Some(ahead) = bytes.get(at..).and_then(|rest| finder.find(rest)) {
+            let start = at + ahead;
+            if start % self.width == 0 {
+                found.set(first + start / self.width);
+            }
+            at = start + 1;
+        }
+    }
+}
+
+/// Identifiers.
 #[derive(Debug)]
 struct Entries {
-    bytes: Bytes,
+    held: Pieces<Held>,
     len: usize,
     /// What all begin with.
     prefix: u128,
@@ -256,7 +335,7 @@ struct Entries {
 }
 
 impl Entries {
-    fn open(shape: Shape, bytes: &Bytes) -> Result<Self, SegmentError> {
+    fn open(shape: Shape, bytes: &Bytes, held: Pieces<Held>) -> Result<Self, SegmentError> {
         let damaged = |trouble: &str| SegmentError::damaged("identifiers", trouble);
         let cut = || damaged("are cut short");
         let mut from = &bytes[..];
@@ -288,26 +367,27 @@ impl Entries {
             }
             bytes = after;
         }
-        if bytes.len() != len * rest {
+        if !bytes.is_empty() || held.len() != len {
             return Err(damaged("have another length"));
         }
-        Ok(Self { bytes, len, prefix, starts, bucket_bytes, rest })
+        Ok(Self { held, len, prefix, starts, bucket_bytes, rest })
     }
 
     /// The bytes held of an entry.
-    fn held(&self, at: usize) -> u128 {
-        let bytes = self.bytes.get(at * self.rest..(at + 1) * self.rest).unwrap_or_default();
-        let mut all = [0u8; 16];
-        all.iter_mut().rev().zip(bytes.iter().rev()).for_each(|(to, from)| *to = *from);
-        u128::from_be_bytes(all)
+    fn held(&self, at: usize) -> Result<u128, SegmentError> {
+        let (held, at) = self.held.at(at)?;
+        if held.width != self.rest {
+            return Err(SegmentError::damaged("identifiers", "are of another width"));
+        }
+        Ok(held.get(at))
     }
 
-    fn get(&self, at: usize) -> u128 {
+    fn get(&self, at: usize) -> Result<u128, SegmentError> {
         self.get_from(at, &mut 0)
     }
 
     /// As `get`; `bucket` is that of the entry asked for before, where the search begins.
-    fn get_from(&self, at: usize, bucket: &mut usize) -> u128 {
+    fn get_from(&self, at: usize, bucket: &mut usize) -> Result<u128, SegmentError> {
         let mut head = self.prefix;
         if self.bucket_bytes > 0 {
             let start = |bucket: usize| self.starts.get(bucket).map_or(usize::MAX, |s| *s as usize);
@@ -319,52 +399,40 @@ impl Entries {
             }
             head = shl(head, self.bucket_bytes) | *bucket as u128;
         }
-        shl(head, self.rest) | self.held(at)
+        Ok(shl(head, self.rest) | self.held(at)?)
     }
 
     /// Marks where an identifier is in a range of a list without buckets.
-    fn scan(&self, id: u128, values: Range<usize>, found: &mut Mask) {
+    fn scan(&self, id: u128, values: Range<usize>, found: &mut Mask) -> Result<(), SegmentError> {
         if shr(id, self.rest) != self.prefix {
-            return;
-        }
-        if self.rest == 0 {
-            return found.set_range(0..values.len());
+            return Ok(());
         }
         let wanted = id.to_be_bytes();
-        let finder = memchr::memmem::Finder::new(wanted.get(16 - self.rest..).unwrap_or_default());
-        let bytes = self.bytes.get(values.start * self.rest..values.end * self.rest);
-        let bytes = bytes.unwrap_or_default();
-        let mut at = 0;
-        while let Some(ahead) = bytes.get(at..).and_then(|rest| finder.find(rest)) {
-            let start = at + ahead;
-            if start % self.rest == 0 {
-                found.set(start / self.rest);
-            }
-            at = start + 1;
-        }
+        let wanted = wanted.get(16 - self.rest..).unwrap_or_default();
+        self.held.for_each(values, |held, part, at| held.scan(wanted, part, at, found))
     }
 
     /// The entry that an identifier is, in a sorted list.
-    fn find(&self, id: u128) -> Option<usize> {
+    fn find(&self, id: u128) -> Result<Option<usize>, SegmentError> {
         if shr(id, self.bucket_bytes + self.rest) != self.prefix {
-            return None;
+            return Ok(None);
         }
         let mut range = 0..self.len;
         if self.bucket_bytes > 0 {
             let bucket = shr(id, self.rest) as usize & ((1 << (8 * self.bucket_bytes)) - 1);
             let end = self.starts.get(bucket + 1).map_or(self.len, |end| *end as usize);
-            range = *self.starts.get(bucket)? as usize..end;
+            range = self.starts.get(bucket).map_or(end, |start| *start as usize)..end;
         }
         let wanted = if self.rest == 16 { id } else { id & (shl(1, self.rest) - 1) };
         while range.start < range.end {
             let middle = range.start.midpoint(range.end);
-            match self.held(middle).cmp(&wanted) {
+            match self.held(middle)?.cmp(&wanted) {
                 std::cmp::Ordering::Less => range.start = middle + 1,
-                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Equal => return Ok(Some(middle)),
                 std::cmp::Ordering::Greater => range.end = middle,
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -373,17 +441,21 @@ impl Entries {
 pub(crate) struct Ids {
     shape: Shape,
     entries: Entries,
-    codes: Option<Codes>,
+    codes: Option<Pieces<Codes>>,
 }
 
 impl Ids {
+    /// Opens the column whose head is section `first`.
     pub(super) fn open(
         shape: Shape,
-        entries: &Bytes,
-        codes: Option<&Bytes>,
+        entries: Cut,
+        codes: Option<Cut>,
+        first: SectionNo,
+        sections: &Arc<Sections>,
     ) -> Result<Self, SegmentError> {
-        let codes = codes.map(open_codes).transpose()?;
-        Ok(Self { shape, entries: Entries::open(shape, entries)?, codes })
+        let held = Pieces::new(entries, first + 1, sections);
+        let codes = codes.map(|codes| Pieces::new(codes, first + 1 + entries.pieces(), sections));
+        Ok(Self { shape, entries: Entries::open(shape, sections.get(first)?, held)?, codes })
     }
 
     fn texts(
@@ -394,7 +466,7 @@ impl Ids {
             Texts::with_capacity(entries.len(), entries.len() * self.shape.chars() as usize);
         let mut bucket = 0;
         for at in entries {
-            let id = self.entries.get_from(at, &mut bucket);
+            let id = self.entries.get_from(at, &mut bucket)?;
             texts.push_with(|out| self.shape.write(id, out));
         }
         texts.finish()
@@ -405,50 +477,71 @@ impl Ids {
     }
 
     /// A set of identifiers, as codes if there is a dictionary.
-    fn set(&self, mut ids: Vec<u128>) -> How {
+    fn set(&self, mut ids: Vec<u128>) -> Result<How, SegmentError> {
         if self.codes.is_some() {
             let mut marked = Mask::none(self.entries.len);
-            ids.iter().filter_map(|id| self.entries.find(*id)).for_each(|at| marked.set(at));
-            return How::codes(&marked);
+            for id in ids {
+                if let Some(at) = self.entries.find(id)? {
+                    marked.set(at);
+                }
+            }
+            return Ok(How::codes(&marked));
         }
         ids.sort_unstable();
-        if ids.is_empty() { How::Fixed(false) } else { How::Ids(ids) }
+        Ok(if ids.is_empty() { How::Fixed(false) } else { How::Ids(ids) })
     }
 }
 
 impl Values for Ids {
     fn len(&self) -> usize {
-        self.codes.as_ref().map_or(self.entries.len, Codes::len)
+        self.codes.as_ref().map_or(self.entries.len, Pieces::len)
     }
 
     fn data_type(&self) -> DataType {
         DataType::Utf8
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
         let alphabet = |byte: u8| byte.is_ascii_hexdigit() || (self.shape.dashes && byte == b'-');
-        let by_text = || match self.codes.is_some().then(|| self.all_texts()) {
-            Some(Ok(texts)) => by_value(&(Arc::new(texts) as ArrayRef), test),
-            _ => How::Text(test.clone()),
+        let by_text = || match &self.codes {
+            Some(_) => Ok(by_value(&(Arc::new(self.all_texts()?) as ArrayRef), test)),
+            None => Ok(How::Text(test.clone())),
         };
         let words = |phrase: &Phrase, any_case: bool| match self.shape.words(phrase, any_case) {
             Some(ids) => self.set(ids),
             None => by_text(),
         };
-        match test {
+        Ok(match test {
             _ if is_refuted(test, alphabet) => How::Fixed(false),
             FieldTest::Any => How::Fixed(true),
             FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
             FieldTest::Length { min, max } => {
                 How::Fixed((*min..=*max).contains(&self.shape.chars()))
             }
-            FieldTest::Exact(text) => self.set(self.shape.parse(text).into_iter().collect()),
+            FieldTest::Exact(text) => self.set(self.shape.parse(text).into_iter().collect())?,
             FieldTest::In(texts) => {
-                self.set(texts.iter().filter_map(|text| self.shape.parse(text)).collect())
+                self.set(texts.iter().filter_map(|text| self.shape.parse(text)).collect())?
             }
-            FieldTest::Contains(phrase) => words(phrase, false),
-            FieldTest::ContainsAnyCase(phrase) => words(phrase, true),
-            _ => by_text(),
+            FieldTest::Contains(phrase) => words(phrase, false)?,
+            FieldTest::ContainsAnyCase(phrase) => words(phrase, true)?,
+            _ => by_text()?,
+        })
+    }
+
+    fn require(
+        &self,
+        want: Want,
+        values: &Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<(), SegmentError> {
+        let Some(codes) = &self.codes else { return self.entries.held.require(values, picked) };
+        codes.require(values, picked)?;
+        match want {
+            Want::Test => Ok(()),
+            Want::Texts => {
+                let codes = codes.picked(values.clone(), picked)?;
+                self.entries.held.require_each(codes.into_iter().map(|code| code as usize))
+            }
         }
     }
 
@@ -459,23 +552,26 @@ impl Values for Ids {
         within: Option<&Mask>,
     ) -> Result<Mask, SegmentError> {
         match (how, &self.codes) {
-            (How::Codes(set), Some(codes)) => Ok(select_codes(set, codes, values, within)),
+            (How::Codes(set), Some(codes)) => codes.select(set, values, within),
             (How::Text(test), _) => by_text(self, test, values, within),
             (How::Ids(ids), None) if within.is_none() && ids.len() <= SCANS_MAX => {
                 let mut mask = Mask::none(values.len());
-                ids.iter().for_each(|id| self.entries.scan(*id, values.clone(), &mut mask));
+                for id in ids {
+                    self.entries.scan(*id, values.clone(), &mut mask)?;
+                }
                 Ok(mask)
             }
             (How::Ids(ids), None) => {
-                let among = |at: usize| ids.binary_search(&self.entries.get(at)).is_ok();
-                Ok(match within {
-                    None => Mask::collect(values.len(), |at| among(values.start + at)),
-                    Some(within) => {
-                        let mut mask = within.clone();
-                        mask.retain(|at| among(values.start + at));
-                        mask
+                let mut mask = within.cloned().unwrap_or_else(|| Mask::all(values.len()));
+                for at in 0..values.len() {
+                    if mask.get(at) {
+                        let id = self.entries.get(values.start + at)?;
+                        if ids.binary_search(&id).is_err() {
+                            mask.clear(at);
+                        }
                     }
-                })
+                }
+                Ok(mask)
             }
             _ => Ok(Mask::none(values.len())),
         }
@@ -484,7 +580,7 @@ impl Values for Ids {
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
         let entries = match &self.codes {
             Some(codes) => {
-                let codes = codes.picked(values, picked);
+                let codes = codes.picked(values, picked)?;
                 codes.into_iter().map(|code| code as usize).collect()
             }
             None => indexes(values, picked),
@@ -492,18 +588,33 @@ impl Values for Ids {
         Ok(Arc::new(self.texts(entries.into_iter())?))
     }
 
+    /// Where much is read at once, as for a merge: all different ones become texts for it.
+    fn dictionary(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<ArrayRef, SegmentError>> {
+        let codes = self.codes.as_ref()?;
+        let pays = picked.is_none() && values.len() / 2 >= self.entries.len;
+        let texts = || Ok(Arc::new(self.all_texts()?) as ArrayRef);
+        pays.then(|| dictionary_array(&texts()?, codes, values, picked))
+    }
+
     fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
-        let mut codes = self.codes.as_ref()?.picked(values, picked);
-        // Of a large dictionary a block has a few: only these become texts.
-        let mut used = Mask::none(self.entries.len);
-        codes.iter().for_each(|code| used.set(*code as usize));
-        let ranks = used.ranks();
-        codes.iter_mut().for_each(|code| *code = ranks.of(*code as usize));
-        let entries: Vec<usize> = used.iter().collect();
-        Some(self.texts(entries.into_iter()).map(|texts| (texts, codes)))
+        let codes = self.codes.as_ref()?.picked(values, picked);
+        Some(codes.and_then(|mut codes| {
+            // Of a large dictionary a block has a few: only these become texts.
+            let mut used = Mask::none(self.entries.len);
+            codes.iter().for_each(|code| used.set(*code as usize));
+            let ranks = used.ranks();
+            codes.iter_mut().for_each(|code| *code = ranks.of(*code as usize));
+            let entries: Vec<usize> = used.iter().collect();
+            Ok((self.texts(entries.into_iter())?, codes))
+        }))
     }
 
     fn memory_bytes(&self) -> usize {
-        self.entries.starts.len() * 4
+        let codes = self.codes.as_ref().map_or(0, Pieces::memory_bytes);
+        self.entries.starts.len() * 4 + self.entries.held.memory_bytes() + codes
     }
 }

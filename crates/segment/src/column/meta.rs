@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use arrow::datatypes::DataType;
 
+use super::pieces::Cut;
 use super::{Form, ROWS_MAX, Shape};
 use crate::SegmentError;
 use crate::sections::SectionNo;
@@ -22,41 +23,66 @@ pub(super) struct Meta {
 /// The kinds of columns, each with its own bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Kind {
-    Const { data_type: DataType, text: String },
-    Dict,
-    Numbers { form: Form, dictionary: bool },
+    Const {
+        data_type: DataType,
+        text: String,
+    },
+    Dict {
+        shift: u8,
+    },
+    Numbers {
+        form: Form,
+        dictionary: bool,
+        shift: u8,
+    },
     Scaled,
     Floats,
     Bools,
-    Ids { shape: Shape, dictionary: bool },
-    Times,
-    Raw,
+    /// `entries`: how the dictionary is cut, if there is one.
+    Ids {
+        shape: Shape,
+        shift: u8,
+        entries: Option<Cut>,
+    },
+    Times {
+        shift: u8,
+    },
+    /// Number of values of each section.
+    Raw {
+        values: Vec<u32>,
+    },
 }
 
 impl Kind {
     fn number(&self) -> u8 {
         match self {
             Self::Const { .. } => 1,
-            Self::Dict => 2,
+            Self::Dict { .. } => 2,
             Self::Numbers { .. } => 3,
             Self::Scaled => 4,
             Self::Floats => 5,
             Self::Bools => 6,
             Self::Ids { .. } => 7,
-            Self::Times => 8,
-            Self::Raw => 9,
+            Self::Times { .. } => 8,
+            Self::Raw { .. } => 9,
         }
     }
 
-    /// How many sections a column of this kind has; any number of at least one if `None`.
-    fn sections(&self) -> Option<u32> {
+    /// How many sections a column of this kind and so many values has, if there can be one.
+    fn sections(&self, len: usize) -> Option<u32> {
+        let pieces = |shift: u8| Cut { len, shift }.sound().map(Cut::pieces);
         match self {
             Self::Const { .. } => Some(0),
-            Self::Dict => Some(2),
-            Self::Numbers { dictionary, .. } | Self::Ids { dictionary, .. } => {
-                Some(1 + u32::from(*dictionary))
+            Self::Dict { shift } => Some(1 + pieces(*shift)?),
+            Self::Numbers { dictionary, shift, .. } => {
+                Some(u32::from(*dictionary) + pieces(*shift)?)
             }
-            Self::Raw => None,
+            Self::Ids { shift, entries: None, .. } => Some(1 + pieces(*shift)?),
+            Self::Ids { shift, entries: Some(entries), .. } => {
+                Some(1 + entries.sound()?.pieces() + pieces(*shift)?)
+            }
+            Self::Times { shift } => pieces(*shift),
+            Self::Raw { values } => Some(values.len() as u32),
             _ => Some(1),
         }
     }
@@ -76,15 +102,23 @@ impl Meta {
                 out.extend_from_slice(&(text.len() as u32).to_le_bytes());
                 out.extend_from_slice(text.as_bytes());
             }
-            Kind::Numbers { form, dictionary } => {
+            Kind::Dict { shift } | Kind::Times { shift } => out.push(*shift),
+            Kind::Numbers { form, dictionary, shift } => {
                 let (form, scale) = form.bytes();
-                out.extend_from_slice(&[form, scale, u8::from(*dictionary)]);
+                out.extend_from_slice(&[form, scale, u8::from(*dictionary), *shift]);
             }
-            Kind::Ids { shape, dictionary } => {
+            Kind::Ids { shape, shift, entries } => {
                 let flags = u8::from(shape.upper)
                     | u8::from(shape.dashes) << 1
-                    | u8::from(*dictionary) << 2;
-                out.extend_from_slice(&[shape.digits, flags]);
+                    | u8::from(entries.is_some()) << 2;
+                out.extend_from_slice(&[shape.digits, flags, *shift]);
+                if let Some(entries) = entries {
+                    out.extend_from_slice(&(entries.len as u32).to_le_bytes());
+                    out.push(entries.shift);
+                }
+            }
+            Kind::Raw { values } => {
+                values.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
             }
             _ => {}
         }
@@ -113,30 +147,51 @@ impl Meta {
                 let data_type = type_of(data_type).ok_or_else(|| damaged("has no such type"))?;
                 Kind::Const { data_type, text: text.to_owned() }
             }
-            2 => Kind::Dict,
+            2 => {
+                let [shift] = take(from).ok_or_else(cut)?;
+                Kind::Dict { shift }
+            }
             3 => {
-                let [form, scale, dictionary] = take(from).ok_or_else(cut)?;
+                let [form, scale, dictionary, shift] = take(from).ok_or_else(cut)?;
                 let form =
                     Form::from_bytes(form, scale).ok_or_else(|| damaged("has no such form"))?;
-                Kind::Numbers { form, dictionary: dictionary == 1 }
+                Kind::Numbers { form, dictionary: dictionary == 1, shift }
             }
             4 => Kind::Scaled,
             5 => Kind::Floats,
             6 => Kind::Bools,
             7 => {
-                let [digits, flags] = take(from).ok_or_else(cut)?;
+                let [digits, flags, shift] = take(from).ok_or_else(cut)?;
                 let shape = Shape { digits, upper: flags & 1 != 0, dashes: flags & 2 != 0 };
                 if !shape.is_sound() {
                     return Err(damaged("has no such identifiers"));
                 }
-                Kind::Ids { shape, dictionary: flags & 4 != 0 }
+                let mut entries = None;
+                if flags & 4 != 0 {
+                    let len = u32::from_le_bytes(take(from).ok_or_else(cut)?) as usize;
+                    let [shift] = take(from).ok_or_else(cut)?;
+                    if len > ROWS_MAX {
+                        return Err(damaged("has too many entries"));
+                    }
+                    entries = Some(Cut { len, shift });
+                }
+                Kind::Ids { shape, shift, entries }
             }
-            8 => Kind::Times,
-            9 => Kind::Raw,
+            8 => {
+                let [shift] = take(from).ok_or_else(cut)?;
+                Kind::Times { shift }
+            }
+            9 => {
+                let bytes = from.split_at_checked((count as usize).saturating_mul(4));
+                let (counts, rest) = bytes.ok_or_else(cut)?;
+                *from = rest;
+                let counts = counts.as_chunks::<4>().0.iter();
+                Kind::Raw { values: counts.map(|count| u32::from_le_bytes(*count)).collect() }
+            }
             _ => return Err(damaged("is of a kind that this program does not know")),
         };
         let last = first.checked_add(count).ok_or_else(|| damaged("names no section"))?;
-        if kind.sections().map_or(count == 0, |expected| expected != count) {
+        if kind.sections(len) != Some(count) {
             return Err(damaged("has another number of sections"));
         }
         Ok(Self { len, sections: first..last, kind })

@@ -37,6 +37,7 @@ mod id;
 mod intern;
 mod meta;
 mod numbers;
+mod pieces;
 mod presence;
 mod raw;
 mod scaled;
@@ -47,13 +48,14 @@ mod texts;
 mod times;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::DataType;
 
-pub(crate) use choose::{choose, encode_float64, encode_int64};
+pub(crate) use choose::{choose, encode_coded, encode_float64, encode_int64};
 pub(crate) use constant::encode_const;
-pub(crate) use dict::encode_dict;
+use dict::encode_dict;
 pub(crate) use flags::encode_bools;
 pub(crate) use floats::encode_floats;
 pub(crate) use form::Form;
@@ -70,6 +72,7 @@ use crate::predicate::FieldTest;
 use crate::sections::{SectionNo, Sections};
 use crate::{Mask, SegmentError};
 use meta::{Kind, Meta};
+use pieces::{Cut, Pieces};
 use test::How;
 
 /// Most rows of a segment, so most values of a column.
@@ -92,33 +95,37 @@ impl Column {
         self.meta.sections.clone()
     }
 
-    /// The values, from sections in memory; [`SegmentError::Missing`] names those that are not.
-    pub(crate) fn load(&self, sections: &Sections) -> Result<Loaded, SegmentError> {
-        sections.require(self.sections())?;
+    /// What is needed to ask anything of the column; values are read as they are asked for. From
+    /// sections in memory; [`SegmentError::Missing`] names those that are not.
+    pub(crate) fn load(&self, sections: &Arc<Sections>) -> Result<Loaded, SegmentError> {
         let (len, nos) = (self.meta.len, self.sections());
         let first = || sections.get(nos.start);
-        let second = || sections.get(nos.start.saturating_add(1));
+        let cut = |shift: u8| Cut { len, shift };
+        let codes = |shift: u8| Pieces::new(cut(shift), nos.start.saturating_add(1), sections);
         let loaded = match &self.meta.kind {
             Kind::Const { data_type, text } => {
                 Loaded::Const(constant::Const::open(len, data_type, text)?)
             }
-            Kind::Dict => Loaded::Dict(dict::Dict::open(first()?, second()?)?),
-            Kind::Numbers { form, dictionary } => {
-                let codes = if *dictionary { Some(second()?) } else { None };
-                Loaded::Numbers(numbers::Numbers::open(*form, first()?, codes)?)
+            Kind::Dict { shift } => Loaded::Dict(dict::Dict::open(first()?, codes(*shift))?),
+            Kind::Numbers { form, dictionary: true, shift } => {
+                Loaded::Numbers(numbers::Numbers::coded(*form, first()?, codes(*shift))?)
+            }
+            Kind::Numbers { form, dictionary: false, shift } => {
+                let integers = Pieces::new(cut(*shift), nos.start, sections);
+                Loaded::Numbers(numbers::Numbers::plain(*form, integers))
             }
             Kind::Scaled => Loaded::Scaled(scaled::Scaled::open(first()?)?),
             Kind::Floats => Loaded::Floats(floats::Floats::open(len, first()?)?),
             Kind::Bools => Loaded::Bools(flags::Bools::open(len, first()?)?),
-            Kind::Ids { shape, dictionary } => {
-                let codes = if *dictionary { Some(second()?) } else { None };
-                Loaded::Ids(id::Ids::open(*shape, first()?, codes)?)
+            Kind::Ids { shape, shift, entries } => {
+                let codes = entries.map(|_| cut(*shift));
+                let entries = entries.unwrap_or(cut(*shift));
+                Loaded::Ids(id::Ids::open(*shape, entries, codes, nos.start, sections)?)
             }
-            Kind::Times => Loaded::Times(Times::open(first()?)?),
-            Kind::Raw => {
-                let parts: Result<Vec<_>, _> = nos.map(|no| sections.get(no).cloned()).collect();
-                Loaded::Raw(raw::Raw::open(parts?)?)
+            Kind::Times { shift } => {
+                Loaded::Times(Times::open(Pieces::new(cut(*shift), nos.start, sections)))
             }
+            Kind::Raw { values } => Loaded::Raw(raw::Raw::open(values, nos.start, sections)?),
         };
         if loaded.len() != len {
             return Err(SegmentError::damaged("column", "has another number of values"));
@@ -127,7 +134,7 @@ impl Column {
     }
 }
 
-/// A column whose sections are in memory.
+/// A column that can be asked.
 #[derive(Debug)]
 pub(crate) enum Loaded {
     /// One value for all.
@@ -153,11 +160,29 @@ pub(crate) enum Loaded {
 /// Texts, and of which of them each value is; see [`Loaded::groups`].
 type Grouped = Result<(StringArray, Vec<u32>), SegmentError>;
 
+/// What values are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// To be tested.
+    Test,
+    /// To be handed out.
+    Texts,
+}
+
 /// What each kind of column can do; [`Loaded`] has the words for callers.
 trait Values: std::fmt::Debug {
     fn len(&self) -> usize;
     fn data_type(&self) -> DataType;
-    fn prepare(&self, test: &FieldTest) -> How;
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError>;
+    /// Names all sections at once that some of the values need.
+    fn require(
+        &self,
+        _want: Want,
+        _values: &Range<usize>,
+        _picked: Option<&Mask>,
+    ) -> Result<(), SegmentError> {
+        Ok(())
+    }
     fn select(
         &self,
         how: &How,
@@ -176,7 +201,11 @@ trait Values: std::fmt::Debug {
     fn groups(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Grouped> {
         None
     }
-    fn numbers(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Vec<f64>> {
+    fn numbers(
+        &self,
+        _values: Range<usize>,
+        _picked: Option<&Mask>,
+    ) -> Option<Result<Vec<f64>, SegmentError>> {
         None
     }
     fn memory_bytes(&self) -> usize;
@@ -209,8 +238,8 @@ impl Loaded {
 
     /// Decides a test as far as it can be without looking at the values one by one: once for each
     /// value of a dictionary, or as an interval of integers. To be done once per segment.
-    pub(crate) fn prepare(&self, test: &FieldTest) -> ColumnTest {
-        ColumnTest::new(self.values().prepare(test))
+    pub(crate) fn prepare(&self, test: &FieldTest) -> Result<ColumnTest, SegmentError> {
+        self.values().prepare(test).map(ColumnTest::new)
     }
 
     /// Which of a range of values pass a test prepared by this column: bit 0 is the first of the
@@ -225,7 +254,11 @@ impl Loaded {
         let mut mask = match test.how() {
             How::Fixed(true) => Mask::all(values.len()),
             How::Fixed(false) => return Ok(Mask::none(values.len())),
-            how => self.values().select(how, values, within)?,
+            how => {
+                let want = if test.by_text() { Want::Texts } else { Want::Test };
+                self.values().require(want, &values, within)?;
+                self.values().select(how, values, within)?
+            }
         };
         if let Some(within) = within {
             mask.and(within);
@@ -243,6 +276,7 @@ impl Loaded {
         dictionary: bool,
     ) -> Result<ArrayRef, SegmentError> {
         let values = self.clamp(values);
+        self.values().require(Want::Texts, &values, picked)?;
         if dictionary
             && self.data_type() == DataType::Utf8
             && let Some(array) = self.values().dictionary(values.clone(), picked)
@@ -259,13 +293,21 @@ impl Loaded {
         values: Range<usize>,
         picked: Option<&Mask>,
     ) -> Result<Option<(StringArray, Vec<u32>)>, SegmentError> {
-        self.values().groups(self.clamp(values), picked).transpose()
+        let values = self.clamp(values);
+        self.values().require(Want::Texts, &values, picked)?;
+        self.values().groups(values, picked).transpose()
     }
 
     /// The picked values of a range, if all values of the column are numbers (as such or as text).
     /// A dictionary of texts gives none: decide once for each of [`Loaded::groups`].
-    pub(crate) fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
-        self.values().numbers(self.clamp(values), picked)
+    pub(crate) fn numbers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<Option<Vec<f64>>, SegmentError> {
+        let values = self.clamp(values);
+        self.values().require(Want::Texts, &values, picked)?;
+        self.values().numbers(values, picked).transpose()
     }
 
     /// The times themselves, for searches in them.

@@ -1,8 +1,9 @@
 //! Values that integers stand for, as such or as a sorted dictionary of them with codes.
 //!
 //! ```text
-//!  integers section := packed integers          the values, or the different ones, sorted
-//!  codes section    := packed codes             only with a dictionary
+//!  without a dictionary: integers sections := packed integers, in pieces
+//!  with one:             integers section  := packed integers          the different ones, sorted
+//!                        codes sections    := packed codes, in pieces
 //! ```
 
 use std::ops::Range;
@@ -12,11 +13,12 @@ use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 
-use super::dict::{dictionary_array, encode_codes, open_codes, select_codes};
+use super::dict::{dictionary_array, encode_codes};
 use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta};
+use super::pieces::{Cut, Pieces};
 use super::test::{How, by_text, by_value};
-use super::{Form, Grouped, ROWS_MAX, Texts, Values, keep};
+use super::{Form, Grouped, ROWS_MAX, Texts, Values, Want, keep};
 use crate::bits::{Codes, Ints, Words};
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -35,28 +37,30 @@ pub(crate) fn encode_numbers(
     w: &mut SectionWriter<'_>,
     meta: &mut Vec<u8>,
 ) -> Result<(), SegmentError> {
-    let mut bytes = Vec::new();
-    let dictionary = dictionary_of(values);
-    let first = match &dictionary {
+    let first = w.next();
+    let bits: usize = values.chunks(GROUP).map(packed_bits).sum();
+    let dictionary = dictionary_of(values, bits);
+    let shift = match &dictionary {
         Some((distinct, codes)) => {
+            let mut bytes = Vec::new();
             Ints::encode(distinct, &mut bytes);
-            let first = w.squeezed(&bytes)?;
-            encode_codes(codes, w)?;
-            first
+            w.squeezed(&bytes)?;
+            encode_codes(codes, distinct.len(), w)?
         }
         None => {
-            Ints::encode(values, &mut bytes);
-            w.squeezed(&bytes)?
+            let cut = Cut::of(values.len(), bits / 8);
+            cut.write(values, w, Ints::encode)?;
+            cut.shift
         }
     };
-    let kind = Kind::Numbers { form, dictionary: dictionary.is_some() };
+    let kind = Kind::Numbers { form, dictionary: dictionary.is_some(), shift };
     Meta { len: values.len(), sections: first..w.next(), kind }.write(meta);
     Ok(())
 }
 
-/// A dictionary, if it is smaller than the packed integers or has few values and is hardly larger.
-fn dictionary_of(values: &[i64]) -> Option<(Vec<i64>, Vec<u32>)> {
-    let plain: usize = values.chunks(GROUP).map(packed_bits).sum();
+/// A dictionary, if it is smaller than the packed integers, of `plain` bits, or has few values and is
+/// hardly larger.
+fn dictionary_of(values: &[i64], plain: usize) -> Option<(Vec<i64>, Vec<u32>)> {
     // More different values than this would have codes of nearly the width of the integers.
     let pays_bits = (plain / values.len().max(1)) as u32 * 3 / 4;
     let cap = (values.len() / 4).min(1usize.checked_shl(pays_bits).unwrap_or(usize::MAX));
@@ -82,8 +86,13 @@ fn packed_bits(group: &[i64]) -> usize {
 #[derive(Debug)]
 pub(crate) struct Numbers {
     form: Form,
-    plain: Ints,
-    dictionary: Option<Dictionary>,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Plain(Pieces<Ints>),
+    Dictionary(Dictionary),
 }
 
 #[derive(Debug)]
@@ -92,53 +101,61 @@ struct Dictionary {
     /// What the integers stand for, as text.
     texts: StringArray,
     shared: ArrayRef,
-    codes: Codes,
+    codes: Pieces<Codes>,
 }
 
 impl Numbers {
-    pub(super) fn open(
+    pub(super) fn plain(form: Form, integers: Pieces<Ints>) -> Self {
+        Self { form, held: Held::Plain(integers) }
+    }
+
+    pub(super) fn coded(
         form: Form,
         integers: &Bytes,
-        codes: Option<&Bytes>,
+        codes: Pieces<Codes>,
     ) -> Result<Self, SegmentError> {
-        let (plain, rest) = Ints::open(integers)?;
-        if plain.len() > ROWS_MAX || !rest.is_empty() {
+        let (integers, rest) = Ints::open(integers)?;
+        if integers.len() > ROWS_MAX || !rest.is_empty() {
             return Err(SegmentError::damaged("integers", "have another length"));
         }
-        let dictionary = match codes {
-            None => None,
-            Some(codes) => {
-                let integers = plain.values(0..plain.len());
-                if !integers.is_sorted_by(|a, b| a < b) {
-                    return Err(SegmentError::damaged("dictionary", "is not sorted"));
-                }
-                let texts = texts_of(form, &integers)?;
-                Some(Dictionary {
-                    integers,
-                    shared: Arc::new(texts.clone()),
-                    texts,
-                    codes: open_codes(codes)?,
-                })
-            }
-        };
-        Ok(Self { form, plain, dictionary })
+        let integers = integers.values(0..integers.len());
+        if !integers.is_sorted_by(|a, b| a < b) {
+            return Err(SegmentError::damaged("dictionary", "is not sorted"));
+        }
+        let texts = texts_of(form, &integers)?;
+        let shared = Arc::new(texts.clone());
+        Ok(Self { form, held: Held::Dictionary(Dictionary { integers, texts, shared, codes }) })
     }
 
     /// The picked integers of a range.
-    fn picked(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<i64> {
-        if let Some(dictionary) = &self.dictionary {
-            let codes = dictionary.codes.picked(values, picked);
-            let integer = |code: u32| dictionary.integers.get(code as usize).copied().unwrap_or(0);
-            return codes.into_iter().map(integer).collect();
-        }
-        /// A look-up alone costs so many times what it costs among its neighbours.
-        const ALONE: usize = 16;
-        match picked {
-            Some(picked) if picked.count().saturating_mul(ALONE) < values.len() => {
-                picked.iter().map(|at| self.plain.get(values.start + at)).collect()
+    fn picked(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<Vec<i64>, SegmentError> {
+        let plain = match &self.held {
+            Held::Plain(plain) => plain,
+            Held::Dictionary(Dictionary { integers, codes, .. }) => {
+                let integer = |code: u32| integers.get(code as usize).copied().unwrap_or(0);
+                return Ok(codes.picked(values, picked)?.into_iter().map(integer).collect());
             }
-            _ => keep(self.plain.values(values), picked),
+        };
+        let mut out = Vec::with_capacity(picked.map_or(values.len(), Mask::count));
+        match picked {
+            None => plain.for_each(values, |ints, part, _| {
+                ints.for_each(part, |_, piece| out.extend_from_slice(piece));
+            })?,
+            Some(picked) => plain.for_each_picked(values, picked, |ints, part, here| {
+                /// A look-up alone costs so many times what it costs among its neighbours.
+                const ALONE: usize = 16;
+                if here.count().saturating_mul(ALONE) < part.len() {
+                    out.extend(here.iter().map(|at| ints.get(part.start + at)));
+                } else {
+                    out.append(&mut keep(ints.values(part), Some(here)));
+                }
+            })?,
         }
+        Ok(out)
     }
 
     fn codes_of(dictionary: &Dictionary, how: &How) -> How {
@@ -164,19 +181,34 @@ impl Numbers {
 
 impl Values for Numbers {
     fn len(&self) -> usize {
-        self.dictionary.as_ref().map_or(self.plain.len(), |d| d.codes.len())
+        match &self.held {
+            Held::Plain(plain) => plain.len(),
+            Held::Dictionary(dictionary) => dictionary.codes.len(),
+        }
     }
 
     fn data_type(&self) -> DataType {
         self.form.data_type()
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
         let how = self.form.prepare(test);
-        match (&self.dictionary, how) {
-            (Some(dictionary), How::Text(test)) => by_value(&dictionary.shared, &test),
-            (Some(dictionary), how) => Self::codes_of(dictionary, &how),
-            (None, how) => how,
+        Ok(match (&self.held, how) {
+            (Held::Dictionary(dictionary), How::Text(test)) => by_value(&dictionary.shared, &test),
+            (Held::Dictionary(dictionary), how) => Self::codes_of(dictionary, &how),
+            (Held::Plain(_), how) => how,
+        })
+    }
+
+    fn require(
+        &self,
+        _want: Want,
+        values: &Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<(), SegmentError> {
+        match &self.held {
+            Held::Plain(plain) => plain.require(values, picked),
+            Held::Dictionary(dictionary) => dictionary.codes.require(values, picked),
         }
     }
 
@@ -186,33 +218,33 @@ impl Values for Numbers {
         values: Range<usize>,
         within: Option<&Mask>,
     ) -> Result<Mask, SegmentError> {
-        match (how, &self.dictionary) {
+        match (how, &self.held) {
             (How::Text(test), _) => by_text(self, test, values, within),
-            (How::Codes(set), Some(dictionary)) => {
-                Ok(select_codes(set, &dictionary.codes, values, within))
+            (How::Codes(set), Held::Dictionary(dictionary)) => {
+                dictionary.codes.select(set, values, within)
             }
-            (_, Some(_)) => Ok(Mask::none(values.len())),
-            (How::Interval(min, max), None) => {
-                Ok(matching(&self.plain, values, within, *min, *max, |v| v >= *min && v <= *max))
+            (_, Held::Dictionary(_)) => Ok(Mask::none(values.len())),
+            (How::Interval(min, max), Held::Plain(plain)) => {
+                matching(plain, values, within, *min, *max, |v| v >= *min && v <= *max)
             }
-            (How::Integers(set), None) => {
+            (How::Integers(set), Held::Plain(plain)) => {
                 let (Some(min), Some(max)) = (set.first(), set.last()) else {
                     return Ok(Mask::none(values.len()));
                 };
                 let one = *min;
-                Ok(if min == max {
-                    matching(&self.plain, values, within, one, one, |v| v == one)
+                if min == max {
+                    matching(plain, values, within, one, one, |v| v == one)
                 } else {
                     let test = |v| set.binary_search(&v).is_ok();
-                    matching(&self.plain, values, within, *min, *max, test)
-                })
+                    matching(plain, values, within, *min, *max, test)
+                }
             }
             _ => Ok(Mask::none(values.len())),
         }
     }
 
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
-        array_of(self.form, self.picked(values, picked))
+        array_of(self.form, self.picked(values, picked)?)
     }
 
     fn dictionary(
@@ -220,25 +252,31 @@ impl Values for Numbers {
         values: Range<usize>,
         picked: Option<&Mask>,
     ) -> Option<Result<ArrayRef, SegmentError>> {
-        let dictionary = self.dictionary.as_ref()?;
+        let Held::Dictionary(dictionary) = &self.held else { return None };
         Some(dictionary_array(&dictionary.shared, &dictionary.codes, values, picked))
     }
 
     fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
-        let dictionary = self.dictionary.as_ref()?;
-        Some(Ok((dictionary.texts.clone(), dictionary.codes.picked(values, picked))))
+        let Held::Dictionary(Dictionary { texts, codes, .. }) = &self.held else { return None };
+        Some(codes.picked(values, picked).map(|codes| (texts.clone(), codes)))
     }
 
-    fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
-        self.form.is_number().then(|| self.form.numbers(&self.picked(values, picked)))
+    fn numbers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<Vec<f64>, SegmentError>> {
+        let numbers = |integers: Vec<i64>| self.form.numbers(&integers);
+        self.form.is_number().then(|| self.picked(values, picked).map(numbers))
     }
 
     fn memory_bytes(&self) -> usize {
-        let dictionary = self
-            .dictionary
-            .as_ref()
-            .map_or(0, |d| d.integers.len() * 16 + d.texts.get_array_memory_size());
-        self.plain.memory_bytes() + dictionary
+        match &self.held {
+            Held::Plain(plain) => plain.memory_bytes(),
+            Held::Dictionary(Dictionary { integers, texts, codes, .. }) => {
+                integers.len() * 16 + texts.get_array_memory_size() + codes.memory_bytes()
+            }
+        }
     }
 }
 
@@ -261,28 +299,32 @@ fn texts_of(form: Form, integers: &[i64]) -> Result<StringArray, SegmentError> {
 /// Which integers of a range pass `test`, which none below `min` or above `max` does. Groups that
 /// lie outside of these bounds, or that nobody asks about, are not unpacked.
 fn matching(
-    ints: &Ints,
+    plain: &Pieces<Ints>,
     values: Range<usize>,
     within: Option<&Mask>,
     min: i64,
     max: i64,
     test: impl Fn(i64) -> bool,
-) -> Mask {
+) -> Result<Mask, SegmentError> {
     let mut words = Words::new(values.len());
-    let mut at = values.start;
-    while at < values.end {
-        let end = values.end.min((at / GROUP + 1) * GROUP);
-        let asked = || {
-            let here = at - values.start..end - values.start;
-            within.is_none_or(|within| within.count_range(here) > 0)
-        };
-        match ints.bounds(at) {
-            Some((low, high)) if low <= max && high >= min && asked() => {
-                ints.for_each(at..end, |_, piece| words.append(piece, &test));
+    let len = values.len();
+    let asked =
+        |here: Range<usize>| within.is_none_or(|within| within.count_range(here.clone()) > 0);
+    plain.for_each_asked(values, asked, |ints, part, place| {
+        words.append_same(false, place - words.len());
+        let mut at = part.start;
+        while at < part.end {
+            let end = part.end.min((at / GROUP + 1) * GROUP);
+            let here = at - part.start + place..end - part.start + place;
+            match ints.bounds(at) {
+                Some((low, high)) if low <= max && high >= min && asked(here) => {
+                    ints.for_each(at..end, |_, piece| words.append(piece, &test));
+                }
+                _ => words.append_same(false, end - at),
             }
-            _ => words.append_same(false, end - at),
+            at = end;
         }
-        at = end;
-    }
-    words.finish()
+    })?;
+    words.append_same(false, len.saturating_sub(words.len()));
+    Ok(words.finish())
 }

@@ -78,15 +78,15 @@ impl Values for Scaled {
         DataType::Utf8
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
-        match test {
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
+        Ok(match test {
             FieldTest::Any => How::Fixed(true),
             FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
             _ if is_refuted(test, |b| b.is_ascii_digit() || matches!(b, b'-' | b'.')) => {
                 How::Fixed(false)
             }
             _ => How::Text(test.clone()),
-        }
+        })
     }
 
     fn select(
@@ -117,9 +117,13 @@ impl Values for Scaled {
         Ok(Arc::new(texts.finish()?))
     }
 
-    fn numbers(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Vec<f64>> {
+    fn numbers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<Vec<f64>, SegmentError>> {
         let number = |(mantissa, scale)| decimal_number(mantissa, scale).unwrap_or(f64::NAN);
-        Some(self.picked(values, picked).into_iter().map(number).collect())
+        Some(Ok(self.picked(values, picked).into_iter().map(number).collect()))
     }
 
     fn memory_bytes(&self) -> usize {

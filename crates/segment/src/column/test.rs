@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::array::ArrayRef;
 
 use super::Values;
-use crate::bits::Codes;
+use crate::bits::{Codes, Words};
 use crate::predicate::{FieldTest, Verdict, passing};
 use crate::{Mask, SegmentError};
 
@@ -104,14 +104,25 @@ pub(super) enum CodeSet {
 }
 
 impl CodeSet {
-    /// Which of a range of codes are in the set.
-    pub(super) fn select(&self, codes: &Codes, values: Range<usize>) -> Mask {
+    pub(super) fn contains(&self, code: u32) -> bool {
+        match self {
+            Self::Range(range) => range.contains(&code),
+            Self::Marked(marked) => marked.get(code as usize).is_some_and(|marked| *marked),
+        }
+    }
+
+    /// Appends for each of a range of codes whether it is in the set.
+    pub(super) fn append(&self, codes: &Codes, values: Range<usize>, words: &mut Words) {
         match self {
             Self::Range(range) => {
                 let (first, count) = (range.start, range.end.saturating_sub(range.start));
-                codes.matching(values, |code| code.wrapping_sub(first) < count)
+                let test = |code: u32| code.wrapping_sub(first) < count;
+                codes.for_each(values, |_, piece| words.append(piece, test));
             }
-            Self::Marked(marked) => codes.marked(marked, values),
+            Self::Marked(marked) => {
+                let test = |code: u32| marked.get(code as usize).copied().unwrap_or(false);
+                codes.for_each(values, |_, piece| words.append(piece, test));
+            }
         }
     }
 }

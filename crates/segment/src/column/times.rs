@@ -1,13 +1,14 @@
 //! Times, which mostly rise: blocks of 128, each its first time and bit-packed steps.
 //!
 //! ```text
-//!  blocks section := values u32 · unit u64 · head{blocks} · steps…
-//!  head           := first i64 (in units) · width u8, bit 7 if the steps are zig-zag
-//!  steps          := one less than there are values in the block, `width` bits each from the least
-//!                    significant bit on; a block's steps begin at a whole byte
+//!  sections := pieces of 32,768 times
+//!  piece    := values u32 · unit u64 · head{blocks} · steps…
+//!  head     := first i64 (in units) · width u8, bit 7 if the steps are zig-zag
+//!  steps    := one less than there are values in the block, `width` bits each from the least
+//!              significant bit on; a block's steps begin at a whole byte
 //! ```
 //!
-//! The unit is the largest of 1 s, 1 ms, 1 µs, 1 ns that divides all times. A block in which a time is
+//! The unit is the largest of 1 s, 1 ms, 1 µs, 1 ns that divides all times of a piece. A block in which a time is
 //! smaller than the one before has zig-zag steps: between the runs of two streams, or unsorted input.
 
 use std::ops::Range;
@@ -19,8 +20,9 @@ use bytes::Bytes;
 
 use super::form::Form;
 use super::meta::{Kind, Meta};
+use super::pieces::{Cut, Piece, Pieces};
 use super::test::{How, by_text};
-use super::{ROWS_MAX, Values};
+use super::{ROWS_MAX, Values, Want};
 use crate::bits::Words;
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -28,6 +30,8 @@ use crate::{Mask, SegmentError};
 
 /// Times of a block.
 pub(crate) const BLOCK: usize = 128;
+/// A piece has 2^15 times: some 64 KiB. Tests have many short pieces.
+const SHIFT: u8 = if cfg!(test) { 6 } else { 15 };
 const HEAD_BYTES: usize = 9;
 const ZIGZAG: u8 = 0x80;
 const UNITS_NS: [i64; 3] = [1_000_000_000, 1_000_000, 1_000];
@@ -38,8 +42,16 @@ pub(crate) fn encode_times(
     w: &mut SectionWriter<'_>,
     meta: &mut Vec<u8>,
 ) -> Result<(), SegmentError> {
+    let cut = Cut { len: values.len(), shift: SHIFT };
+    let first = w.next();
+    cut.write(values, w, encode_piece)?;
+    let kind = Kind::Times { shift: cut.shift };
+    Meta { len: values.len(), sections: first..w.next(), kind }.write(meta);
+    Ok(())
+}
+
+fn encode_piece(values: &[i64], bytes: &mut Vec<u8>) {
     let unit = UNITS_NS.into_iter().find(|unit| values.iter().all(|v| v % unit == 0)).unwrap_or(1);
-    let mut bytes = Vec::with_capacity(values.len() * 4 + 64);
     bytes.extend_from_slice(&(values.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&unit.to_le_bytes());
     let mut steps = Vec::with_capacity(values.len() * 4);
@@ -52,9 +64,6 @@ pub(crate) fn encode_times(
         bytes.push(width);
     }
     bytes.extend_from_slice(&steps);
-    let first = w.plain(&bytes)?;
-    Meta { len: values.len(), sections: first..first + 1, kind: Kind::Times }.write(meta);
-    Ok(())
 }
 
 /// Appends the steps of a block, and gives their width and whether they are zig-zag.
@@ -83,9 +92,9 @@ fn pack(block: &[i64], out: &mut Vec<u8>) -> u8 {
     width as u8 | if rising { 0 } else { ZIGZAG }
 }
 
-/// Times, each readable at once.
-#[derive(Debug, Clone)]
-pub(crate) struct Times {
+/// Times of a piece, each readable at once.
+#[derive(Debug)]
+pub(crate) struct Run {
     bytes: Bytes,
     heads: Vec<Head>,
     unit: i64,
@@ -100,8 +109,8 @@ struct Head {
     zigzag: bool,
 }
 
-impl Times {
-    pub(super) fn open(bytes: &Bytes) -> Result<Self, SegmentError> {
+impl Piece for Run {
+    fn open(bytes: &Bytes) -> Result<Self, SegmentError> {
         let damaged = |trouble: &str| SegmentError::damaged("times", trouble);
         let cut = || damaged("are cut short");
         let ([a, b, c, d], rest) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
@@ -131,17 +140,18 @@ impl Times {
         Ok(Self { bytes: bytes.clone(), heads, unit, len })
     }
 
-    /// The time at `index`; 0 beyond the end.
-    pub(crate) fn get(&self, index: usize) -> i64 {
-        if index >= self.len {
-            return 0;
-        }
-        let mut times = [0; BLOCK];
-        self.block(index / BLOCK, &mut times).get(index % BLOCK).copied().unwrap_or(0)
+    fn len(&self) -> usize {
+        self.len
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.heads.len() * size_of::<Head>()
+    }
+}
+
+impl Run {
     /// Bounds of a block's times: none is outside of them. Cheap, and wide where steps differ much.
-    pub(crate) fn bounds(&self, block: usize) -> (i64, i64) {
+    fn bounds(&self, block: usize) -> (i64, i64) {
         let Some(head) = self.heads.get(block) else { return (0, 0) };
         let largest = if head.width == 0 { 0 } else { u64::MAX >> (64 - head.width) };
         let reach = if head.zigzag { largest / 2 + 1 } else { largest };
@@ -157,18 +167,9 @@ impl Times {
         }
     }
 
-    /// The times of a range.
-    pub(crate) fn values(&self, range: Range<usize>) -> Vec<i64> {
-        let mut out = Vec::with_capacity(range.len().min(self.len));
-        self.for_each(range, |_, piece| out.extend_from_slice(piece));
-        out
-    }
-
-    /// The picked times of a range (`picked` is over the range; all without it). Blocks without any
-    /// are not unpacked.
-    pub(crate) fn picked(&self, range: Range<usize>, picked: Option<&Mask>) -> Vec<i64> {
-        let Some(picked) = picked else { return self.values(range) };
-        let mut out = Vec::with_capacity(picked.count());
+    /// Appends the picked times of a range (bit 0 is the range's first). Blocks without any are not
+    /// unpacked.
+    fn append_picked(&self, range: Range<usize>, picked: &Mask, out: &mut Vec<i64>) {
         let (mut open, mut times) = (None, [0; BLOCK]);
         for at in picked.iter().map(|at| range.start + at) {
             if at >= range.end.min(self.len) {
@@ -180,11 +181,10 @@ impl Times {
             }
             out.extend(times.get(at % BLOCK));
         }
-        out
     }
 
     /// Hands out a range in pieces, none larger than a block: `each(index of the first, times)`.
-    pub(crate) fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, &[i64])) {
+    fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, &[i64])) {
         let (mut at, end) = (range.start, range.end.min(self.len));
         let mut times = [0; BLOCK];
         while at < end {
@@ -198,11 +198,7 @@ impl Times {
 
     /// The first index of a range, in which times rise, whose time is not `before`; the range's end
     /// if there is none.
-    pub(crate) fn partition_point(
-        &self,
-        range: Range<usize>,
-        before: impl Fn(i64) -> bool,
-    ) -> usize {
+    fn partition_point(&self, range: Range<usize>, before: impl Fn(i64) -> bool) -> usize {
         let (mut low, mut high) = (range.start, range.end.min(self.len));
         // By the first times of blocks, which need no unpacking; then within one block.
         while low / BLOCK < high.saturating_sub(1) / BLOCK {
@@ -280,17 +276,96 @@ pub(super) fn array_of(times: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
 }
 
+/// Times of a column.
+#[derive(Debug)]
+pub(crate) struct Times {
+    runs: Pieces<Run>,
+}
+
+impl Times {
+    pub(super) fn open(runs: Pieces<Run>) -> Self {
+        Self { runs }
+    }
+
+    /// The picked times of a range (`picked` is over the range; all without it).
+    pub(crate) fn picked(
+        &self,
+        range: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<Vec<i64>, SegmentError> {
+        self.runs.require(&range, picked)?;
+        let mut out = Vec::with_capacity(picked.map_or(range.len(), Mask::count));
+        match picked {
+            None => self.runs.for_each(range, |run, part, _| {
+                run.for_each(part, |_, piece| out.extend_from_slice(piece));
+            })?,
+            Some(picked) => self.runs.for_each_picked(range, picked, |run, part, here| {
+                run.append_picked(part, here, &mut out);
+            })?,
+        }
+        Ok(out)
+    }
+
+    /// Names all sections at once that a range needs.
+    pub(crate) fn require(&self, range: &Range<usize>) -> Result<(), SegmentError> {
+        self.runs.require(range, None)
+    }
+
+    /// The first index of a range, in which times rise, whose time is not `before`; the range's end
+    /// if there is none.
+    pub(crate) fn partition_point(
+        &self,
+        range: Range<usize>,
+        before: impl Fn(i64) -> bool,
+    ) -> Result<usize, SegmentError> {
+        let end = range.end;
+        let mut found = None;
+        self.runs.for_each_asked(
+            range.clone(),
+            |_| true,
+            |run, part, at| {
+                if found.is_none() {
+                    let place = run.partition_point(part.clone(), &before);
+                    found = (place < part.end).then_some(range.start + at + place - part.start);
+                }
+            },
+        )?;
+        Ok(found.unwrap_or(end))
+    }
+
+    /// Which times of a range lie between two, both included.
+    pub(crate) fn between(
+        &self,
+        values: Range<usize>,
+        min: i64,
+        max: i64,
+    ) -> Result<Mask, SegmentError> {
+        let mut words = Words::new(values.len());
+        self.runs.for_each(values, |run, part, _| run.between(part, min, max, &mut words))?;
+        Ok(words.finish())
+    }
+}
+
 impl Values for Times {
     fn len(&self) -> usize {
-        self.len
+        self.runs.len()
     }
 
     fn data_type(&self) -> DataType {
         Form::Time.data_type()
     }
 
-    fn prepare(&self, test: &FieldTest) -> How {
-        Form::Time.prepare(test)
+    fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
+        Ok(Form::Time.prepare(test))
+    }
+
+    fn require(
+        &self,
+        _want: Want,
+        values: &Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<(), SegmentError> {
+        self.runs.require(values, picked)
     }
 
     fn select(
@@ -308,27 +383,28 @@ impl Values for Times {
             How::Text(test) => return by_text(self, test, values, within),
             _ => return Ok(Mask::none(values.len())),
         };
-        let mut mask = self.between(values.clone(), min, max);
+        let mut mask = self.between(values.clone(), min, max)?;
         if let How::Integers(set) = how {
-            mask.retain(|at| set.binary_search(&self.get(values.start + at)).is_ok());
+            let times = self.picked(values, Some(&mask))?;
+            let mut times = times.into_iter();
+            mask.retain(|_| times.next().is_some_and(|time| set.binary_search(&time).is_ok()));
         }
         Ok(mask)
     }
 
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
-        Ok(array_of(self.picked(values, picked)))
+        Ok(array_of(self.picked(values, picked)?))
     }
 
     fn memory_bytes(&self) -> usize {
-        self.heads.len() * size_of::<Head>()
+        self.runs.memory_bytes()
     }
 }
 
-impl Times {
-    /// Which times of a range lie between two, both included.
-    pub(crate) fn between(&self, values: Range<usize>, min: i64, max: i64) -> Mask {
+impl Run {
+    /// Appends for each time of a range whether it lies between two, both included.
+    fn between(&self, values: Range<usize>, min: i64, max: i64, words: &mut Words) {
         let values = values.start..values.end.min(self.len).max(values.start);
-        let mut words = Words::new(values.len());
         let mut at = values.start;
         while at < values.end {
             let end = values.end.min((at / BLOCK + 1) * BLOCK);
@@ -344,6 +420,5 @@ impl Times {
             }
             at = end;
         }
-        words.finish()
     }
 }

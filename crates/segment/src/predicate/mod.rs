@@ -19,7 +19,7 @@ mod tests;
 mod verdict;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lodge_record::field;
 
@@ -183,6 +183,37 @@ impl Predicate {
         let mut names = BTreeSet::new();
         self.collect_fields(&mut names);
         names
+    }
+
+    /// The tests of each field that must be read to evaluate this; none of a field that is read for
+    /// something else, too.
+    pub(crate) fn tests(&self) -> BTreeMap<&str, Vec<&FieldTest>> {
+        let mut found = BTreeMap::new();
+        self.collect_tests(&mut found);
+        let tests = |(name, tests): (_, Option<_>)| (name, tests.unwrap_or_default());
+        found.into_iter().map(tests).collect()
+    }
+
+    fn collect_tests<'p>(&'p self, found: &mut BTreeMap<&'p str, Option<Vec<&'p FieldTest>>>) {
+        let (name, test) = match self {
+            Self::All | Self::None => return,
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().for_each(|part| part.collect_tests(found));
+                return;
+            }
+            Self::Not(inner) => return inner.collect_tests(found),
+            Self::Time { .. } | Self::DayRange { .. } | Self::WeekRange { .. } => {
+                (field::TIME, None)
+            }
+            Self::Stream(_) => (field::STREAM, None),
+            Self::Field { name, test } if name == field::STREAM_ID => (field::STREAM, Some(test)),
+            Self::Field { name, test } => (name.as_str(), Some(test)),
+        };
+        let tests = found.entry(name).or_insert_with(|| Some(Vec::new()));
+        match (tests, test) {
+            (Some(tests), Some(test)) => tests.push(test),
+            (tests, _) => *tests = None,
+        }
     }
 
     fn collect_fields(&self, names: &mut BTreeSet<String>) {

@@ -173,7 +173,7 @@ impl Builder<'_> {
         let presence = if there.is_full() { None } else { Some(self.presence(&there)?) };
         let (distinct, codes) = sorted_codes(&coded.values, &codes);
         let mut meta = Vec::new();
-        column::encode_dict(&distinct, &codes, &mut self.writer, &mut meta)?;
+        column::encode_coded(&distinct, &codes, &mut self.writer, &mut meta)?;
         self.add(found, presence, Kind::Plain, meta);
         Ok(())
     }

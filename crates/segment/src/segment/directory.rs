@@ -15,9 +15,9 @@ use crate::cursor::{Cursor, put_text, put_varint};
 use crate::footer::{field_of, type_number};
 use crate::sections::{SECTION_BYTES_MAX, SectionNo, Span};
 
-/// Version of the segment format that this program writes, and the highest it reads. Version 1 was
-/// never released.
-pub const SEGMENT_VERSION: u32 = 2;
+/// Version of the segment format that this program writes, and the highest it reads. Versions 1 and 2
+/// were never released.
+pub const SEGMENT_VERSION: u32 = 3;
 /// Bytes at the very end of a segment that say how long its directory is.
 pub const TRAILER_BYTES: usize = 20;
 /// Rows of a chunk: the step in which queries go through a segment.

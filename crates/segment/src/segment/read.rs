@@ -47,7 +47,7 @@ impl Segment {
     pub fn times(&self, chunk: usize, rows: Option<&Mask>) -> Result<Vec<i64>, SegmentError> {
         let range = self.chunk_rows(chunk)?;
         let times = self.times_column()?;
-        Ok(times.picked(range, rows))
+        times.picked(range, rows)
     }
 
     /// The distinct texts of a column in the rows of a chunk; `None` if the segment does not have it.
@@ -157,7 +157,7 @@ impl Segment {
         };
         let dense = presence.dense_range(range.clone());
         let picked = rows.map(|rows| presence.gather(range.clone(), rows));
-        let Some(numbers) = values.numbers(dense, picked.as_ref()) else { return Ok(None) };
+        let Some(numbers) = values.numbers(dense, picked.as_ref())? else { return Ok(None) };
         let there = presence.mask(range.clone());
         let mut dense = numbers.into_iter();
         let mut number = |row: usize| if there.get(row) { dense.next() } else { None };

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::directory::{CHUNK_ROWS, ChunkInfo, Directory, Entry, Kind, TRAILER_BY
 use super::runs::{Runs, Streams};
 use crate::SegmentError;
 use crate::column::{self, Loaded, Presence, Times};
+use crate::predicate::FieldTest;
 use crate::sections::{SectionNo, Sections};
 use crate::text::{TextColumn, TextReader};
 
@@ -30,7 +31,7 @@ pub struct Segment {
     columns: Vec<Column>,
     streams_section: SectionNo,
     streams: OnceLock<Streams>,
-    sections: Sections,
+    sections: Arc<Sections>,
 }
 
 /// A column: how to load it, and what was loaded.
@@ -59,7 +60,7 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub(crate) enum Values {
     Plain(Loaded),
-    Text(TextColumn),
+    Text(Box<TextColumn>),
     /// One a stream; presence is of no account.
     Runs(Runs),
 }
@@ -98,7 +99,7 @@ impl Segment {
             columns,
             streams_section: directory.streams,
             streams: OnceLock::new(),
-            sections: Sections::new(directory.spans),
+            sections: Arc::new(Sections::new(directory.spans)),
         })
     }
 
@@ -188,6 +189,31 @@ impl Segment {
         if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 
+    /// Whether the words of a text column say that no value passes, so that the column itself need
+    /// not be read. Never for a column that is in memory.
+    pub(crate) fn refutes(&self, column: usize, test: &FieldTest) -> Result<bool, SegmentError> {
+        match self.columns.get(column) {
+            Some(Column { codec: Codec::Text(reader), stored, .. }) if stored.get().is_none() => {
+                reader.refutes(test, &self.sections)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Checks that what a test of words needs beside the column is in memory.
+    pub(crate) fn require_postings(
+        &self,
+        column: usize,
+        test: &FieldTest,
+    ) -> Result<(), SegmentError> {
+        match self.columns.get(column) {
+            Some(Column { codec: Codec::Text(reader), .. }) => {
+                reader.require_postings(test, &self.sections)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A column in memory.
     pub(crate) fn stored(&self, column: usize) -> Result<&Stored, SegmentError> {
         let column = self.columns.get(column);
@@ -253,7 +279,9 @@ impl Column {
         gather(sections.require(self.presence), &mut missing)?;
         let values = match &self.codec {
             Codec::Plain(reader) => reader.load(sections).map(Values::Plain),
-            Codec::Text(reader) => reader.load(sections).map(Values::Text),
+            Codec::Text(reader) => {
+                reader.load(sections).map(|column| Values::Text(Box::new(column)))
+            }
             Codec::Runs(section) => sections
                 .get(*section)
                 .and_then(|bytes| Runs::open(bytes, segment.streams()?.len()))

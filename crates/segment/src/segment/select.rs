@@ -11,7 +11,7 @@ use std::ops::Range;
 use arrow::array::Array;
 use lodge_record::{field, schema, stream};
 
-use super::reader::{Segment, Stored, Values, is_all};
+use super::reader::{Segment, Stored, Values, gather, is_all};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::column::ColumnTest;
@@ -104,12 +104,28 @@ impl Segment {
 
     /// Asks for all sections that preparing `predicate` needs at once, so that they are read at once.
     fn require_for(&self, predicate: &Predicate) -> Result<(), SegmentError> {
-        let names = predicate.fields();
-        let mut places: Vec<usize> = names.iter().filter_map(|name| self.place(name)).collect();
-        if names.iter().any(|name| self.may_overflow(name)) {
-            places.extend(self.place(field::OVERFLOW));
+        let mut missing = Vec::new();
+        let mut places = Vec::new();
+        for (name, tests) in predicate.tests() {
+            places.extend(self.place(field::OVERFLOW).filter(|_| self.may_overflow(name)));
+            let Some(place) = self.place(name) else { continue };
+            let mut refuted = !tests.is_empty();
+            for test in tests {
+                match self.refutes(place, test) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        refuted = false;
+                        gather(self.require_postings(place, test), &mut missing)?;
+                    }
+                    Err(error) => gather(Err(error), &mut missing)?,
+                }
+            }
+            if !refuted {
+                places.push(place);
+            }
         }
-        self.require(&places)
+        gather(self.require(&places), &mut missing)?;
+        if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 
     /// Whether a field's values may be in `_overflow`.
@@ -204,6 +220,9 @@ impl Segment {
         let Some(column) = self.place(name) else {
             return Ok(if absent { Node::All } else { Node::None });
         };
+        if !absent && self.refutes(column, test)? {
+            return Ok(Node::None);
+        }
         let stored = self.stored(column)?;
         let (test, verdict) = match &stored.values {
             Values::Runs(runs) => {
@@ -216,12 +235,12 @@ impl Segment {
                 });
             }
             Values::Plain(values) => {
-                let test = values.prepare(test);
+                let test = values.prepare(test)?;
                 let verdict = test.verdict();
                 (ValueTest::Plain(test), verdict)
             }
             Values::Text(values) => {
-                let test = values.prepare(test);
+                let test = values.prepare(test, self.sections())?;
                 let verdict = test.verdict();
                 (ValueTest::Text(Box::new(test)), verdict)
             }
@@ -329,10 +348,11 @@ impl Segment {
     /// The rows of a range with `_time` in a range: each run is sorted by time.
     fn in_time(&self, rows: &Range<usize>, min_ns: i64, max_ns: i64) -> Result<Mask, SegmentError> {
         let times = self.times_column()?;
+        times.require(rows)?;
         let mut mask = Mask::none(rows.len());
         for (_, run) in self.streams()?.within(rows.clone()) {
-            let from = times.partition_point(run.clone(), |time| time < min_ns);
-            let to = times.partition_point(from..run.end, |time| time <= max_ns);
+            let from = times.partition_point(run.clone(), |time| time < min_ns)?;
+            let to = times.partition_point(from..run.end, |time| time <= max_ns)?;
             mask.set_range(from - rows.start..to - rows.start);
         }
         Ok(mask)

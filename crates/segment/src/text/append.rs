@@ -1,5 +1,6 @@
 //! Texts rebuilt from templates and slots.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use arrow::array::StringArray;
@@ -266,12 +267,13 @@ impl TextColumn {
         let found = found.and_then(|(place, at)| Some((part.block.locals.get(place)?, at)));
         let (local, ordinal) =
             found.ok_or_else(|| SegmentError::damaged("text column", "lacks a value"))?;
-        match self.template(local.template) {
-            Some(template) => {
+        match local.template {
+            no @ 1.. => {
+                let template = self.template(no)?;
                 let stored = self.stored(template, sections)?;
-                self.render(template, stored, ordinal, &mut out.bytes);
+                self.render(no, template, stored, ordinal, &mut out.bytes);
             }
-            None => out.bytes.extend_from_slice(raw.text(&self.raw, sections, ordinal)?),
+            0 => out.bytes.extend_from_slice(raw.text(&self.raw, sections, ordinal)?),
         }
         out.end()
     }
@@ -279,13 +281,14 @@ impl TextColumn {
     /// Appends the text of a row.
     pub(super) fn render(
         &self,
+        no: u32,
         template: &Template,
         stored: &[Stored],
         ordinal: usize,
         out: &mut Vec<u8>,
     ) {
         let mut slots = template.slots.iter().zip(stored);
-        for literal in self.key(template).split(|byte| is_mark(*byte)) {
+        for literal in self.key(no).split(|byte| is_mark(*byte)) {
             out.extend_from_slice(literal);
             if let Some((slot, stored)) = slots.next() {
                 slot.render(stored, ordinal, out);
@@ -312,10 +315,11 @@ impl TextColumn {
                 (before(part.values.start), before(part.values.end))
             };
             let ordinals = local.first + from..local.first + until;
-            match self.template(local.template) {
-                Some(template) if !ordinals.is_empty() => {
+            match local.template {
+                no @ 1.. if !ordinals.is_empty() => {
+                    let template = self.template(no)?;
                     let stored = self.stored(template, sections)?;
-                    sources.add(template, self.key(template), stored, ordinals);
+                    sources.add(template, self.key(no), stored, ordinals);
                 }
                 _ => sources.list.push(Source { next: ordinals.start, ..Source::default() }),
             }
@@ -357,7 +361,7 @@ impl TextColumn {
         parts: &[Part<'_>],
         picked: Option<&Mask>,
     ) -> Vec<(u32, Range<usize>)> {
-        let mut needs: Vec<Option<Range<usize>>> = vec![None; self.templates.len() + 1];
+        let mut needs: BTreeMap<u32, Range<usize>> = BTreeMap::new();
         for part in parts {
             let range = part.at..part.at + part.values.len();
             let count = picked.map_or(range.len(), |picked| picked.count_range(range.clone()));
@@ -376,23 +380,20 @@ impl TextColumn {
                 });
             }
             for (local, _) in part.block.locals.iter().zip(seen).filter(|(_, seen)| *seen) {
-                if let Some(need) = needs.get_mut(local.template as usize) {
-                    let start = need.as_ref().map_or(local.first, |need| need.start);
-                    *need = Some(start..local.first + local.count);
-                }
+                let need = needs.entry(local.template).or_insert(local.first..local.first);
+                need.end = local.first + local.count;
             }
         }
-        let numbered = needs.into_iter().enumerate();
-        numbered.filter_map(|(no, need)| Some((no as u32, need?))).collect()
+        needs.into_iter().collect()
     }
 
     /// The sections with the slots and raw texts of these ordinals of templates.
     pub(super) fn sections_of(&self, needs: &[(u32, Range<usize>)]) -> Vec<SectionNo> {
         let mut sections = Vec::new();
         for (no, ordinals) in needs {
-            match self.template(*no) {
-                Some(template) => sections.extend(self.slot_section(template)),
-                None => sections.extend(self.raw.sections(ordinals.clone())),
+            match no {
+                0 => sections.extend(self.raw.sections(ordinals.clone())),
+                no => sections.extend(self.slot_section(*no)),
             }
         }
         sections.sort_unstable();

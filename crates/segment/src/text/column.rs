@@ -1,21 +1,27 @@
 //! A column as it is read: its templates, and its sections as they are needed.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
 
 use super::cursor::Cursor;
+use super::filter;
+use super::needle::Needle;
 use super::raw::RawIndex;
 use super::rows::{self, BLOCK_VALUES, Block, Local, SECTION_VALUES};
 use super::slot::{Slot, Stored};
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Postings, Words};
 use super::{MARK_ANY, MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::pattern::VARIABLE;
-use crate::sections::{SectionNo, Sections};
+use crate::predicate::FieldTest;
+use crate::sections::{SECTION_BYTES_MAX, SectionNo, Sections};
 
 /// A column before its templates are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TextReader {
     values: usize,
     first: SectionNo,
@@ -23,6 +29,9 @@ pub(crate) struct TextReader {
     numbers: u32,
     slots: u32,
     raw: u32,
+    /// Number of sections of the filter.
+    filter: u32,
+    words: Arc<OnceLock<Words>>,
 }
 
 impl TextReader {
@@ -33,9 +42,10 @@ impl TextReader {
         let first = cursor.at_most(u32::MAX as usize / 4)? as SectionNo;
         let slots = cursor.at_most(TEMPLATES_MAX)? as u32;
         let raw = cursor.at_most(VALUES_MAX)? as u32;
+        let filter = cursor.at_most(TEMPLATES_MAX)? as u32;
         *meta = cursor.rest();
         let numbers = values.div_ceil(SECTION_VALUES) as u32;
-        Ok(Self { values, first, numbers, slots, raw })
+        Ok(Self { values, first, numbers, slots, raw, filter, words: Arc::default() })
     }
 
     /// Number of values.
@@ -50,21 +60,108 @@ impl TextReader {
         self.first..self.head() + 1
     }
 
-    fn head(&self) -> SectionNo {
+    fn filter_section(&self) -> SectionNo {
         self.first + self.numbers + self.slots + self.raw
     }
 
-    /// Reads the templates, which takes the last section alone.
+    fn words_section(&self) -> SectionNo {
+        self.filter_section() + self.filter
+    }
+
+    fn postings_section(&self) -> SectionNo {
+        self.words_section() + 1
+    }
+
+    fn head(&self) -> SectionNo {
+        self.words_section() + 2
+    }
+
+    fn words(&self, sections: &Sections) -> Result<&Words, SegmentError> {
+        if let Some(words) = self.words.get() {
+            return Ok(words);
+        }
+        let words = Words::open(sections.get(self.words_section())?)?;
+        Ok(self.words.get_or_init(|| words))
+    }
+
+    /// Whether the words of the column alone say that no value passes.
+    pub(crate) fn refutes(
+        &self,
+        test: &FieldTest,
+        sections: &Sections,
+    ) -> Result<bool, SegmentError> {
+        if !Needle::has_tokens(test) {
+            return Ok(false);
+        }
+        let any_case = self.words(sections)?.is_ascii();
+        Needle::refute(test, any_case, |needle| self.lacks(needle, sections))
+    }
+
+    /// Whether no value has one of the whole tokens of a needle.
+    fn lacks(&self, needle: &Needle<'_>, sections: &Sections) -> Result<bool, SegmentError> {
+        let words = self.words(sections)?;
+        let mut missing = Vec::new();
+        for run in needle.tokens() {
+            let run = run.to_ascii_lowercase();
+            let held = words.held(&run);
+            match held.of_any && self.may_filter(&run, sections, &mut missing)? {
+                false if !held.listed => return Ok(true),
+                _ => {}
+            }
+        }
+        if missing.is_empty() { Ok(false) } else { Err(SegmentError::Missing(missing)) }
+    }
+
+    /// Whether the filter has a token, or its piece is missing.
+    fn may_filter(
+        &self,
+        run: &[u8],
+        sections: &Sections,
+        missing: &mut Vec<SectionNo>,
+    ) -> Result<bool, SegmentError> {
+        if self.filter == 0 {
+            return Ok(false);
+        }
+        let hash = filter::hash(run);
+        match sections.get(self.filter_section() + filter::piece_of(hash, self.filter)) {
+            Ok(piece) => filter::may_hold(piece, hash),
+            Err(SegmentError::Missing(more)) => {
+                missing.extend(more);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that the postings are in memory, if a test asks for them.
+    pub(crate) fn require_postings(
+        &self,
+        test: &FieldTest,
+        sections: &Sections,
+    ) -> Result<(), SegmentError> {
+        sections.require(Needle::has_tokens(test).then_some(self.postings_section()))
+    }
+
+    /// Reads the list of the templates, which takes the last section alone.
     pub(crate) fn load(&self, sections: &Sections) -> Result<TextColumn, SegmentError> {
-        TextColumn::parse(*self, sections.get(self.head())?)
+        TextColumn::parse(self.clone(), sections.get(self.head())?)
     }
 }
 
-/// A template.
+/// Where a template is, before it is opened.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    rows: u32,
+    /// Where its key, its slots, and its values in its section C end; they begin where those of the
+    /// one before end, the values of the first template of a section at 0.
+    key_end: u32,
+    slots_end: u32,
+    data_end: u32,
+}
+
+/// A template that was opened.
 #[derive(Debug)]
 pub(super) struct Template {
-    /// Where its key is in the keys of all templates.
-    pub(super) key: Range<usize>,
     /// Number of its rows.
     pub(super) rows: usize,
     pub(super) slots: Vec<Slot>,
@@ -72,9 +169,9 @@ pub(super) struct Template {
     pub(super) marks: Vec<u32>,
     /// Whether one of them is a UUID.
     pub(super) uuids: bool,
-    /// Which section C holds its slots, and the number of its first slot in there.
-    pub(super) group: usize,
-    pub(super) first_slot: usize,
+    /// The section C with its values; none if there is nothing in it.
+    section: Option<SectionNo>,
+    stored: OnceLock<Vec<Stored>>,
 }
 
 /// A template as it is shown.
@@ -89,74 +186,69 @@ pub(crate) struct TemplateInfo {
     pub(crate) rows: u64,
 }
 
-/// A column whose templates are in memory.
+/// A column whose list of templates is in memory. A template is opened when it is asked for.
 #[derive(Debug)]
 pub(crate) struct TextColumn {
     reader: TextReader,
     /// Template `no` is at `no - 1`.
-    pub(super) templates: Vec<Template>,
+    entries: Vec<Entry>,
+    opened: Vec<OnceLock<Box<Template>>>,
+    opened_bytes: AtomicUsize,
     /// The keys one after the other, each with a [`SEPARATOR`] behind it.
-    pub(super) keys: Vec<u8>,
+    keys: Bytes,
+    /// The slots, template by template.
+    slots: Bytes,
     lower_keys: OnceLock<Vec<u8>>,
-    vocabulary: OnceLock<Vocabulary>,
+    postings: OnceLock<Postings>,
     pub(super) raw: RawIndex,
     numbers: Vec<OnceLock<Vec<Block>>>,
-    /// The templates in each section C, and its slots once they are open.
-    groups: Vec<(Range<usize>, OnceLock<Vec<Stored>>)>,
+    /// The first template of each section C.
+    groups: Vec<u32>,
 }
 
 /// Stands between keys: a digit, which no literal holds, and no mark.
 pub(super) const SEPARATOR: u8 = b'9';
 
 impl TextColumn {
-    fn parse(reader: TextReader, head: &[u8]) -> Result<Self, SegmentError> {
+    fn parse(reader: TextReader, head: &Bytes) -> Result<Self, SegmentError> {
         let damaged = |what: &str| SegmentError::damaged("text column", what);
         let mut cursor = Cursor::new(head);
         let count = cursor.count()?.min(TEMPLATES_MAX + 1);
         if count > TEMPLATES_MAX {
             return Err(damaged("has too many templates"));
         }
-        let mut templates = Vec::with_capacity(count);
-        let mut keys = Vec::new();
-        let mut values = 0usize;
+        let mut entries: Vec<Entry> = Vec::with_capacity(count);
+        let (mut values, mut key_end, mut slots_end) = (0usize, 0usize, 0usize);
+        // The groups come after the templates, so the places of values are lengths until then.
         for _ in 0..count {
             let rows = cursor.at_most(VALUES_MAX)?;
-            let start = keys.len();
-            keys.extend_from_slice(cursor.text()?);
-            let key = start..keys.len();
-            let uuids = keys.get(start..).unwrap_or_default().contains(&MARK_UUID);
-            keys.push(SEPARATOR);
             values += rows;
-            let slots = Vec::new();
-            let marks = Vec::new();
-            templates.push(Template { key, rows, slots, marks, uuids, group: 0, first_slot: 0 });
-        }
-        // The groups come after the slots, so the places of slots are counted from their template's
-        // beginning and moved by where that begins in its section.
-        for template in &mut templates {
-            let key = keys.get(template.key.clone()).unwrap_or_default();
-            let mut start = 0;
-            for (at, _) in key.iter().enumerate().filter(|(_, byte)| is_mark(**byte)) {
-                template.marks.push(at as u32);
-                let slot = Slot::parse(&mut cursor, start)?;
-                start = slot.place.end;
-                template.slots.push(slot);
+            key_end += cursor.at_most(head.len())? + 1;
+            slots_end += cursor.at_most(head.len())?;
+            let data = cursor.at_most(SECTION_BYTES_MAX)?;
+            if key_end + slots_end > head.len() {
+                return Err(damaged("has keys or slots beyond its end"));
             }
+            entries.push(Entry {
+                rows: rows as u32,
+                key_end: key_end as u32,
+                slots_end: slots_end as u32,
+                data_end: data as u32,
+            });
         }
         let mut groups = Vec::with_capacity(reader.slots as usize);
         let mut from = 0;
-        for group in 0..reader.slots as usize {
+        for _ in 0..reader.slots {
             let until = from + cursor.at_most(count - from)?;
-            let (mut bytes, mut first_slot) = (0, 0);
-            for template in templates.get_mut(from..until).unwrap_or_default() {
-                (template.group, template.first_slot) = (group, first_slot);
-                first_slot += template.slots.len();
-                for slot in &mut template.slots {
-                    slot.place = slot.place.start + bytes..slot.place.end + bytes;
+            let mut end = 0usize;
+            for entry in entries.get_mut(from..until).unwrap_or_default() {
+                end += entry.data_end as usize;
+                if end > SECTION_BYTES_MAX {
+                    return Err(damaged("has a section of more than 1 GiB"));
                 }
-                bytes = template.slots.last().map_or(bytes, |slot| slot.place.end);
+                entry.data_end = end as u32;
             }
-            groups.push((from..until, OnceLock::new()));
+            groups.push(from as u32);
             from = until;
         }
         let first = reader.first + reader.numbers + reader.slots;
@@ -164,9 +256,39 @@ impl TextColumn {
         if from != count || values.saturating_add(raw.len()) != reader.values {
             return Err(damaged("counts other values than it has"));
         }
-        let numbers = (0..reader.numbers).map(|_| OnceLock::new()).collect();
-        let (lower_keys, vocabulary) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { reader, templates, keys, lower_keys, vocabulary, raw, numbers, groups })
+        let keys = head.slice_ref(cursor.bytes(key_end)?);
+        let slots = head.slice_ref(cursor.bytes(slots_end)?);
+        let separated = |entry: &Entry| keys.get(entry.key_end as usize - 1) == Some(&SEPARATOR);
+        if !cursor.rest().is_empty() || !entries.iter().all(separated) {
+            return Err(damaged("has other keys than it lists"));
+        }
+        Ok(Self {
+            numbers: (0..reader.numbers).map(|_| OnceLock::new()).collect(),
+            opened: entries.iter().map(|_| OnceLock::new()).collect(),
+            opened_bytes: AtomicUsize::new(0),
+            lower_keys: OnceLock::new(),
+            postings: OnceLock::new(),
+            reader,
+            entries,
+            keys,
+            slots,
+            raw,
+            groups,
+        })
+    }
+
+    /// Opens a column that is being written by what its head will be; `slots` is its number of
+    /// sections C.
+    pub(super) fn in_the_making(
+        values: usize,
+        slots: usize,
+        raw: usize,
+        head: &Bytes,
+    ) -> Result<Self, SegmentError> {
+        let numbers = values.div_ceil(SECTION_VALUES) as u32;
+        let (slots, raw, words) = (slots as u32, raw as u32, Arc::default());
+        let reader = TextReader { values, first: 0, numbers, slots, raw, filter: 0, words };
+        Self::parse(reader, head)
     }
 
     /// Number of values.
@@ -176,29 +298,119 @@ impl TextColumn {
 
     /// Bytes in memory, sections aside.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let slots = |template: &Template| -> usize {
-            template.slots.iter().map(|slot| slot.memory_bytes() + size_of::<Stored>() + 4).sum()
-        };
-        let of = |template| slots(template) + size_of::<Template>();
-        let templates: usize = self.templates.iter().map(of).sum();
+        let of_entry = size_of::<Entry>() + size_of::<OnceLock<Box<Template>>>();
         let blocks = |lock: &OnceLock<Vec<Block>>| {
             let blocks = lock.get().map_or(&[][..], Vec::as_slice);
             blocks.iter().map(Block::memory_bytes).sum::<usize>()
         };
         let numbers: usize = self.numbers.iter().map(blocks).sum();
         let lower = self.lower_keys.get().map_or(0, Vec::len);
-        let vocabulary = self.vocabulary.get().map_or(0, Vocabulary::memory_bytes);
-        templates + self.keys.len() + lower + vocabulary + self.raw.memory_bytes() + numbers
+        let opened = self.opened_bytes.load(Ordering::Relaxed);
+        self.entries.len() * of_entry + opened + lower + self.raw.memory_bytes() + numbers
     }
 
-    /// A template; none for 0, which stands for raw texts.
-    pub(super) fn template(&self, no: u32) -> Option<&Template> {
-        self.templates.get((no as usize).checked_sub(1)?)
+    /// Number of templates: they have the numbers from 1 on.
+    pub(super) fn templates(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Rows of a template; of the raw texts for 0.
+    pub(super) fn rows_of(&self, no: u32) -> usize {
+        match (no as usize).checked_sub(1) {
+            None => self.raw.len(),
+            Some(at) => self.entries.get(at).map_or(0, |entry| entry.rows as usize),
+        }
+    }
+
+    fn entry(&self, no: u32) -> Option<(Entry, Entry)> {
+        let at = (no as usize).checked_sub(1)?;
+        let none = Entry { rows: 0, key_end: 0, slots_end: 0, data_end: 0 };
+        let before = at.checked_sub(1).and_then(|at| self.entries.get(at)).unwrap_or(&none);
+        Some((*before, *self.entries.get(at)?))
+    }
+
+    /// A template.
+    pub(super) fn template(&self, no: u32) -> Result<&Template, SegmentError> {
+        let damaged = |what: &str| SegmentError::damaged("text column", what);
+        let lock = (no as usize).checked_sub(1).and_then(|at| self.opened.get(at));
+        let lock = lock.ok_or_else(|| damaged("names a template that it has not"))?;
+        if let Some(template) = lock.get() {
+            return Ok(template);
+        }
+        let template = self.open(no)?;
+        let slots: usize =
+            template.slots.iter().map(|slot| slot.memory_bytes() + size_of::<Stored>() + 4).sum();
+        let template = lock.get_or_init(|| Box::new(template));
+        self.opened_bytes.fetch_add(slots + size_of::<Template>(), Ordering::Relaxed);
+        Ok(template)
+    }
+
+    #[cfg(test)]
+    pub(super) fn template_mut(&mut self, no: u32) -> &mut Template {
+        self.template(no).expect("opens");
+        self.opened[no as usize - 1].get_mut().expect("is open")
+    }
+
+    fn open(&self, no: u32) -> Result<Template, SegmentError> {
+        let damaged = |what: &str| SegmentError::damaged("text column", what);
+        let (before, entry) = self.entry(no).ok_or_else(|| damaged("lacks a template"))?;
+        let (group, begins) = self.group_of(no);
+        let key = self.key(no);
+        let slots = self.slots.get(before.slots_end as usize..entry.slots_end as usize);
+        let mut cursor = Cursor::new(slots.unwrap_or_default());
+        let data = if begins { 0 } else { before.data_end }..entry.data_end;
+        // One without values of its own has no section.
+        let start = if data.is_empty() { 0 } else { data.start as usize };
+        let mut at = start;
+        let (mut slots, mut marks) = (Vec::new(), Vec::new());
+        for (mark, _) in key.iter().enumerate().filter(|(_, byte)| is_mark(**byte)) {
+            marks.push(mark as u32);
+            let slot = Slot::parse(&mut cursor, at)?;
+            at = slot.place.end;
+            slots.push(slot);
+        }
+        if !cursor.rest().is_empty() || at - start != data.len() {
+            return Err(damaged("has a template of other slots"));
+        }
+        let section = self.reader.first + self.reader.numbers + group;
+        Ok(Template {
+            rows: entry.rows as usize,
+            slots,
+            marks,
+            uuids: key.contains(&MARK_UUID),
+            section: (!data.is_empty()).then_some(section),
+            stored: OnceLock::new(),
+        })
+    }
+
+    /// The how-manieth section C has a template, and whether it is the first in there.
+    fn group_of(&self, no: u32) -> (u32, bool) {
+        let at = no.saturating_sub(1);
+        // Sections without templates begin where the next one does: the last of them has it.
+        let group = self.groups.partition_point(|first| *first <= at).saturating_sub(1);
+        (group as u32, self.groups.get(group) == Some(&at))
+    }
+
+    /// The keys of all templates, one after the other, each with a [`SEPARATOR`] behind it.
+    pub(super) fn keys(&self) -> &[u8] {
+        &self.keys
+    }
+
+    /// The place of a template's key among [`TextColumn::keys`].
+    pub(super) fn key_place(&self, no: u32) -> Range<usize> {
+        let (before, entry) = self.entry(no).unzip();
+        let start = before.map_or(0, |before| before.key_end as usize);
+        start..entry.map_or(start, |entry| entry.key_end as usize - 1)
+    }
+
+    /// The template whose key is at a byte of [`TextColumn::keys`].
+    pub(super) fn template_at(&self, byte: usize) -> u32 {
+        self.entries.partition_point(|entry| entry.key_end as usize <= byte) as u32 + 1
     }
 
     /// The key of a template.
-    pub(super) fn key(&self, template: &Template) -> &[u8] {
-        self.keys.get(template.key.clone()).unwrap_or_default()
+    pub(super) fn key(&self, no: u32) -> &[u8] {
+        self.keys.get(self.key_place(no)).unwrap_or_default()
     }
 
     /// The keys with ASCII letters in lower case.
@@ -206,39 +418,75 @@ impl TextColumn {
         self.lower_keys.get_or_init(|| self.keys.to_ascii_lowercase())
     }
 
-    /// Which templates can hold a word.
-    pub(super) fn vocabulary(&self) -> &Vocabulary {
-        self.vocabulary.get_or_init(|| Vocabulary::new(self))
+    /// The templates that can hold all the tokens of a needle, 0 for the raw texts; `None` if it has
+    /// no token.
+    pub(super) fn holding(
+        &self,
+        needle: &Needle<'_>,
+        sections: &Sections,
+    ) -> Result<Option<Vec<u32>>, SegmentError> {
+        let words = self.reader.words(sections)?;
+        let mut missing = Vec::new();
+        let mut wanted = Vec::new();
+        for run in needle.tokens() {
+            let run = run.to_ascii_lowercase();
+            let held = words.held(&run);
+            let of_any = held.of_any && self.reader.may_filter(&run, sections, &mut missing)?;
+            if !of_any && !held.listed {
+                return Ok(Some(Vec::new()));
+            }
+            wanted.push((run, of_any));
+        }
+        if !missing.is_empty() {
+            return Err(SegmentError::Missing(missing));
+        }
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let postings = match self.postings.get() {
+            Some(postings) => postings,
+            None => {
+                let section = sections.get(self.reader.postings_section())?;
+                let postings = Postings::open(section, words)?;
+                self.postings.get_or_init(|| postings)
+            }
+        };
+        Ok(Some(postings.templates(words, &wanted)))
+    }
+
+    /// Whether all texts are ASCII, as the words have it.
+    pub(super) fn is_ascii(&self, sections: &Sections) -> Result<bool, SegmentError> {
+        self.reader.words(sections).map(Words::is_ascii)
     }
 
     /// The literals of a template: one more than it has slots.
-    pub(super) fn literals(&self, template: &Template) -> Vec<&[u8]> {
-        self.key(template).split(|byte| is_mark(*byte)).collect()
+    pub(super) fn literals(&self, no: u32) -> Vec<&[u8]> {
+        self.key(no).split(|byte| is_mark(*byte)).collect()
     }
 
     /// The templates and their numbers of rows, the raw texts first if there are any.
     #[cfg(test)]
-    pub(crate) fn templates(&self) -> impl Iterator<Item = TemplateInfo> + '_ {
+    pub(crate) fn infos(&self) -> impl Iterator<Item = TemplateInfo> + '_ {
         let rows = self.raw.len() as u64;
         let raw = (rows > 0).then(|| TemplateInfo { number: 0, text: "<_>".to_owned(), rows });
         let patterns = self.patterns().into_iter();
-        let templates = self.templates.iter().zip(patterns).enumerate();
-        let templates = templates.map(|(at, (template, text))| TemplateInfo {
-            number: at as u32 + 1,
+        let templates = (1..).zip(patterns);
+        let templates = templates.map(|(number, text)| TemplateInfo {
+            number,
             text,
-            rows: template.rows as u64,
+            rows: self.rows_of(number) as u64,
         });
         raw.into_iter().chain(templates)
     }
 
     /// The patterns of the templates, by number less one.
     pub(crate) fn patterns(&self) -> Vec<String> {
-        let text = |template: &Template| {
-            let literals = self.literals(template);
+        let text = |no: u32| {
+            let literals = self.literals(no);
             let texts: Vec<_> = literals.iter().map(|text| String::from_utf8_lossy(text)).collect();
             texts.join(VARIABLE)
         };
-        self.templates.iter().map(text).collect()
+        (1..=self.templates() as u32).map(text).collect()
     }
 
     /// The section with the template numbers of the values from `section` * 65,536 on.
@@ -246,38 +494,32 @@ impl TextColumn {
         self.reader.first + section as SectionNo
     }
 
-    /// The section with the slots of a template, if it has any.
-    pub(super) fn slot_section(&self, template: &Template) -> Option<SectionNo> {
-        let first = self.reader.first + self.reader.numbers;
-        (!template.slots.is_empty()).then(|| first + template.group as SectionNo)
+    /// The section with the values of a template's slots, if there are any.
+    pub(super) fn slot_section(&self, no: u32) -> Option<SectionNo> {
+        let (before, entry) = self.entry(no)?;
+        let (group, begins) = self.group_of(no);
+        let start = if begins { 0 } else { before.data_end };
+        let section = self.reader.first + self.reader.numbers + group;
+        (entry.data_end > start).then_some(section)
     }
 
     /// The values of a template's slots.
-    pub(super) fn stored(
+    pub(super) fn stored<'t>(
         &self,
-        template: &Template,
+        template: &'t Template,
         sections: &Sections,
-    ) -> Result<&[Stored], SegmentError> {
-        if template.slots.is_empty() {
-            return Ok(&[]);
+    ) -> Result<&'t [Stored], SegmentError> {
+        if let Some(stored) = template.stored.get() {
+            return Ok(stored);
         }
-        let damaged = || SegmentError::damaged("text column", "has a template without a section");
-        let (templates, opened) = self.groups.get(template.group).ok_or_else(damaged)?;
-        let stored = match opened.get() {
-            Some(stored) => stored,
-            None => {
-                let no = self.reader.first + self.reader.numbers + template.group as SectionNo;
-                let section = sections.get(no)?;
-                let templates = self.templates.get(templates.clone()).unwrap_or_default();
-                let slots = templates.iter().flat_map(|template| {
-                    template.slots.iter().map(|slot| slot.open(section, template.rows))
-                });
-                let stored = slots.collect::<Result<_, _>>()?;
-                opened.get_or_init(|| stored)
-            }
+        let none = Bytes::new();
+        let section = match template.section {
+            Some(section) => sections.get(section)?,
+            None => &none,
         };
-        let range = template.first_slot..template.first_slot + template.slots.len();
-        stored.get(range).ok_or_else(damaged)
+        let open = |slot: &Slot| slot.open(section, template.rows);
+        let stored = template.slots.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(template.stored.get_or_init(|| stored))
     }
 
     /// The blocks that hold a range of values, each with the part of its values that is in the range
@@ -325,13 +567,7 @@ impl TextColumn {
 
     /// Checks that a block names rows that its templates have.
     fn verify(&self, block: &Block) -> Result<(), SegmentError> {
-        let fits = |local: &Local| {
-            let rows = match local.template {
-                0 => Some(self.raw.len()),
-                no => self.template(no).map(|template| template.rows),
-            };
-            rows.is_some_and(|rows| local.first + local.count <= rows)
-        };
+        let fits = |local: &Local| local.first + local.count <= self.rows_of(local.template);
         if block.locals.iter().all(fits) {
             return Ok(());
         }

@@ -7,12 +7,14 @@
 
 use std::ops::Range;
 
-use super::column::is_mark;
-use super::cursor::{put_text, put_varint};
+use bytes::Bytes;
+
+use super::column::{SEPARATOR, TextColumn, is_mark};
+use super::cursor::put_varint;
 use super::forms::{Forms, Found, Padded};
 use super::learn::Learner;
 use super::values::Values;
-use super::{MARK_UUID, Outcome, TEMPLATES_MAX, pack, raw, rows};
+use super::{MARK_UUID, Outcome, TEMPLATES_MAX, filter, pack, raw, rows, vocabulary};
 use crate::SegmentError;
 use crate::sections::{SECTION_BYTES_MAX, SectionWriter};
 
@@ -242,17 +244,21 @@ impl TextEncoder {
             numbers.push(written);
         }
         let templates = || self.templates.iter().filter(|template| template.rows > 0);
-        let mut head = Vec::new();
+        let (mut head, mut keys, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         put_varint(written.into(), &mut head);
-        for template in templates() {
-            put_varint(template.rows as u64, &mut head);
-            put_text(self.keys.get(template.key.clone()).unwrap_or_default(), &mut head);
-        }
         let (mut groups, mut group, mut held) = (Vec::new(), Vec::new(), 0u64);
         // Per section C: how many templates it has.
         let mut counts = Vec::new();
         for (at, template) in templates().enumerate() {
-            template.slots.iter().for_each(|values| pack::pack(values, &mut head, &mut group));
+            let (slots_start, group_start) = (slots.len(), group.len());
+            template.slots.iter().for_each(|values| pack::pack(values, &mut slots, &mut group));
+            let key = self.keys.get(template.key.clone()).unwrap_or_default();
+            keys.extend_from_slice(key);
+            keys.push(SEPARATOR);
+            put_varint(template.rows as u64, &mut head);
+            put_varint(key.len() as u64, &mut head);
+            put_varint((slots.len() - slots_start) as u64, &mut head);
+            put_varint((group.len() - group_start) as u64, &mut head);
             held += 1;
             if group.len() >= GROUP_BYTES || at + 1 == written as usize {
                 if group.len() > SECTION_BYTES_MAX {
@@ -272,11 +278,31 @@ impl TextEncoder {
         }
         head.extend_from_slice(&counts);
         let raw_sections = raw::write(self.raw.iter(), w, &mut head)?;
+        head.append(&mut keys);
+        head.append(&mut slots);
+        let head = Bytes::from(head);
+        let column = TextColumn::in_the_making(self.rows.len(), groups.len(), raw_sections, &head)?;
+        let written: Vec<&Template> = templates().collect();
+        let values = |no: u32, slot: usize, each: &mut dyn FnMut(&[u8])| {
+            let template = written.get((no as usize).wrapping_sub(1));
+            if let Some(values) = template.and_then(|template| template.slots.get(slot)) {
+                values.for_each_text(each);
+            }
+        };
+        let raw_bytes = self.raw.bytes.len();
+        let mut words = vocabulary::write(&column, self.raw.iter(), raw_bytes, values)?;
+        let filter = filter::encode(&mut words.filtered);
+        for piece in &filter {
+            w.plain(piece)?;
+        }
+        w.plain(&words.words)?;
+        w.squeezed(&words.postings)?;
         w.squeezed(&head)?;
         put_varint(self.rows.len() as u64, meta);
         put_varint(first.into(), meta);
         put_varint(groups.len() as u64, meta);
         put_varint(raw_sections as u64, meta);
+        put_varint(filter.len() as u64, meta);
         Ok(Outcome::Written)
     }
 }

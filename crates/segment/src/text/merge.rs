@@ -73,17 +73,18 @@ impl TextColumn {
     /// Reads all that a [`Feed`] needs.
     pub(crate) fn load_all(&self, sections: &Sections) -> Result<(), SegmentError> {
         self.blocks(sections, 0..self.len())?;
-        let slots = self.templates.iter().filter_map(|template| self.slot_section(template));
+        let all = || 1..=self.templates() as u32;
+        let slots = all().filter_map(|no| self.slot_section(no));
         let mut needed: Vec<_> = slots.chain(self.raw.sections(0..self.raw.len())).collect();
         needed.sort_unstable();
         needed.dedup();
         sections.require(needed)?;
-        self.templates.iter().try_for_each(|template| self.stored(template, sections).map(drop))
+        all().try_for_each(|no| self.stored(self.template(no)?, sections).map(drop))
     }
 
     /// The template of each value; checks that the ordinals of each template count its values.
     fn numbers_in_order(&self, sections: &Sections) -> Result<Vec<u32>, SegmentError> {
-        let mut counts = vec![0; self.templates.len() + 1];
+        let mut counts = vec![0; self.templates() + 1];
         for part in self.blocks(sections, 0..self.len())? {
             for local in &part.block.locals {
                 let count = counts.get_mut(local.template as usize);
@@ -189,9 +190,9 @@ impl Merger {
         column: &'c TextColumn,
         sections: &'c Sections,
     ) -> Result<Option<Feed<'c>>, SegmentError> {
-        let mut templates = Vec::with_capacity(column.templates.len());
-        for template in &column.templates {
-            let key = column.key(template);
+        let mut templates = Vec::with_capacity(column.templates());
+        for no in 1..=column.templates() as u32 {
+            let (template, key) = (column.template(no)?, column.key(no));
             let to = match self.known.get(key) {
                 Some(no) => *no,
                 None => {
@@ -229,18 +230,17 @@ impl Merger {
             feed.next_raw += 1;
             return Ok(());
         };
-        let (Some(template), Some(taken)) =
-            (feed.column.templates.get(at), feed.templates.get_mut(at))
-        else {
-            return Err(damaged("names a template that it has not"));
-        };
+        let template = feed.column.template(*no)?;
+        let taken = feed.templates.get_mut(at);
+        let taken = taken.ok_or_else(|| damaged("names a template that it has not"))?;
         let ordinal = taken.next;
         taken.next += 1;
         let Taken { to, text_bytes, slots, .. } = taken;
         let token = &mut self.token;
         self.encoder.push_split(*to, *text_bytes, |values| {
             if values.is_empty() {
-                let first = slots.iter().zip(&template.slots).zip(marks(feed.column, template));
+                let first =
+                    slots.iter().zip(&template.slots).zip(marks(feed.column, *no, template));
                 values.extend(first.map(|((unpacked, slot), mark)| {
                     token.clear();
                     unpacked.render(ordinal, slot, token);
@@ -273,8 +273,12 @@ impl Merger {
 }
 
 /// The marks of a template's slots.
-fn marks<'c>(column: &'c TextColumn, template: &'c Template) -> impl Iterator<Item = u8> + 'c {
-    let key = column.key(template);
+fn marks<'c>(
+    column: &'c TextColumn,
+    no: u32,
+    template: &'c Template,
+) -> impl Iterator<Item = u8> + 'c {
+    let key = column.key(no);
     template.marks.iter().map(|at| key.get(*at as usize).copied().unwrap_or_default())
 }
 

@@ -57,12 +57,8 @@ fn check(parts: &[Part], turns: &[usize]) {
     words.dedup();
     for word in words.into_iter().filter(|word| !word.is_empty()).take(12) {
         let test = FieldTest::Contains(Phrase::whole(word));
-        let found = opened.column.select(
-            &opened.column.prepare(&test),
-            &opened.sections,
-            0..expected.len(),
-            None,
-        );
+        let found =
+            opened.column.select(&opened.prepare(&test), &opened.sections, 0..expected.len(), None);
         let wanted: Vec<usize> =
             (0..expected.len()).filter(|row| test.matches(&expected[*row])).collect();
         assert_eq!(found.expect("is decided").iter().collect::<Vec<_>>(), wanted, "{word}");
@@ -104,7 +100,7 @@ fn slots_of_every_kind_are_handed_on() {
     let (expected, opened) = merged(&parts, &[0, 1, 1, 3, 2, 3, 0, 3]);
     let opened = opened.expect("templates pay");
     assert_eq!(read(&opened, 0..expected.len(), None), expected);
-    let raw = opened.column.templates().find(|info| info.number == 0).map_or(0, |info| info.rows);
+    let raw = opened.column.infos().find(|info| info.number == 0).map_or(0, |info| info.rows);
     assert_eq!(raw, 0, "every text has a template");
     check(&parts, &[3, 0, 0, 1, 2]);
 }

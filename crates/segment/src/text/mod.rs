@@ -1,17 +1,23 @@
 //! A text column split into templates and typed slots, after CLP (Rodrigues et al., OSDI '21).
 //!
 //! ```text
-//!  texts ─ TextEncoder ─► sections B (template numbers) │ C (slots) │ D (raw texts) │ A (templates)
-//!  meta  ─ TextReader ─ load: section A ─► TextColumn ─ prepare ─► TextTest ─ select ─► Mask
+//!  texts ─ TextEncoder ─► sections B (template numbers) │ C (slots) │ D (raw texts)
+//!                         │ filter │ words │ postings │ A (templates)
+//!  meta  ─ TextReader ─ refutes: words and filter alone
+//!                     └ load: section A ─► TextColumn ─ prepare ─► TextTest ─ select ─► Mask
 //!                                                     └ append ─► texts
 //!
 //!  meta       varint values │ varint first section │ varint sections C │ varint sections D
-//!             sections in this order: B, one per 65,536 values; C; D; A
-//!  section A  varint templates │ of each: varint rows, text key │ the slots of each (see `pack`)
-//!             │ per section C: varint templates in it │ the raw index (see `raw`)
-//!  section B  see `rows`      section C  the slots of some templates, see `pack`
-//!  section D  see `raw`
+//!             │ varint sections of the filter
+//!             sections in this order: B, one per 65,536 values; C; D; filter; words; postings; A
+//!  section A  varint templates │ of each: varint rows, varint bytes of its key, of its slots here and
+//!             of its values in section C │ per section C: varint templates in it
+//!             │ the raw index (see `raw`) │ the keys, a `9` behind each │ the slots (see `pack`)
+//!  section B  see `rows`      section C  the values of some templates' slots, see `pack`
+//!  section D  see `raw`       filter  see `filter`       words, postings  see `vocabulary`
 //! ```
+//! A template is opened when it is first asked for; a word that no template has costs a look at the
+//! words.
 //!
 //! A value is a run of literals and slots; its template is the literals with a mark for each slot. A
 //! slot holds a whole token (see `tokens`): behind mark `0` one with a digit in it, behind `1` a UUID,
@@ -31,6 +37,7 @@ mod check;
 mod column;
 mod cursor;
 mod encode;
+mod filter;
 mod forms;
 mod learn;
 mod merge;

@@ -11,12 +11,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::check::{Holds, Tree, Where, decide};
-use super::column::{Template, TextColumn};
+use super::column::{Template, TextColumn, is_mark};
 use super::slot::Slot;
 use super::tokens::{UUID_BYTES, UUID_DASHES};
 use super::vocabulary::runs;
 use super::{MARK_TOKEN, MARK_UUID};
-use crate::predicate::{Phrase, is_word_char};
+use crate::SegmentError;
+use crate::predicate::{FieldTest, Phrase, is_word_char};
+use crate::sections::Sections;
 
 /// A text to be found.
 #[derive(Debug)]
@@ -75,69 +77,126 @@ impl<'a> Needle<'a> {
         Self { text, word_first, word_last, starts, ends, any_case, head, entries }
     }
 
-    /// For each template, the conditions under which the text occurs in its values.
-    pub(super) fn trees(&self, column: &TextColumn) -> Vec<Tree> {
-        if self.text.is_empty() {
-            return column.templates.iter().map(|_| Tree::All).collect();
-        }
-        let keys = if self.any_case { column.lower_keys() } else { &column.keys };
-        let mut trees: Vec<Tree> = column.templates.iter().map(|_| Tree::None).collect();
-        let possible = column.vocabulary().templates(self.tokens());
-        let literal = !self.text.iter().any(u8::is_ascii_digit);
-        if literal && possible.is_none() {
-            self.find_in_literals(column, keys, &mut trees);
-        }
-        let all = || (0..column.templates.len()).collect();
-        for at in possible.unwrap_or_else(all) {
-            let (Some(template), Some(tree)) = (column.templates.get(at), trees.get_mut(at)) else {
-                continue;
-            };
-            let key = keys.get(template.key.clone()).unwrap_or_default();
-            if matches!(tree, Tree::None) && literal && self.is_in_literal(key) {
-                *tree = Tree::All;
-            }
-            if !template.slots.is_empty() && matches!(tree, Tree::None) {
-                *tree = Alignment { needle: self, template, key }.tree();
-            }
-        }
-        trees
+    /// Whether a test asks for whole tokens: whether [`Needle::refute`] can hold.
+    pub(super) fn has_tokens(test: &FieldTest) -> bool {
+        Self::refute(test, true, |needle| Ok(needle.tokens().next().is_some())).unwrap_or(false)
     }
 
-    /// The conditions under which the text is a template's value.
-    pub(super) fn tree_of_whole(&self, template: &Template, key: &[u8]) -> Tree {
-        let (Some(first), Some(last)) = (template.marks.first(), template.marks.last()) else {
-            return if self.text == key { Tree::All } else { Tree::None };
-        };
-        let head = key.get(..*first as usize).unwrap_or_default();
-        let tail = key.get(*last as usize + 1..).unwrap_or_default();
-        // A slot takes at least a byte, as its mark does.
-        let fits = self.text.len() >= key.len()
-            && self.text.starts_with(head)
-            && self.text.ends_with(tail);
-        if !fits {
-            return Tree::None;
-        }
-        Alignment { needle: self, template, key }.enter_at(0, head.len())
-    }
-
-    /// Marks the templates that have the text in a literal. Marks and separators are digits, so what
-    /// is found lies in one literal.
-    fn find_in_literals(&self, column: &TextColumn, keys: &[u8], trees: &mut [Tree]) {
-        let finder = memchr::memmem::Finder::new(self.text);
-        let mut at = 0;
-        while let Some(found) = keys.get(at..).and_then(|rest| finder.find(rest)) {
-            let start = at + found;
-            at = start + 1;
-            let no = column.templates.partition_point(|template| template.key.end <= start);
-            let Some(template) = column.templates.get(no) else { break };
-            let key = keys.get(template.key.clone()).unwrap_or_default();
-            if self.fits_at(key, start - template.key.start) {
-                if let Some(tree) = trees.get_mut(no) {
-                    *tree = Tree::All;
+    /// Whether no value passes a test, if the needles of which `absent` is true occur in none.
+    /// `any_case`: whether it can be said of needles in any case.
+    pub(super) fn refute(
+        test: &FieldTest,
+        any_case: bool,
+        absent: impl Fn(&Needle<'_>) -> Result<bool, SegmentError>,
+    ) -> Result<bool, SegmentError> {
+        let any = |phrases: &[Phrase], wanted: bool| -> Result<bool, SegmentError> {
+            for phrase in phrases {
+                if absent(&Needle::phrase(phrase, false))? == wanted {
+                    return Ok(true);
                 }
-                at = template.key.end;
+            }
+            Ok(false)
+        };
+        match test {
+            FieldTest::Contains(phrase) => absent(&Needle::phrase(phrase, false)),
+            FieldTest::ContainsAnyCase(phrase) if any_case => absent(&Needle::phrase(phrase, true)),
+            FieldTest::ContainsAll(phrases) | FieldTest::Sequence(phrases) => any(phrases, true),
+            FieldTest::ContainsAny(phrases) => Ok(!phrases.is_empty() && !any(phrases, false)?),
+            FieldTest::Exact(text) => Ok(!text.is_empty() && absent(&Needle::whole(text))?),
+            FieldTest::In(texts) => {
+                for text in texts {
+                    if text.is_empty() || !absent(&Needle::whole(text))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(!texts.is_empty())
+            }
+            FieldTest::ExactPrefix(text) => absent(&Needle::start(text)),
+            FieldTest::Substring(text) => absent(&Needle::substring(text)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Of each template with values in which the text can occur, ascending, under which conditions it
+    /// does.
+    pub(super) fn trees(
+        &self,
+        column: &TextColumn,
+        sections: &Sections,
+    ) -> Result<Vec<(u32, Tree)>, SegmentError> {
+        let all = 1..=column.templates() as u32;
+        if self.text.is_empty() {
+            return Ok(all.map(|no| (no, Tree::All)).collect());
+        }
+        let keys = if self.any_case { column.lower_keys() } else { column.keys() };
+        let possible = column.holding(self, sections)?;
+        let literal = !self.text.iter().any(u8::is_ascii_digit);
+        let found = match &possible {
+            None if literal => Some(self.find_in_literals(column, keys)),
+            _ => None,
+        };
+        let in_literal = |no: &u32, key: &[u8]| match &found {
+            Some(found) => found.binary_search(no).is_ok(),
+            None => literal && self.is_in_literal(key),
+        };
+        let possible = possible.unwrap_or_else(|| all.collect());
+        let mut trees = Vec::new();
+        for no in possible.into_iter().filter(|no| *no > 0) {
+            let key = keys.get(column.key_place(no)).unwrap_or_default();
+            if in_literal(&no, key) {
+                trees.push((no, Tree::All));
+                continue;
+            }
+            if !key.iter().any(|byte| is_mark(*byte)) {
+                continue;
+            }
+            let template = column.template(no)?;
+            match (Alignment { needle: self, template, key }).tree() {
+                Tree::None => {}
+                tree => trees.push((no, tree)),
             }
         }
+        Ok(trees)
+    }
+
+    /// Whether the text can be a value of a template with this key.
+    pub(super) fn fits(&self, key: &[u8]) -> bool {
+        let Some(first) = key.iter().position(|byte| is_mark(*byte)) else {
+            return self.text == key;
+        };
+        let last = key.iter().rposition(|byte| is_mark(*byte)).unwrap_or(first);
+        let (head, tail) = (key.get(..first), key.get(last + 1..));
+        // A slot takes at least a byte, as its mark does.
+        self.text.len() >= key.len()
+            && self.text.starts_with(head.unwrap_or_default())
+            && self.text.ends_with(tail.unwrap_or_default())
+    }
+
+    /// The conditions under which the text, which [fits](Needle::fits), is a template's value.
+    pub(super) fn tree_of_whole(&self, template: &Template, key: &[u8]) -> Tree {
+        match template.marks.first() {
+            None => Tree::All,
+            Some(first) => Alignment { needle: self, template, key }.enter_at(0, *first as usize),
+        }
+    }
+
+    /// The templates that have the text in a literal, ascending. Marks and separators are digits, so
+    /// what is found lies in one literal.
+    fn find_in_literals(&self, column: &TextColumn, keys: &[u8]) -> Vec<u32> {
+        let finder = memchr::memmem::Finder::new(self.text);
+        let (mut found, mut at) = (Vec::new(), 0);
+        while let Some(ahead) = keys.get(at..).and_then(|rest| finder.find(rest)) {
+            let start = at + ahead;
+            at = start + 1;
+            let no = column.template_at(start);
+            let place = column.key_place(no);
+            let key = keys.get(place.clone()).unwrap_or_default();
+            if start >= place.start && self.fits_at(key, start - place.start) {
+                found.push(no);
+                at = place.end;
+            }
+        }
+        found
     }
 
     /// Whether the text is in a literal of a key.
@@ -159,7 +218,7 @@ impl<'a> Needle<'a> {
     }
 
     /// The runs of letters and digits that are whole tokens of any text with an occurrence.
-    fn tokens(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let text = self.text;
         let skip = if self.word_first || self.starts { 0 } else { self.head };
         let cut = if self.word_last || self.ends { 0 } else { run_back(text) };

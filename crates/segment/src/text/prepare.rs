@@ -5,15 +5,17 @@ use std::sync::{Arc, OnceLock};
 
 use super::automaton::{Automaton, Table};
 use super::check::Tree;
-use super::column::{Template, TextColumn};
+use super::column::TextColumn;
 use super::forms::TOKEN_BYTES_MAX;
 use super::needle::Needle;
 use super::path::{Outcome, Path};
 use super::rows::{Block, Local};
 use super::slot::{Kind, Slot};
 use super::{MARK_ANY, MARK_TOKEN};
+use crate::SegmentError;
 use crate::bits::Mask;
 use crate::predicate::{FieldTest, Pattern, TextRange, Verdict};
+use crate::sections::Sections;
 
 /// Ordinals of a template that are decided at once.
 pub(super) const PAGE_ROWS: usize = 8192;
@@ -82,20 +84,29 @@ impl Plan {
     }
 }
 
+/// What is known of the rows of a template, of which some pass.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// Its number; 0 is for the raw texts.
+    pub(super) no: u32,
+    pub(super) plan: Plan,
+    /// If slots decide: the rows that pass them, page by page.
+    pub(super) pages: Vec<OnceLock<Mask>>,
+}
+
 /// A test made ready for a column; what it decides about slots is kept and used again.
 #[derive(Debug)]
 pub(crate) struct TextTest {
     pub(super) test: FieldTest,
-    /// Per template number; 0 is for the raw texts.
-    pub(super) plans: Vec<Plan>,
-    /// Per template of which slots decide: the rows that pass them, page by page.
-    pub(super) pages: Vec<Vec<OnceLock<Mask>>>,
+    /// The templates of which rows may pass, ascending.
+    pub(super) planned: Vec<Planned>,
     /// The raw texts that pass, once they were searched.
     pub(super) raw: OnceLock<Mask>,
     verdict: Verdict,
-    /// The templates of which rows may pass.
-    pub(super) open: Vec<u32>,
 }
+
+/// Plans of templates, ascending; no row of another one passes.
+type Plans = Vec<(u32, Plan)>;
 
 impl TextTest {
     /// Whether no value passes, or all do, as far as it is known.
@@ -103,24 +114,35 @@ impl TextTest {
         self.verdict
     }
 
+    /// What is known of a template; nothing if no row of it passes.
+    pub(super) fn planned(&self, no: u32) -> Option<&Planned> {
+        // Often all templates are planned, the raw texts before them.
+        if let Some(planned) = self.planned.get(no as usize).filter(|planned| planned.no == no) {
+            return Some(planned);
+        }
+        let at = self.planned.binary_search_by_key(&no, |planned| planned.no).ok()?;
+        self.planned.get(at)
+    }
+
     /// The templates of a block of which rows may pass.
-    pub(super) fn locals<'b>(&self, block: &'b Block) -> Vec<&'b Local> {
+    pub(super) fn locals<'b>(&'b self, block: &'b Block) -> Vec<(&'b Local, &'b Planned)> {
         /// Fewer templates are looked for in a block than are gone through.
         const FEW: usize = 16;
         let locals = &block.locals;
-        if self.open.len() * FEW > locals.len() {
-            return locals.iter().collect();
+        if self.planned.len() * FEW > locals.len() {
+            let planned = |local: &'b Local| Some((local, self.planned(local.template)?));
+            return locals.iter().filter_map(planned).collect();
         }
-        let find = |no: &u32| {
-            let at = locals.binary_search_by_key(no, |local| local.template).ok()?;
-            locals.get(at)
+        let find = |planned: &'b Planned| {
+            let at = locals.binary_search_by_key(&planned.no, |local| local.template).ok()?;
+            Some((locals.get(at)?, planned))
         };
-        self.open.iter().filter_map(find).collect()
+        self.planned.iter().filter_map(find).collect()
     }
 
     /// How dear it is to ask, in no unit: least if templates decide, most if texts are rebuilt.
     pub(crate) fn cost(&self) -> u32 {
-        let plans = self.plans.iter().map(|plan| match plan {
+        let plans = self.planned.iter().map(|planned| match planned.plan {
             Plan::None | Plan::All => 0,
             Plan::Slots(_) => 10,
             Plan::Walk(..) => 20,
@@ -131,124 +153,201 @@ impl TextTest {
     }
 }
 
+/// What passes two tests.
+fn both(a: Plans, b: Plans) -> Plans {
+    let mut b = b.into_iter().peekable();
+    let mut kept = Vec::new();
+    for (no, plan) in a {
+        while b.next_if(|(other, _)| *other < no).is_some() {}
+        if let Some((_, other)) = b.next_if(|(other, _)| *other == no) {
+            kept.push((no, plan.and(other)));
+        }
+    }
+    kept
+}
+
+/// What passes one of two tests.
+fn either(a: Plans, b: Plans) -> Plans {
+    let mut b = b.into_iter().peekable();
+    let mut kept = Vec::with_capacity(a.len().max(b.len()));
+    for (no, plan) in a {
+        while let Some(other) = b.next_if(|(other, _)| *other < no) {
+            kept.push(other);
+        }
+        kept.push(match b.next_if(|(other, _)| *other == no) {
+            Some((_, other)) => (no, plan.or(other)),
+            None => (no, plan),
+        });
+    }
+    kept.extend(b);
+    kept
+}
+
 impl TextColumn {
-    /// Decides a test for each template, from the templates and their dictionaries alone.
-    pub(crate) fn prepare(&self, test: &FieldTest) -> TextTest {
-        let mut plans = self.plans(test);
+    /// Decides a test for each template that can have passing rows, from the words, the templates and
+    /// their dictionaries alone.
+    pub(crate) fn prepare(
+        &self,
+        test: &FieldTest,
+        sections: &Sections,
+    ) -> Result<TextTest, SegmentError> {
+        let mut plans = self.plans(test, sections)?;
         let raw = OnceLock::new();
-        let of_raw = match self.raw.held() {
-            _ if self.raw.len() == 0 => Plan::None,
-            None => Plan::Decode,
-            Some(held) => {
-                let passing = raw.get_or_init(|| held.passing(test));
-                if passing.is_empty() {
-                    Plan::None
-                } else if passing.is_full() {
-                    Plan::All
-                } else {
-                    Plan::Decode
+        let of_raw = if self.raw.len() == 0 || self.is_not_raw(test, sections)? {
+            Plan::None
+        } else {
+            match self.raw.held() {
+                None => Plan::Decode,
+                Some(held) => {
+                    let passing = raw.get_or_init(|| held.passing(test));
+                    if passing.is_empty() {
+                        Plan::None
+                    } else if passing.is_full() {
+                        Plan::All
+                    } else {
+                        Plan::Decode
+                    }
                 }
             }
         };
-        plans.insert(0, of_raw);
-        let mut rows: Vec<usize> = self.templates.iter().map(|template| template.rows).collect();
-        rows.insert(0, self.raw.len());
-        let pages = |(plan, rows): (&Plan, &usize)| match plan {
-            Plan::Slots(_) | Plan::Both(_) | Plan::Walk(..) => {
-                (0..rows.div_ceil(PAGE_ROWS)).map(|_| OnceLock::new()).collect()
-            }
-            _ => Vec::new(),
+        plans.insert(0, (0, of_raw));
+        plans.retain(|(_, plan)| !matches!(plan, Plan::None));
+        let planned = |(no, plan): (u32, Plan)| {
+            let pages = match &plan {
+                Plan::Slots(_) | Plan::Both(_) | Plan::Walk(..) => {
+                    self.rows_of(no).div_ceil(PAGE_ROWS)
+                }
+                _ => 0,
+            };
+            Planned { no, plan, pages: (0..pages).map(|_| OnceLock::new()).collect() }
         };
-        let pages = plans.iter().zip(&rows).map(pages).collect();
-        let with_rows = || plans.iter().zip(&rows).filter(|(_, rows)| **rows > 0);
-        let verdict = if with_rows().all(|(plan, _)| matches!(plan, Plan::None)) {
+        let planned: Vec<Planned> = plans.into_iter().map(planned).collect();
+        let all = planned.iter().filter(|planned| matches!(planned.plan, Plan::All));
+        let verdict = if planned.iter().all(|planned| self.rows_of(planned.no) == 0) {
             Verdict::None
-        } else if with_rows().all(|(plan, _)| matches!(plan, Plan::All)) {
+        } else if all.map(|planned| self.rows_of(planned.no)).sum::<usize>() == self.len() {
             Verdict::All
         } else {
             Verdict::Some
         };
-        let open = (0..).zip(plans.iter().zip(&rows));
-        let open = open.filter(|(_, (plan, rows))| **rows > 0 && !matches!(plan, Plan::None));
-        let open = open.map(|(no, _)| no).collect();
-        TextTest { test: test.clone(), plans, pages, raw, verdict, open }
+        Ok(TextTest { test: test.clone(), planned, raw, verdict })
     }
 
-    /// A plan for each template.
-    fn plans(&self, test: &FieldTest) -> Vec<Plan> {
-        let of = |trees: Vec<Tree>| trees.into_iter().map(Plan::of).collect::<Vec<_>>();
+    /// Whether the words say that no raw text passes.
+    fn is_not_raw(&self, test: &FieldTest, sections: &Sections) -> Result<bool, SegmentError> {
+        if !Needle::has_tokens(test) {
+            return Ok(false);
+        }
+        Needle::refute(test, self.is_ascii(sections)?, |needle| {
+            let holding = self.holding(needle, sections)?;
+            Ok(holding.is_some_and(|holding| holding.first() != Some(&0)))
+        })
+    }
+
+    /// Plans of the templates of which rows may pass.
+    fn plans(&self, test: &FieldTest, sections: &Sections) -> Result<Plans, SegmentError> {
+        let of = |needle: Needle<'_>| self.plans_of(&needle, sections);
         let mut plans = match test {
-            FieldTest::Contains(phrase) => of(Needle::phrase(phrase, false).trees(self)),
-            FieldTest::Substring(text) => of(Needle::substring(text).trees(self)),
-            FieldTest::ExactPrefix(text) => of(Needle::start(text).trees(self)),
+            FieldTest::Contains(phrase) => of(Needle::phrase(phrase, false))?,
+            FieldTest::Substring(text) => of(Needle::substring(text))?,
+            FieldTest::ExactPrefix(text) => of(Needle::start(text))?,
             FieldTest::ContainsAnyCase(phrase) => {
-                let mut plans = of(Needle::phrase(phrase, true).trees(self));
-                // Letters beyond ASCII change their bytes with their case.
-                for (template, plan) in self.templates.iter().zip(&mut plans) {
-                    if !self.key(template).is_ascii() && !phrase.text().is_empty() {
-                        *plan = Plan::Decode;
-                    }
+                let plans = of(Needle::phrase(phrase, true))?;
+                if phrase.text().is_empty() || self.is_ascii(sections)? {
+                    plans
+                } else {
+                    // Letters beyond ASCII change their bytes with their case.
+                    let beyond = self.all().filter(|no| !self.key(*no).is_ascii());
+                    let beyond: Plans = beyond.map(|no| (no, Plan::Decode)).collect();
+                    let within = plans.into_iter().filter(|(no, _)| self.key(*no).is_ascii());
+                    either(within.collect(), beyond)
+                }
+            }
+            FieldTest::ContainsAll(phrases) => self.all_of(phrases, sections)?,
+            FieldTest::ContainsAny(phrases) => {
+                let mut plans = Plans::new();
+                for phrase in phrases {
+                    plans = either(plans, of(Needle::phrase(phrase, false))?);
                 }
                 plans
-            }
-            FieldTest::ContainsAll(phrases) => self.all_of(phrases),
-            FieldTest::ContainsAny(phrases) => {
-                let none = self.templates.iter().map(|_| Plan::None).collect();
-                phrases.iter().fold(none, |plans: Vec<Plan>, phrase| {
-                    let more = of(Needle::phrase(phrase, false).trees(self));
-                    plans.into_iter().zip(more).map(|(a, b)| a.or(b)).collect()
-                })
             }
             FieldTest::Sequence(phrases) => {
                 let order =
                     |plan: Plan| if phrases.len() > 1 { plan.and(Plan::Decode) } else { plan };
-                self.all_of(phrases).into_iter().map(order).collect()
+                let plans = self.all_of(phrases, sections)?.into_iter();
+                plans.map(|(no, plan)| (no, order(plan))).collect()
             }
-            FieldTest::Exact(text) => self.exactly([text.as_str()]),
-            FieldTest::In(texts) => self.exactly(texts.iter().map(String::as_str)),
-            FieldTest::Regex(pattern) => self.along(pattern),
+            FieldTest::Exact(text) => self.exactly(text, sections)?,
+            FieldTest::In(texts) => {
+                let mut plans = Plans::new();
+                for text in texts {
+                    plans = either(plans, self.exactly(text, sections)?);
+                }
+                plans
+            }
+            FieldTest::Regex(pattern) => self.along(pattern)?,
             FieldTest::Empty
             | FieldTest::Any
             | FieldTest::Number(_)
             | FieldTest::Text(_)
             | FieldTest::Ipv4 { .. }
             | FieldTest::Length { .. } => {
-                self.templates.iter().map(|template| self.by_form(template, test)).collect()
+                self.all().map(|no| (no, self.by_form(no, test))).collect()
             }
         };
-        for (template, plan) in self.templates.iter().zip(&mut plans) {
+        for (no, plan) in &mut plans {
             if matches!(plan, Plan::Decode | Plan::Both(_))
-                && let Some(text) = self.only_text(template)
+                && let Some(text) = self.only_text(*no)?
             {
                 *plan = Plan::of_known(Some(test.matches(&text)));
             }
         }
-        plans
+        Ok(plans)
     }
 
-    fn all_of(&self, phrases: &[crate::predicate::Phrase]) -> Vec<Plan> {
-        let all = self.templates.iter().map(|_| Plan::All).collect();
-        phrases.iter().fold(all, |plans: Vec<Plan>, phrase| {
-            let more = Needle::phrase(phrase, false).trees(self);
-            plans.into_iter().zip(more).map(|(plan, tree)| plan.and(Plan::of(tree))).collect()
-        })
+    /// The numbers of the templates.
+    fn all(&self) -> impl Iterator<Item = u32> + use<> {
+        1..=self.templates() as u32
+    }
+
+    fn plans_of(&self, needle: &Needle<'_>, sections: &Sections) -> Result<Plans, SegmentError> {
+        let trees = needle.trees(self, sections)?.into_iter();
+        Ok(trees.map(|(no, tree)| (no, Plan::of(tree))).collect())
+    }
+
+    fn all_of(
+        &self,
+        phrases: &[crate::predicate::Phrase],
+        sections: &Sections,
+    ) -> Result<Plans, SegmentError> {
+        let mut plans: Option<Plans> = None;
+        for phrase in phrases {
+            let more = self.plans_of(&Needle::phrase(phrase, false), sections)?;
+            plans = Some(match plans {
+                None => more,
+                Some(plans) => both(plans, more),
+            });
+        }
+        Ok(plans.unwrap_or_else(|| self.all().map(|no| (no, Plan::All)).collect()))
     }
 
     /// The ways of an expression through the templates.
-    fn along(&self, pattern: &Pattern) -> Vec<Plan> {
+    fn along(&self, pattern: &Pattern) -> Result<Plans, SegmentError> {
         let Some(mut automaton) = Automaton::new(pattern.source()) else {
-            return self.templates.iter().map(|_| Plan::Decode).collect();
+            return Ok(self.all().map(|no| (no, Plan::Decode)).collect());
         };
         let mut bytes = 0;
-        let mut way = |template: &Template| {
-            let literals = self.literals(template);
+        let mut ways = Vec::with_capacity(self.templates());
+        for no in self.all() {
+            let (template, literals) = (self.template(no)?, self.literals(no));
             let way = Path::of(&mut automaton, &literals, &template.slots, template.rows);
             if let Some(Outcome::Open(path)) = &way {
                 bytes += path.memory_bytes();
             }
-            way.filter(|way| bytes <= PATHS_BYTES_MAX || matches!(way, Outcome::Known(_)))
-        };
-        let ways: Vec<_> = self.templates.iter().map(&mut way).collect();
+            ways.push(
+                way.filter(|way| bytes <= PATHS_BYTES_MAX || matches!(way, Outcome::Known(_))),
+            );
+        }
         // All ways share what the automaton has become in the end.
         let table = Arc::new(automaton.into_table());
         let plan = |way: Option<Outcome>| match way {
@@ -256,51 +355,49 @@ impl TextColumn {
             Some(Outcome::Known(known)) => Plan::of_known(Some(known)),
             Some(Outcome::Open(path)) => Plan::Walk(path, table.clone()),
         };
-        ways.into_iter().map(plan).collect()
+        Ok(self.all().zip(ways).map(|(no, way)| (no, plan(way))).collect())
     }
 
-    /// The values that are one of `texts`.
-    fn exactly<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> Vec<Plan> {
-        let mut plans: Vec<Plan> = self.templates.iter().map(|_| Plan::None).collect();
-        for text in texts {
-            let needle = Needle::whole(text);
-            for (template, plan) in self.templates.iter().zip(&mut plans) {
-                let tree = if text.is_empty() {
-                    match self.by_form(template, &FieldTest::Empty) {
-                        Plan::All => Tree::All,
-                        _ => Tree::None,
-                    }
-                } else {
-                    needle.tree_of_whole(template, self.key(template))
-                };
-                if !matches!(tree, Tree::None) {
-                    *plan = std::mem::replace(plan, Plan::None).or(Plan::of(tree));
+    /// The values that are `text`.
+    fn exactly(&self, text: &str, sections: &Sections) -> Result<Plans, SegmentError> {
+        if text.is_empty() {
+            let is_empty = |no: &u32| matches!(self.by_form(*no, &FieldTest::Empty), Plan::All);
+            return Ok(self.all().filter(is_empty).map(|no| (no, Plan::All)).collect());
+        }
+        let needle = Needle::whole(text);
+        let possible = self.holding(&needle, sections)?;
+        let mut plans = Plans::new();
+        for no in possible.unwrap_or_else(|| self.all().collect()) {
+            if no > 0 && needle.fits(self.key(no)) {
+                match needle.tree_of_whole(self.template(no)?, self.key(no)) {
+                    Tree::None => {}
+                    tree => plans.push((no, Plan::of(tree))),
                 }
             }
         }
-        plans
+        Ok(plans)
     }
 
     /// The text of a template's rows, if all have the same.
-    fn only_text(&self, template: &Template) -> Option<String> {
+    fn only_text(&self, no: u32) -> Result<Option<String>, SegmentError> {
         let mut text = Vec::new();
-        let literals = self.literals(template);
+        let (template, literals) = (self.template(no)?, self.literals(no));
         for (at, literal) in literals.iter().enumerate() {
             text.extend_from_slice(literal);
             match template.slots.get(at) {
                 None => {}
                 Some(Slot { kind: Kind::Const(value), .. }) => text.extend_from_slice(value),
-                Some(_) => return None,
+                Some(_) => return Ok(None),
             }
         }
-        String::from_utf8(text).ok()
+        Ok(String::from_utf8(text).ok())
     }
 
     /// What the literals say about tests that are about the value as a whole.
-    fn by_form(&self, template: &Template, test: &FieldTest) -> Plan {
-        let literals = self.literals(template);
+    fn by_form(&self, no: u32, test: &FieldTest) -> Plan {
+        let literals = self.literals(no);
         let first = literals.first().copied().unwrap_or_default();
-        let slots = template.slots.len();
+        let slots = literals.len() - 1;
         Plan::of_known(match test {
             FieldTest::Empty => Some(first.is_empty() && slots == 0),
             FieldTest::Any => Some(!first.is_empty() || slots > 0),
@@ -312,7 +409,7 @@ impl TextColumn {
                     && literals.iter().all(|literal| literal.iter().all(fits));
                 if possible { None } else { Some(false) }
             }
-            FieldTest::Ipv4 { .. } if !four_tokens(self.key(template)) => Some(false),
+            FieldTest::Ipv4 { .. } if !four_tokens(self.key(no)) => Some(false),
             FieldTest::Text(range) => beside(range, first, slots == 0),
             FieldTest::Length { min, max } => {
                 let chars = |literal: &&[u8]| literal.iter().filter(|b| **b & 0xc0 != 0x80).count();

@@ -93,8 +93,8 @@ fn expression() -> impl Strategy<Value = String> {
 
 /// How many templates are walked along, and how many are looked at as texts.
 fn plans(opened: &Opened, test: &FieldTest) -> (usize, usize) {
-    let plans = opened.column.prepare(test).plans;
-    let count = |of: fn(&Plan) -> bool| plans.iter().filter(|plan| of(plan)).count();
+    let planned = opened.prepare(test).planned;
+    let count = |of: fn(&Plan) -> bool| planned.iter().filter(|one| of(&one.plan)).count();
     let walked = count(|plan| matches!(plan, Plan::Walk(..)));
     (walked, count(|plan| matches!(plan, Plan::Decode)))
 }
@@ -197,14 +197,15 @@ fn few_rows_are_looked_at_and_then_found_in_what_is_kept() {
     let texts = long();
     let opened = open(&texts).expect("is worth it");
     let test = regex(r"\b9\d+ms").expect("is one");
-    let prepared = opened.column.prepare(&test);
+    let prepared = opened.prepare(&test);
     let few = Mask::collect(texts.len(), |row| row % 331 == 0);
     let select = |within| {
         let all = 0..texts.len();
         opened.column.select(&prepared, &opened.sections, all, within).expect("selects")
     };
     let first = select(Some(&few));
-    let kept = || prepared.pages.iter().flatten().filter(|page| page.get().is_some()).count();
+    let pages = || prepared.planned.iter().flat_map(|planned| &planned.pages);
+    let kept = || pages().filter(|page| page.get().is_some()).count();
     assert_eq!(kept(), 0);
     let mut all = select(None);
     assert!(kept() > 1);
@@ -230,7 +231,7 @@ fn what_no_automaton_can_tell_is_looked_up_in_texts() {
 fn a_value_beyond_what_its_slot_tells_is_looked_up_in_the_text() {
     let texts: Vec<String> = (0..20_000u64).map(|row| format!("job {} ends", row * 7)).collect();
     let mut opened = open(&texts).expect("is worth it");
-    let slot = &mut opened.column.templates[0].slots[0];
+    let slot = &mut opened.column.template_mut(1).slots[0];
     let Kind::Number { digits: Digits::Decimal { most, .. }, .. } = &mut slot.kind else {
         panic!("not a number: {:?}", slot.kind);
     };

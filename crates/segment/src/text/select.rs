@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::append::Texts;
 use super::column::{Part, Template, TextColumn};
-use super::prepare::{PAGE_ROWS, Plan, TextTest};
+use super::prepare::{PAGE_ROWS, Plan, Planned, TextTest};
 use super::raw::RawCursor;
 use super::rows::{BLOCK_VALUES, Local};
 use super::slot::Stored;
@@ -18,11 +18,10 @@ const RAW_COUNTED_MAX: usize = 1 << 14;
 /// To look at a text costs about so many times what it costs to walk along a row among others.
 const TEXT_COST: usize = 16;
 
-impl TextTest {
+impl Planned {
     /// Whether it is decided which rows of a local template pass.
     fn is_kept(&self, local: &Local) -> bool {
-        let pages =
-            self.pages.get(local.template as usize).and_then(|all| all.get(pages_of(local)));
+        let pages = self.pages.get(pages_of(local));
         pages.is_some_and(|pages| pages.iter().all(|page| page.get().is_some()))
     }
 }
@@ -64,15 +63,12 @@ impl TextColumn {
         let mut needed = Vec::new();
         let mut raw = false;
         for part in &parts {
-            for local in test.locals(part.block) {
-                match test.plans.get(local.template as usize) {
-                    Some(Plan::Slots(_) | Plan::Both(_) | Plan::Walk(..))
-                        if wanted(part, local) =>
-                    {
-                        let template = self.template(local.template);
-                        needed.extend(template.and_then(|template| self.slot_section(template)));
+            for (local, planned) in test.locals(part.block) {
+                match &planned.plan {
+                    Plan::Slots(_) | Plan::Both(_) | Plan::Walk(..) if wanted(part, local) => {
+                        needed.extend(self.slot_section(local.template));
                     }
-                    Some(Plan::Decode) if local.template == 0 => raw |= wanted(part, local),
+                    Plan::Decode if local.template == 0 => raw |= wanted(part, local),
                     _ => {}
                 }
             }
@@ -88,29 +84,25 @@ impl TextColumn {
         }
         let (mut sure, mut open) = (Mask::none(len), Mask::none(len));
         for part in &parts {
-            for local in test.locals(part.block) {
-                let plan = match test.plans.get(local.template as usize) {
-                    None | Some(Plan::None) => continue,
-                    Some(Plan::All) => {
-                        part.values_of(local).iter().for_each(|value| sure.set(part.row(*value)));
-                        continue;
-                    }
-                    Some(plan) => plan,
-                };
+            for (local, planned) in test.locals(part.block) {
+                if let Plan::All = planned.plan {
+                    part.values_of(local).iter().for_each(|value| sure.set(part.row(*value)));
+                    continue;
+                }
                 if !wanted(part, local) {
                     continue;
                 }
-                match plan {
-                    Plan::Walk(..) if few(part, local) && !test.is_kept(local) => {
+                match &planned.plan {
+                    Plan::Walk(..) if few(part, local) && !planned.is_kept(local) => {
                         part.values_of(local).iter().for_each(|value| open.set(part.row(*value)));
                     }
                     Plan::Slots(_) | Plan::Walk(..) => {
                         let set = |row| sure.set(row);
-                        self.for_each_passing(test, part, local, sections, set)?;
+                        self.for_each_passing(test, planned, part, local, sections, set)?;
                     }
                     Plan::Both(_) => {
                         let set = |row| open.set(row);
-                        self.for_each_passing(test, part, local, sections, set)?;
+                        self.for_each_passing(test, planned, part, local, sections, set)?;
                     }
                     _ => match test.raw.get().filter(|_| local.template == 0) {
                         Some(raw) => part.for_each_in(raw, 0, local, |row| sure.set(row)),
@@ -139,41 +131,41 @@ impl TextColumn {
         test: &TextTest,
         sections: &Sections,
     ) -> Result<Option<u64>, SegmentError> {
-        let plan = |no: &u32| test.plans.get(*no as usize);
-        let undecided = |no: &u32| match plan(no) {
-            Some(Plan::Decode) => *no > 0 || self.raw.len() > RAW_COUNTED_MAX,
-            Some(Plan::Both(_)) => true,
+        let undecided = |planned: &Planned| match planned.plan {
+            Plan::Decode => planned.no > 0 || self.raw.len() > RAW_COUNTED_MAX,
+            Plan::Both(_) => true,
             _ => false,
         };
         let with_slots = || {
-            let of_slots = |no: &&u32| matches!(plan(no), Some(Plan::Slots(_) | Plan::Walk(..)));
-            test.open.iter().filter(of_slots).filter_map(|no| Some((*no, self.template(*no)?)))
+            let of_slots =
+                |planned: &&Planned| matches!(planned.plan, Plan::Slots(_) | Plan::Walk(..));
+            test.planned.iter().filter(of_slots)
         };
-        let rows: usize = with_slots().map(|(_, template)| template.rows).sum();
-        if rows > SLOTS_COUNTED_MAX || test.open.iter().any(undecided) {
+        let rows: usize = with_slots().map(|planned| self.rows_of(planned.no)).sum();
+        if rows > SLOTS_COUNTED_MAX || test.planned.iter().any(undecided) {
             return Ok(None);
         }
         let mut needed: Vec<_> =
-            with_slots().filter_map(|(_, template)| self.slot_section(template)).collect();
+            with_slots().filter_map(|planned| self.slot_section(planned.no)).collect();
         needed.sort_unstable();
         needed.dedup();
         sections.require(needed)?;
         let mut count = 0;
-        for no in &test.open {
-            count += match (plan(no), self.template(*no)) {
-                (Some(Plan::All), None) => self.raw.len(),
-                (Some(Plan::All), Some(template)) => template.rows,
-                (Some(Plan::Slots(_) | Plan::Walk(..)), Some(template)) => {
+        for planned in &test.planned {
+            count += match &planned.plan {
+                Plan::All => self.rows_of(planned.no),
+                Plan::Slots(_) | Plan::Walk(..) => {
+                    let template = self.template(planned.no)?;
                     let mut passing = 0;
-                    for at in 0..template.rows.div_ceil(PAGE_ROWS) {
-                        passing += match self.kept_page(test, *no, template, sections, at)? {
+                    for at in 0..planned.pages.len() {
+                        passing += match self.kept_page(test, planned, template, sections, at)? {
                             Some(page) => page.count(),
                             None => return Ok(None),
                         };
                     }
                     passing
                 }
-                (Some(Plan::Decode), None) => {
+                Plan::Decode if planned.no == 0 => {
                     let Some(held) = self.raw.hold(sections)? else { return Ok(None) };
                     test.raw.get_or_init(|| held.passing(&test.test)).count()
                 }
@@ -188,15 +180,15 @@ impl TextColumn {
     fn for_each_passing(
         &self,
         test: &TextTest,
+        planned: &Planned,
         part: &Part<'_>,
         local: &Local,
         sections: &Sections,
         mut each: impl FnMut(usize),
     ) -> Result<(), SegmentError> {
-        let no = local.template;
-        let Some(template) = self.template(no) else { return Ok(()) };
+        let template = self.template(local.template)?;
         for at in pages_of(local) {
-            if let Some(page) = self.kept_page(test, no, template, sections, at)? {
+            if let Some(page) = self.kept_page(test, planned, template, sections, at)? {
                 part.for_each_in(page, at * PAGE_ROWS, local, &mut each);
             }
         }
@@ -207,29 +199,27 @@ impl TextColumn {
     fn kept_page<'t>(
         &self,
         test: &'t TextTest,
-        no: u32,
+        planned: &'t Planned,
         template: &Template,
         sections: &Sections,
         at: usize,
     ) -> Result<Option<&'t Mask>, SegmentError> {
-        let Some(lock) = test.pages.get(no as usize).and_then(|pages| pages.get(at)) else {
-            return Ok(None);
-        };
+        let Some(lock) = planned.pages.get(at) else { return Ok(None) };
         if let Some(page) = lock.get() {
             return Ok(Some(page));
         }
         let first = at * PAGE_ROWS;
         let ordinals = first..template.rows.min(first + PAGE_ROWS);
         let stored = self.stored(template, sections)?;
-        let page = match test.plans.get(no as usize) {
-            Some(Plan::Slots(tree) | Plan::Both(tree)) => {
+        let page = match &planned.plan {
+            Plan::Slots(tree) | Plan::Both(tree) => {
                 tree.evaluate(&template.slots, stored, &ordinals)
             }
-            Some(Plan::Walk(path, table)) => {
+            Plan::Walk(path, table) => {
                 let passed = path.follow(table, &template.slots, stored, &ordinals);
                 let mut page = passed.matched;
                 for at in passed.unknown.iter() {
-                    if test.test.matches(&self.text(template, stored, first + at)?) {
+                    if test.test.matches(&self.text(planned.no, template, stored, first + at)?) {
                         page.set(at);
                     }
                 }
@@ -243,12 +233,13 @@ impl TextColumn {
     /// The text of a row.
     fn text(
         &self,
+        no: u32,
         template: &Template,
         stored: &[Stored],
         ordinal: usize,
     ) -> Result<String, SegmentError> {
         let mut text = Vec::new();
-        self.render(template, stored, ordinal, &mut text);
+        self.render(no, template, stored, ordinal, &mut text);
         String::from_utf8(text)
             .map_err(|error| SegmentError::damaged("text column", error.to_string()))
     }

@@ -173,6 +173,22 @@ const LEAST_PLAIN: [u64; DECIMAL_DIGITS_MAX + 1] = {
 };
 
 impl Values {
+    /// Hands out the texts of all values, each of them once or more.
+    pub(super) fn for_each_text(&self, each: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Words { words, .. } => (0..words.len()).for_each(|code| each(words.get(code))),
+            Self::Texts { .. } => (0..self.len()).for_each(|index| each(self.text(index))),
+            _ => {
+                let mut text = Vec::new();
+                for index in 0..self.len() {
+                    text.clear();
+                    self.render(index, &mut text);
+                    each(&text);
+                }
+            }
+        }
+    }
+
     /// A slot with its first value.
     pub(super) fn new(token: &[u8], digits: bool, uuid: bool) -> Self {
         let width = token.len();

@@ -1,51 +1,78 @@
-//! Which templates can hold a word, without a look at each of them.
+//! Which templates can hold a word, without a look at any of them.
 //!
 //! A word or phrase asks for runs of letters and digits that the text has as whole tokens. A token of
 //! a text is in a literal of its template, among the words of a slot, or has the form of a slot: so
-//! many hex digits, digits between the same letters. All these are listed here by their hash.
+//! many hex digits, digits between the same letters. All these are listed here by their hash, and so
+//! are the tokens of raw texts. Of slots that hold any text only that is listed; what they hold is in
+//! the `filter`.
+//!
+//! ```text
+//!  words section    := ascii u8 │ hash u32{…}, ascending         ascii: whether all texts are
+//!  postings section := codes: of each hash, where its numbers end │ codes: template numbers
+//!  hash             := CRC-32C of kind u8 · what the kind asks for, in lower case
+//! ```
+//! A segment that does not have a word is ruled out by its words alone.
 //!
 //! Invariant: a template with a text that holds the run is always among those named; others may be.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::FixedState;
+use bytes::Bytes;
 
 use super::MARK_TOKEN;
-use super::column::{Template, TextColumn};
+use super::column::TextColumn;
+use super::filter;
 use super::slot::{Digits, Kind};
+use crate::SegmentError;
+use crate::bits::Codes;
 
 /// A slot with more words than this is not listed word by word.
 const WORDS_MAX: usize = 1024;
+/// Raw texts of more bytes than this are not listed token by token.
+const RAW_BYTES_MAX: usize = 4 << 20;
 
-/// What a template is listed under; the text is in lower case.
-#[derive(Hash)]
+/// What a template is listed under; the text is in lower case. The numbers of kinds are persisted.
 enum Key<'t> {
-    /// This token.
-    Token(&'t [u8]),
-    /// Digits between these letters.
-    Decimal(&'t [u8], &'t [u8]),
-    /// So many hex digits, or these after `0x`.
-    Hex { digits: usize, prefixed: bool },
-    /// So many bytes, a digit among them.
-    NumberOf(usize),
-    /// So many bytes.
-    AnyOf(usize),
-    /// A part of a UUID.
-    UuidPart,
-    /// A digit somewhere.
-    Number,
-    /// Anything.
+    /// 0: anything.
     Any,
+    /// 1: this token.
+    Token(&'t [u8]),
+    /// 2: digits between these letters.
+    Decimal(&'t [u8], &'t [u8]),
+    /// 3, 4: so many hex digits, or these after `0x`.
+    Hex { digits: usize, prefixed: bool },
+    /// 5: so many bytes, a digit among them.
+    NumberOf(usize),
+    /// 6: so many bytes.
+    AnyOf(usize),
+    /// 7: a part of a UUID.
+    UuidPart,
+    /// 8: a digit somewhere.
+    Number,
 }
 
-/// The index: upper half the hash of a key, lower half the place of a template.
-#[derive(Debug)]
-pub(super) struct Vocabulary {
-    entries: Vec<u64>,
-}
+impl Key<'_> {
+    /// Whether it stands for texts of any kind: these are in the filter.
+    fn is_of_any(&self) -> bool {
+        matches!(self, Self::Any | Self::NumberOf(_) | Self::AnyOf(_) | Self::Number)
+    }
 
-fn hash(key: &Key<'_>) -> u64 {
-    FixedState::with_seed(0).hash_one(key) & 0xffff_ffff_0000_0000
+    fn hash(&self) -> u32 {
+        let of = |kind: u8, text: &[u8]| crc32c::crc32c_append(crc32c::crc32c(&[kind]), text);
+        let count = |kind: u8, count: usize| of(kind, &(count as u32).to_le_bytes());
+        match self {
+            Self::Any => of(0, b""),
+            Self::Token(text) => of(1, text),
+            // No letter or digit can be mistaken for what stands between the two.
+            Self::Decimal(before, after) => {
+                crc32c::crc32c_append(crc32c::crc32c_append(of(2, before), b"-"), after)
+            }
+            Self::Hex { digits, prefixed: false } => count(3, *digits),
+            Self::Hex { digits, prefixed: true } => count(4, *digits),
+            Self::NumberOf(bytes) => count(5, *bytes),
+            Self::AnyOf(bytes) => count(6, *bytes),
+            Self::UuidPart => of(7, b""),
+            Self::Number => of(8, b""),
+        }
+    }
 }
 
 /// The runs of letters and digits of a text.
@@ -62,130 +89,238 @@ fn around(run: &[u8]) -> Option<(&[u8], &[u8])> {
     digits.iter().all(u8::is_ascii_digit).then_some((run.get(..first)?, run.get(last + 1..)?))
 }
 
-impl Vocabulary {
-    pub(super) fn new(column: &TextColumn) -> Self {
-        let mut listing = Listing { entries: Vec::new(), lower: Vec::new(), place: 0 };
-        for (place, template) in column.templates.iter().enumerate() {
-            listing.place = place as u64;
-            listing.template(template, column.key(template));
+/// Every key under which a text with this token, in lower case, can be listed.
+fn keys_of<'r>(run: &'r [u8]) -> impl Iterator<Item = Key<'r>> {
+    let digit = run.iter().any(u8::is_ascii_digit);
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let prefixed = run.strip_prefix(b"0x").filter(|digits| is_hex(digits));
+    let hex = is_hex(run);
+    [
+        Some(Key::Token(run)),
+        Some(Key::AnyOf(run.len())),
+        Some(Key::Any),
+        digit.then_some(Key::NumberOf(run.len())),
+        digit.then_some(Key::Number),
+        around(run).map(|(before, after)| Key::Decimal(before, after)),
+        hex.then_some(Key::Hex { digits: run.len(), prefixed: false }),
+        (hex && matches!(run.len(), 4 | 8 | 12)).then_some(Key::UuidPart),
+        prefixed.map(|digits| Key::Hex { digits: digits.len(), prefixed: true }),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Where a token can be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    /// In a template that is listed for it.
+    pub(super) listed: bool,
+    /// Among the values of slots of any text, if the filter has it.
+    pub(super) of_any: bool,
+}
+
+/// The words of a column.
+#[derive(Debug)]
+pub(super) struct Words {
+    ascii: bool,
+    hashes: Bytes,
+}
+
+impl Words {
+    pub(super) fn open(section: &Bytes) -> Result<Self, SegmentError> {
+        let damaged = || SegmentError::damaged("words", "are cut short");
+        let ascii = *section.first().ok_or_else(damaged)?;
+        let hashes = section.slice(1..);
+        if !hashes.len().is_multiple_of(4) || ascii > 1 {
+            return Err(damaged());
         }
-        let mut entries = listing.entries;
-        entries.sort_unstable();
-        entries.dedup();
-        entries.shrink_to_fit();
-        Self { entries }
+        Ok(Self { ascii: ascii == 1, hashes })
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.entries.len() * size_of::<u64>()
+    /// Whether all texts are ASCII.
+    pub(super) fn is_ascii(&self) -> bool {
+        self.ascii
     }
 
-    fn listed(&self, key: &Key<'_>, into: &mut Vec<usize>) {
-        let hash = hash(key);
-        let first = self.entries.partition_point(|entry| *entry < hash);
-        let rest = self.entries.get(first..).unwrap_or_default();
-        let same = rest.iter().take_while(|entry| **entry & 0xffff_ffff_0000_0000 == hash);
-        into.extend(same.map(|entry| *entry as u32 as usize));
+    fn len(&self) -> usize {
+        self.hashes.len() / 4
     }
 
-    /// The templates, ascending, that can hold each of `runs` as a whole token; `None` without runs.
-    pub(super) fn templates<'r>(&self, runs: impl Iterator<Item = &'r [u8]>) -> Option<Vec<usize>> {
-        let mut all: Option<Vec<usize>> = None;
-        for run in runs {
-            if all.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
-            let found = self.holding(&run.to_ascii_lowercase());
-            all = Some(match all {
-                None => found,
-                Some(before) => {
-                    before.into_iter().filter(|at| found.binary_search(at).is_ok()).collect()
-                }
-            });
-        }
-        all
+    fn find(&self, key: &Key<'_>) -> Option<usize> {
+        let hashes = self.hashes.as_chunks::<4>().0;
+        hashes.binary_search_by_key(&key.hash(), |hash| u32::from_le_bytes(*hash)).ok()
     }
 
-    fn holding(&self, run: &[u8]) -> Vec<usize> {
-        let mut found = Vec::new();
-        self.listed(&Key::Token(run), &mut found);
-        self.listed(&Key::AnyOf(run.len()), &mut found);
-        self.listed(&Key::Any, &mut found);
-        if run.iter().any(u8::is_ascii_digit) {
-            self.listed(&Key::NumberOf(run.len()), &mut found);
-            self.listed(&Key::Number, &mut found);
+    /// Where a text can have this run, in lower case, as a whole token.
+    pub(super) fn held(&self, run: &[u8]) -> Held {
+        let mut held = Held::default();
+        for key in keys_of(run).filter(|key| self.find(key).is_some()) {
+            if key.is_of_any() { held.of_any = true } else { held.listed = true }
         }
-        if let Some((before, after)) = around(run) {
-            self.listed(&Key::Decimal(before, after), &mut found);
-        }
-        let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
-        if is_hex(run) {
-            self.listed(&Key::Hex { digits: run.len(), prefixed: false }, &mut found);
-            if matches!(run.len(), 4 | 8 | 12) {
-                self.listed(&Key::UuidPart, &mut found);
-            }
-        }
-        if let Some(digits) = run.strip_prefix(b"0x").filter(|digits| is_hex(digits)) {
-            self.listed(&Key::Hex { digits: digits.len(), prefixed: true }, &mut found);
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
+        held
     }
 }
 
+/// The templates under each word.
+#[derive(Debug)]
+pub(super) struct Postings {
+    ends: Codes,
+    numbers: Codes,
+}
+
+impl Postings {
+    pub(super) fn open(section: &Bytes, words: &Words) -> Result<Self, SegmentError> {
+        let (ends, rest) = Codes::open(section)?;
+        let (numbers, rest) = Codes::open(&rest)?;
+        if ends.len() != words.len() || !rest.is_empty() {
+            return Err(SegmentError::damaged("postings", "are of other words"));
+        }
+        Ok(Self { ends, numbers })
+    }
+
+    /// The templates, ascending, 0 for the raw texts, that can hold each of `wanted` as a whole token;
+    /// with each token, in lower case, whether it can be in slots of any text.
+    pub(super) fn templates(&self, words: &Words, wanted: &[(Vec<u8>, bool)]) -> Vec<u32> {
+        let mut all: Option<Vec<u32>> = None;
+        for (run, of_any) in wanted {
+            let mut found = Vec::new();
+            let keys = keys_of(run).filter(|key| *of_any || !key.is_of_any());
+            for at in keys.filter_map(|key| words.find(&key)) {
+                let start = at.checked_sub(1).map_or(0, |before| self.ends.get(before));
+                found.extend(self.numbers.values(start as usize..self.ends.get(at) as usize));
+            }
+            found.sort_unstable();
+            found.dedup();
+            all = Some(match all {
+                None => found,
+                Some(before) => {
+                    before.into_iter().filter(|no| found.binary_search(no).is_ok()).collect()
+                }
+            });
+        }
+        all.unwrap_or_default()
+    }
+}
+
+/// What is written of a column's words.
+pub(super) struct Written {
+    pub(super) words: Vec<u8>,
+    pub(super) postings: Vec<u8>,
+    /// The hashes of the tokens for the filter.
+    pub(super) filtered: Vec<u64>,
+}
+
+/// Lists the words of a column and its raw texts. `values` hands out the values of a slot of a
+/// template, each of them once or more.
+pub(super) fn write<'t>(
+    column: &TextColumn,
+    raw: impl Iterator<Item = &'t [u8]>,
+    raw_bytes: usize,
+    values: impl Fn(u32, usize, &mut dyn FnMut(&[u8])),
+) -> Result<Written, SegmentError> {
+    let mut listing = Listing::default();
+    let mut ascii = column.keys().is_ascii();
+    let many = raw_bytes > RAW_BYTES_MAX;
+    if many {
+        listing.add(&Key::Any);
+    }
+    for text in raw {
+        ascii &= text.is_ascii();
+        if many { listing.filtered(text) } else { listing.tokens(text) }
+    }
+    for number in 1..=column.templates() as u32 {
+        listing.number = number.into();
+        let (template, key) = (column.template(number)?, column.key(number));
+        // The marks of slots are tokens of one digit here, which do no harm.
+        listing.tokens(key);
+        for (at, (slot, mark)) in template.slots.iter().zip(&template.marks).enumerate() {
+            let with_digit = key.get(*mark as usize) == Some(&MARK_TOKEN);
+            if listing.slot(&slot.kind, with_digit, template.uuids) {
+                values(number, at, &mut |value| listing.filtered(value));
+            }
+        }
+    }
+    let mut entries = std::mem::take(&mut listing.entries);
+    entries.sort_unstable();
+    entries.dedup();
+    let mut words = vec![u8::from(ascii)];
+    let (mut ends, mut numbers) = (Vec::new(), Vec::with_capacity(entries.len()));
+    for (at, entry) in entries.iter().enumerate() {
+        numbers.push(*entry as u32);
+        let hash = entry >> 32;
+        if entries.get(at + 1).is_none_or(|next| next >> 32 != hash) {
+            words.extend_from_slice(&(hash as u32).to_le_bytes());
+            ends.push(numbers.len() as u32);
+        }
+    }
+    let mut postings = Vec::new();
+    Codes::encode(&ends, &mut postings);
+    Codes::encode(&numbers, &mut postings);
+    Ok(Written { words, postings, filtered: listing.filtered })
+}
+
 /// An index in the making.
+#[derive(Default)]
 struct Listing {
+    /// Upper half a hash, lower half a template's number.
     entries: Vec<u64>,
+    /// Hashes for the filter.
+    filtered: Vec<u64>,
     lower: Vec<u8>,
     /// The template that is being listed.
-    place: u64,
+    number: u64,
 }
 
 impl Listing {
     fn add(&mut self, key: &Key<'_>) {
-        self.entries.push(hash(key) | self.place);
+        self.entries.push(u64::from(key.hash()) << 32 | self.number);
     }
 
-    fn tokens(&mut self, text: &[u8]) {
+    fn each(&mut self, text: &[u8], mut each: impl FnMut(&mut Self, &[u8])) {
         let mut lower = std::mem::take(&mut self.lower);
         lower.clear();
         lower.extend(text.iter().map(u8::to_ascii_lowercase));
-        runs(&lower).for_each(|run| self.add(&Key::Token(run)));
+        runs(&lower).for_each(|run| each(self, run));
         self.lower = lower;
     }
 
-    fn template(&mut self, template: &Template, key: &[u8]) {
-        // The marks of slots are tokens of one digit here, which do no harm.
-        self.tokens(key);
-        for (slot, mark) in template.slots.iter().zip(&template.marks) {
-            let with_digit = key.get(*mark as usize) == Some(&MARK_TOKEN);
-            match &slot.kind {
-                Kind::Const(text) => self.tokens(text),
-                Kind::Words(words) if words.len() <= WORDS_MAX => {
-                    words.iter().for_each(|word| self.tokens(word));
-                }
-                Kind::Number { digits: Digits::Decimal { .. }, before, after } => {
-                    let (before, after) = (before.to_ascii_lowercase(), after.to_ascii_lowercase());
-                    self.add(&Key::Decimal(&before, &after));
-                }
-                Kind::Number { digits: Digits::Hex { width, .. }, before, after }
-                    if after.is_empty() && (before.is_empty() || before == b"0x") =>
-                {
-                    let digits = usize::from(*width);
-                    self.add(&Key::Hex { digits, prefixed: !before.is_empty() });
-                }
-                Kind::Wide { width, .. } => {
-                    self.add(&Key::Hex { digits: usize::from(*width), prefixed: false });
-                }
-                Kind::Uuid => self.add(&Key::UuidPart),
-                Kind::Fixed(bytes) if with_digit => self.add(&Key::NumberOf(*bytes)),
-                Kind::Fixed(bytes) if !template.uuids => self.add(&Key::AnyOf(*bytes)),
-                Kind::Words(_) | Kind::Varied if with_digit => self.add(&Key::Number),
-                Kind::Words(_) | Kind::Number { .. } | Kind::Fixed(_) | Kind::Varied => {
-                    self.add(&Key::Any);
-                }
+    fn tokens(&mut self, text: &[u8]) {
+        self.each(text, |listing, run| listing.add(&Key::Token(run)));
+    }
+
+    fn filtered(&mut self, text: &[u8]) {
+        self.each(text, |listing, run| listing.filtered.push(filter::hash(run)));
+    }
+
+    /// Lists a slot, and gives whether its values belong in the filter.
+    fn slot(&mut self, kind: &Kind, with_digit: bool, uuids: bool) -> bool {
+        let key = match kind {
+            Kind::Const(text) => {
+                self.tokens(text);
+                return false;
             }
-        }
+            Kind::Words(words) if words.len() <= WORDS_MAX => {
+                words.iter().for_each(|word| self.tokens(word));
+                return false;
+            }
+            Kind::Number { digits: Digits::Decimal { .. }, before, after } => {
+                let (before, after) = (before.to_ascii_lowercase(), after.to_ascii_lowercase());
+                self.add(&Key::Decimal(&before, &after));
+                return false;
+            }
+            Kind::Number { digits: Digits::Hex { width, .. }, before, after }
+                if after.is_empty() && (before.is_empty() || before == b"0x") =>
+            {
+                Key::Hex { digits: usize::from(*width), prefixed: !before.is_empty() }
+            }
+            Kind::Wide { width, .. } => Key::Hex { digits: usize::from(*width), prefixed: false },
+            Kind::Uuid => Key::UuidPart,
+            Kind::Fixed(bytes) if with_digit => Key::NumberOf(*bytes),
+            Kind::Fixed(bytes) if !uuids => Key::AnyOf(*bytes),
+            Kind::Words(_) | Kind::Varied if with_digit => Key::Number,
+            Kind::Words(_) | Kind::Number { .. } | Kind::Fixed(_) | Kind::Varied => Key::Any,
+        };
+        self.add(&key);
+        key.is_of_any()
     }
 }

@@ -104,6 +104,7 @@ impl OpenBuilt {
         Err(damaged(&self.key)(endless))
     }
 
+    /// Reads sections.
     async fn fetch(&self, objects: &Objects, sections: &[SectionNo]) -> Result<(), StoreError> {
         let damaged = damaged(&self.key);
         let range = |section: &SectionNo| -> Result<Range<u64>, StoreError> {
@@ -114,10 +115,18 @@ impl OpenBuilt {
         let ranges = sections.iter().map(range).collect::<Result<Vec<_>, _>>()?;
         let read: Vec<Bytes> = objects.ranges(&self.key, &ranges).await?;
         for (section, bytes) in sections.iter().zip(read) {
-            // A part of a larger read would keep all of it in memory.
-            let own = Bytes::copy_from_slice(&bytes);
-            self.segment.supply(*section, &own).map_err(&damaged)?;
+            self.segment.supply(*section, &owned(bytes)).map_err(&damaged)?;
         }
         Ok(())
+    }
+}
+
+/// Bytes that keep no others in memory: a part of a larger read, for several sections at once, is
+/// copied out of it.
+fn owned(bytes: Bytes) -> Bytes {
+    match bytes.try_into_mut() {
+        Ok(alone) if alone.capacity() / 2 <= alone.len() => alone.freeze(),
+        Ok(part) => Bytes::copy_from_slice(&part),
+        Err(shared) => Bytes::copy_from_slice(&shared),
     }
 }
