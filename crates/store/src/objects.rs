@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +20,13 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::StoreError;
 use crate::direct::{self, Buffers};
+
+/// More bytes than this are never read on the caller's thread, which others wait for.
+const INLINE_BYTES_MAX: u64 = 2 << 20;
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone)]
@@ -156,13 +160,33 @@ impl Objects {
         Ok(())
     }
 
-    /// Parts of an object.
+    /// Parts of an object. What the kernel has in memory is read at once, on the caller's thread; only
+    /// what the disk must be waited for goes to a thread that may wait.
     pub(crate) async fn ranges(
         &self,
         key: &str,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, StoreError> {
+        if let Some(read) = self.resident(key, ranges) {
+            return Ok(read);
+        }
         self.store.get_ranges(&Key::from(key), ranges).await.map_err(failed("read", key))
+    }
+
+    /// Parts of an object, if the kernel has all of them in memory and they are not much.
+    fn resident(&self, key: &str, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
+        let bytes = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum::<u64>();
+        if bytes > INLINE_BYTES_MAX {
+            return None;
+        }
+        let file = File::open(self.root.join(key)).ok()?;
+        let read = |range: &Range<u64>| {
+            let mut buffer = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+            let pieces = &mut [IoSliceMut::new(&mut buffer)];
+            let read = preadv2(&file, pieces, range.start, ReadWriteFlags::NOWAIT).ok()?;
+            (read == buffer.len()).then(|| Bytes::from(buffer))
+        };
+        ranges.iter().map(read).collect()
     }
 
     /// Deletes an object; one that is not there is no error.

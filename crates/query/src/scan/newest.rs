@@ -26,7 +26,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
 use lodge_segment::Mask;
 use lodge_segment::predicate::Verdict;
-use lodge_store::OpenSegment;
+use lodge_store::{OpenSegment, SegmentRef};
 use tokio::task::JoinError;
 
 use super::leaf::{Leaf, LeafExec};
@@ -144,12 +144,21 @@ impl Search {
         let mut opened: Vec<Option<Arc<Opened>>> = Vec::with_capacity(segments.len());
         let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::new();
         let mut running = stream::FuturesOrdered::new();
-        'segments: for (segment, _) in segments {
-            if !self.is_useful(self.best_key(segment.time_min_ns, segment.time_max_ns)) {
-                break;
+        let mut segments = segments.into_iter().map(|(segment, _)| segment).peekable();
+        // The first segment often is all that is needed; of others, the next is opened meanwhile.
+        let (mut opening, mut ahead) = (stream::FuturesOrdered::new(), 1);
+        'segments: loop {
+            while opening.len() < ahead
+                && let Some(segment) = segments.next_if(|segment| {
+                    self.is_useful(self.best_key(segment.time_min_ns, segment.time_max_ns))
+                })
+            {
+                opening.push_back(self.open(segment));
             }
+            let Some(this) = opening.next().await else { break };
+            let this = this.map_err(crate::engine::died)??;
+            ahead = self.parallel;
             let number = opened.len() as u32;
-            let this = Opened::of(&self.source, &segment).await?;
             if this.prepared.verdict() == Verdict::None {
                 continue;
             }
@@ -188,6 +197,16 @@ impl Search {
             .collect();
         ranked.sort_by_key(|(best, index)| (Reverse(*best), *index));
         ranked.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// Opens a segment; on another thread, if there are several.
+    fn open(
+        &self,
+        segment: Arc<SegmentRef>,
+    ) -> impl Future<Output = std::result::Result<Result<Arc<Opened>, QueryError>, JoinError>> + use<>
+    {
+        let source = self.source.clone();
+        SpawnedTask::spawn(async move { Opened::of(&source, &segment).await }).join()
     }
 
     fn spawn(

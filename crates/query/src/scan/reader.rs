@@ -8,6 +8,9 @@ use arrow::array::RecordBatchOptions;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use lodge_record::{field, schema};
 use lodge_segment::predicate::Verdict;
 use lodge_store::{Groups, SegmentRef};
@@ -19,11 +22,17 @@ use crate::error::QueryError;
 /// Rows looked at after which others get the thread; some milliseconds of work.
 const TURN_ROWS: usize = 65_536;
 
+/// So many segments are being opened at once: what one waits for, another one computes.
+const OPEN_AHEAD: usize = 4;
+
+/// A segment that is opened, if that is needed.
+type Opening = BoxFuture<'static, Result<(Work, Option<Arc<Opened>>), QueryError>>;
+
 /// One partition's reading.
-#[derive(Debug)]
 pub(crate) struct Reader {
     source: Source,
     works: VecDeque<Work>,
+    opening: FuturesOrdered<Opening>,
     wanted: Wanted,
     reservation: MemoryReservation,
     open: Option<Open>,
@@ -159,7 +168,8 @@ impl Reader {
         wanted: Wanted,
         reservation: MemoryReservation,
     ) -> Self {
-        Self { source, works: works.into(), wanted, reservation, open: None, turn_rows: 0 }
+        let (works, opening) = (works.into(), FuturesOrdered::new());
+        Self { source, works, opening, wanted, reservation, open: None, turn_rows: 0 }
     }
 
     /// The matching records of the next block that has any; `None` at the end.
@@ -169,11 +179,13 @@ impl Reader {
                 return Ok(None);
             }
             let Some(mut open) = self.open.take() else {
-                let Some(work) = self.works.pop_front() else {
+                self.open_ahead();
+                let Some(next) = self.opening.next().await else {
                     self.reservation.free();
                     return Ok(None);
                 };
-                if let Some(found) = self.begin(work).await? {
+                let (work, opened) = next?;
+                if let Some(found) = self.begin(work, opened)? {
                     return Ok(Some(found));
                 }
                 continue;
@@ -185,7 +197,7 @@ impl Reader {
                 tokio::task::yield_now().await;
             }
             self.turn_rows = self.turn_rows.saturating_add(info.rows);
-            let found = self.found(&open, block).await?;
+            let found = found(&self.wanted, &open, block).await?;
             self.open = Some(open);
             if let Some(found) = found {
                 let held = self.reservation.try_resize(found.batch.get_array_memory_size());
@@ -195,16 +207,36 @@ impl Reader {
         }
     }
 
-    /// Opens a segment; gives its count at once if nothing else is wanted and it is known.
-    async fn begin(&mut self, mut work: Work) -> Result<Option<Found>, QueryError> {
+    /// Begins to open the next segments; those of which only the known number of records is wanted
+    /// need not be.
+    fn open_ahead(&mut self) {
         let counting = self.wanted.is_count();
-        if counting && work.verdict == Verdict::All {
+        while self.opening.len() < OPEN_AHEAD
+            && let Some(work) = self.works.pop_front()
+        {
+            let source = self.source.clone();
+            let opening = async move {
+                let known = counting && work.verdict == Verdict::All;
+                let opened = if known { None } else { Some(work.open(&source).await?) };
+                Ok((work, opened))
+            };
+            self.opening.push_back(opening.boxed());
+        }
+    }
+
+    /// Takes a segment; gives its count at once if nothing else is wanted and it is known.
+    fn begin(
+        &mut self,
+        mut work: Work,
+        opened: Option<Arc<Opened>>,
+    ) -> Result<Option<Found>, QueryError> {
+        let counting = self.wanted.is_count();
+        let Some(opened) = opened else {
             return match work.blocks.take() {
                 0 => Found::count(work.segment.rows, work.segment).map(Some),
                 _ => Ok(None),
             };
-        }
-        let opened = work.open(&self.source).await?;
+        };
         let known = opened.prepared.count().filter(|rows| counting || *rows == 0);
         if let Some(rows) = known {
             // One part of the segment gives the rows of all.
@@ -217,35 +249,35 @@ impl Reader {
         self.open = Some(Open { work, opened, columns });
         Ok(None)
     }
+}
 
-    /// What is wanted of the matching rows of a block, `None` if there are no such rows.
-    async fn found(&self, open: &Open, block: usize) -> Result<Option<Found>, QueryError> {
-        let Opened { segment, prepared } = open.opened.as_ref();
-        let mask = segment.select(prepared, block, None).await?;
-        let rows = mask.count();
-        if rows == 0 {
-            return Ok(None);
-        }
-        let picked = (rows < mask.len()).then_some(&mask);
-        let times = match self.wanted.times {
-            true => segment.times(block, picked).await?,
-            false => Vec::new(),
-        };
-        let mut groups = Vec::with_capacity(self.wanted.groups.len());
-        for text in &self.wanted.groups {
-            groups.push(match text.pattern {
-                true => segment.patterns(block, &text.field, picked).await?,
-                false => segment.groups(block, &text.field, picked).await?,
-            });
-        }
-        let batch = if open.columns.is_empty() {
-            rows_only(rows)?
-        } else {
-            let names: Vec<&str> = open.columns.iter().map(String::as_str).collect();
-            segment.read(block, &names, picked).await?
-        };
-        Ok(Some(Found { rows, batch, times, groups, segment: open.work.segment.clone() }))
+/// What is wanted of the matching rows of a block, `None` if there are no such rows.
+async fn found(wanted: &Wanted, open: &Open, block: usize) -> Result<Option<Found>, QueryError> {
+    let Opened { segment, prepared } = open.opened.as_ref();
+    let mask = segment.select(prepared, block, None).await?;
+    let rows = mask.count();
+    if rows == 0 {
+        return Ok(None);
     }
+    let picked = (rows < mask.len()).then_some(&mask);
+    let times = match wanted.times {
+        true => segment.times(block, picked).await?,
+        false => Vec::new(),
+    };
+    let mut groups = Vec::with_capacity(wanted.groups.len());
+    for text in &wanted.groups {
+        groups.push(match text.pattern {
+            true => segment.patterns(block, &text.field, picked).await?,
+            false => segment.groups(block, &text.field, picked).await?,
+        });
+    }
+    let batch = if open.columns.is_empty() {
+        rows_only(rows)?
+    } else {
+        let names: Vec<&str> = open.columns.iter().map(String::as_str).collect();
+        segment.read(block, &names, picked).await?
+    };
+    Ok(Some(Found { rows, batch, times, groups, segment: open.work.segment.clone() }))
 }
 
 /// A batch of rows without columns.

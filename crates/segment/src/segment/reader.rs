@@ -176,11 +176,16 @@ impl Segment {
         Ok(self.streams.get_or_init(|| streams))
     }
 
-    /// Checks that these columns (and the streams) are in memory; else names all sections that are
-    /// needed, so that they are read at once.
+    /// Checks that these columns (and the streams, if they are by stream) are in memory; else names
+    /// all sections that are needed, so that they are read at once.
     pub(crate) fn require(&self, columns: &[usize]) -> Result<(), SegmentError> {
         let mut missing = Vec::new();
-        gather(self.streams().map(drop), &mut missing)?;
+        let by_stream = |at: &usize| {
+            matches!(self.columns.get(*at), Some(Column { codec: Codec::Runs(_), .. }))
+        };
+        if columns.iter().any(by_stream) {
+            gather(self.streams().map(drop), &mut missing)?;
+        }
         for column in columns {
             gather(self.stored(*column).map(drop), &mut missing)?;
         }
@@ -189,7 +194,7 @@ impl Segment {
         if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 
-    /// Whether the words of a text column say that no value passes, so that the column itself need
+    /// Whether forms and filter of a text column say that no value passes, so that the column itself need
     /// not be read. Never for a column that is in memory.
     pub(crate) fn refutes(&self, column: usize, test: &FieldTest) -> Result<bool, SegmentError> {
         match self.columns.get(column) {

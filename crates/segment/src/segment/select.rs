@@ -347,8 +347,13 @@ impl Segment {
 
     /// The rows of a range with `_time` in a range: each run is sorted by time.
     fn in_time(&self, rows: &Range<usize>, min_ns: i64, max_ns: i64) -> Result<Mask, SegmentError> {
+        let mut missing = Vec::new();
         let times = self.times_column()?;
-        times.require(rows)?;
+        gather(times.require(rows), &mut missing)?;
+        gather(self.streams().map(drop), &mut missing)?;
+        if !missing.is_empty() {
+            return Err(SegmentError::Missing(missing));
+        }
         let mut mask = Mask::none(rows.len());
         for (_, run) in self.streams()?.within(rows.clone()) {
             let from = times.partition_point(run.clone(), |time| time < min_ns)?;

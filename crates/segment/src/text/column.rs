@@ -12,7 +12,7 @@ use super::needle::Needle;
 use super::raw::RawIndex;
 use super::rows::{self, BLOCK_VALUES, Block, Local, SECTION_VALUES};
 use super::slot::{Slot, Stored};
-use super::vocabulary::{Postings, Words};
+use super::vocabulary::{Forms, Postings, Words};
 use super::{MARK_ANY, MARK_TOKEN, MARK_UUID, TEMPLATES_MAX, VALUES_MAX};
 use crate::SegmentError;
 use crate::bits::Mask;
@@ -31,7 +31,7 @@ pub(crate) struct TextReader {
     raw: u32,
     /// Number of sections of the filter.
     filter: u32,
-    words: Arc<OnceLock<Words>>,
+    forms: Arc<Forms>,
 }
 
 impl TextReader {
@@ -43,9 +43,10 @@ impl TextReader {
         let slots = cursor.at_most(TEMPLATES_MAX)? as u32;
         let raw = cursor.at_most(VALUES_MAX)? as u32;
         let filter = cursor.at_most(TEMPLATES_MAX)? as u32;
+        let forms = Arc::new(Forms::parse(&mut cursor)?);
         *meta = cursor.rest();
         let numbers = values.div_ceil(SECTION_VALUES) as u32;
-        Ok(Self { values, first, numbers, slots, raw, filter, words: Arc::default() })
+        Ok(Self { values, first, numbers, slots, raw, filter, forms })
     }
 
     /// Number of values.
@@ -76,15 +77,7 @@ impl TextReader {
         self.words_section() + 2
     }
 
-    fn words(&self, sections: &Sections) -> Result<&Words, SegmentError> {
-        if let Some(words) = self.words.get() {
-            return Ok(words);
-        }
-        let words = Words::open(sections.get(self.words_section())?)?;
-        Ok(self.words.get_or_init(|| words))
-    }
-
-    /// Whether the words of the column alone say that no value passes.
+    /// Whether forms and filter alone say that no value passes.
     pub(crate) fn refutes(
         &self,
         test: &FieldTest,
@@ -93,20 +86,16 @@ impl TextReader {
         if !Needle::has_tokens(test) {
             return Ok(false);
         }
-        let any_case = self.words(sections)?.is_ascii();
-        Needle::refute(test, any_case, |needle| self.lacks(needle, sections))
+        Needle::refute(test, self.forms.is_ascii(), |needle| self.lacks(needle, sections))
     }
 
     /// Whether no value has one of the whole tokens of a needle.
     fn lacks(&self, needle: &Needle<'_>, sections: &Sections) -> Result<bool, SegmentError> {
-        let words = self.words(sections)?;
         let mut missing = Vec::new();
         for run in needle.tokens() {
             let run = run.to_ascii_lowercase();
-            let held = words.held(&run);
-            match held.of_any && self.may_filter(&run, sections, &mut missing)? {
-                false if !held.listed => return Ok(true),
-                _ => {}
+            if !self.forms.tell(&run) && !self.may_filter(&run, sections, &mut missing)? {
+                return Ok(true);
             }
         }
         if missing.is_empty() { Ok(false) } else { Err(SegmentError::Missing(missing)) }
@@ -133,13 +122,14 @@ impl TextReader {
         }
     }
 
-    /// Checks that the postings are in memory, if a test asks for them.
+    /// Checks that words and postings are in memory, if a test asks for them.
     pub(crate) fn require_postings(
         &self,
         test: &FieldTest,
         sections: &Sections,
     ) -> Result<(), SegmentError> {
-        sections.require(Needle::has_tokens(test).then_some(self.postings_section()))
+        let needed = self.words_section()..self.head();
+        sections.require(Needle::has_tokens(test).then_some(needed).into_iter().flatten())
     }
 
     /// Reads the list of the templates, which takes the last section alone.
@@ -199,7 +189,7 @@ pub(crate) struct TextColumn {
     /// The slots, template by template.
     slots: Bytes,
     lower_keys: OnceLock<Vec<u8>>,
-    postings: OnceLock<Postings>,
+    words: OnceLock<(Words, Postings)>,
     pub(super) raw: RawIndex,
     numbers: Vec<OnceLock<Vec<Block>>>,
     /// The first template of each section C.
@@ -267,7 +257,7 @@ impl TextColumn {
             opened: entries.iter().map(|_| OnceLock::new()).collect(),
             opened_bytes: AtomicUsize::new(0),
             lower_keys: OnceLock::new(),
-            postings: OnceLock::new(),
+            words: OnceLock::new(),
             reader,
             entries,
             keys,
@@ -286,8 +276,8 @@ impl TextColumn {
         head: &Bytes,
     ) -> Result<Self, SegmentError> {
         let numbers = values.div_ceil(SECTION_VALUES) as u32;
-        let (slots, raw, words) = (slots as u32, raw as u32, Arc::default());
-        let reader = TextReader { values, first: 0, numbers, slots, raw, filter: 0, words };
+        let (slots, raw, forms) = (slots as u32, raw as u32, Arc::default());
+        let reader = TextReader { values, first: 0, numbers, slots, raw, filter: 0, forms };
         Self::parse(reader, head)
     }
 
@@ -425,17 +415,15 @@ impl TextColumn {
         needle: &Needle<'_>,
         sections: &Sections,
     ) -> Result<Option<Vec<u32>>, SegmentError> {
-        let words = self.reader.words(sections)?;
-        let mut missing = Vec::new();
-        let mut wanted = Vec::new();
+        let reader = &self.reader;
+        let (mut missing, mut wanted) = (Vec::new(), Vec::new());
         for run in needle.tokens() {
             let run = run.to_ascii_lowercase();
-            let held = words.held(&run);
-            let of_any = held.of_any && self.reader.may_filter(&run, sections, &mut missing)?;
-            if !of_any && !held.listed {
+            let filtered = reader.may_filter(&run, sections, &mut missing)?;
+            if !filtered && !reader.forms.tell(&run) {
                 return Ok(Some(Vec::new()));
             }
-            wanted.push((run, of_any));
+            wanted.push((run, filtered));
         }
         if !missing.is_empty() {
             return Err(SegmentError::Missing(missing));
@@ -443,20 +431,22 @@ impl TextColumn {
         if wanted.is_empty() {
             return Ok(None);
         }
-        let postings = match self.postings.get() {
-            Some(postings) => postings,
+        let (words, postings) = match self.words.get() {
+            Some(words) => words,
             None => {
-                let section = sections.get(self.reader.postings_section())?;
-                let postings = Postings::open(section, words)?;
-                self.postings.get_or_init(|| postings)
+                sections.require(reader.words_section()..reader.head())?;
+                let words = Words::open(sections.get(reader.words_section())?)?;
+                let postings = sections.get(reader.postings_section())?;
+                let postings = Postings::open(postings, &words)?;
+                self.words.get_or_init(|| (words, postings))
             }
         };
         Ok(Some(postings.templates(words, &wanted)))
     }
 
-    /// Whether all texts are ASCII, as the words have it.
-    pub(super) fn is_ascii(&self, sections: &Sections) -> Result<bool, SegmentError> {
-        self.reader.words(sections).map(Words::is_ascii)
+    /// Whether all texts are ASCII.
+    pub(super) fn is_ascii(&self) -> bool {
+        self.reader.forms.is_ascii()
     }
 
     /// The literals of a template: one more than it has slots.

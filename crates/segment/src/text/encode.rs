@@ -303,6 +303,7 @@ impl TextEncoder {
         put_varint(groups.len() as u64, meta);
         put_varint(raw_sections as u64, meta);
         put_varint(filter.len() as u64, meta);
+        words.forms.write(meta);
         Ok(Outcome::Written)
     }
 }

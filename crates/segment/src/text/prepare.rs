@@ -238,7 +238,7 @@ impl TextColumn {
         if !Needle::has_tokens(test) {
             return Ok(false);
         }
-        Needle::refute(test, self.is_ascii(sections)?, |needle| {
+        Needle::refute(test, self.is_ascii(), |needle| {
             let holding = self.holding(needle, sections)?;
             Ok(holding.is_some_and(|holding| holding.first() != Some(&0)))
         })
@@ -253,7 +253,7 @@ impl TextColumn {
             FieldTest::ExactPrefix(text) => of(Needle::start(text))?,
             FieldTest::ContainsAnyCase(phrase) => {
                 let plans = of(Needle::phrase(phrase, true))?;
-                if phrase.text().is_empty() || self.is_ascii(sections)? {
+                if phrase.text().is_empty() || self.is_ascii() {
                     plans
                 } else {
                     // Letters beyond ASCII change their bytes with their case.

@@ -416,6 +416,6 @@ fn sections_are_asked_for_until_there_is_an_answer() {
         }
     };
     assert_eq!(found.iter().collect::<Vec<_>>(), [66_000 - 65_536]);
-    // The templates, the words, the postings, one of both sections of template numbers, and the slots.
-    assert_eq!(asked, 5);
+    // The templates, the filter, the words, the postings, one of both sections of template numbers, and the slots.
+    assert_eq!(asked, 6);
 }

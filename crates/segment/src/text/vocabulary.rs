@@ -2,16 +2,17 @@
 //!
 //! A word or phrase asks for runs of letters and digits that the text has as whole tokens. A token of
 //! a text is in a literal of its template, among the words of a slot, or has the form of a slot: so
-//! many hex digits, digits between the same letters. All these are listed here by their hash, and so
-//! are the tokens of raw texts. Of slots that hold any text only that is listed; what they hold is in
-//! the `filter`.
+//! many hex digits, digits between the same letters. A template is listed here under all these. All
+//! tokens but those that a form tells are in the `filter`, and the forms are in the directory: a
+//! segment that does not have a word is ruled out by these two alone.
 //!
 //! ```text
-//!  words section    := ascii u8 │ hash u32{…}, ascending         ascii: whether all texts are
+//!  forms            := ascii u8 │ varint count │ hash u32{…}, ascending      in the directory
+//!                      ascii: whether all texts are; hashes of all keys but tokens
+//!  words section    := hash u32{…}, ascending
 //!  postings section := codes: of each hash, where its numbers end │ codes: template numbers
 //!  hash             := CRC-32C of kind u8 · what the kind asks for, in lower case
 //! ```
-//! A segment that does not have a word is ruled out by its words alone.
 //!
 //! Invariant: a template with a text that holds the run is always among those named; others may be.
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 use super::MARK_TOKEN;
 use super::column::TextColumn;
+use super::cursor::{Cursor, put_varint};
 use super::filter;
 use super::slot::{Digits, Kind};
 use crate::SegmentError;
@@ -50,7 +52,11 @@ enum Key<'t> {
 }
 
 impl Key<'_> {
-    /// Whether it stands for texts of any kind: these are in the filter.
+    /// Whether the tokens under it are in the filter: it is a token, or stands for texts of any kind.
+    fn is_filtered(&self) -> bool {
+        self.is_of_any() || matches!(self, Self::Token(_))
+    }
+
     fn is_of_any(&self) -> bool {
         matches!(self, Self::Any | Self::NumberOf(_) | Self::AnyOf(_) | Self::Number)
     }
@@ -110,36 +116,51 @@ fn keys_of<'r>(run: &'r [u8]) -> impl Iterator<Item = Key<'r>> {
     .flatten()
 }
 
-/// Where a token can be.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Held {
-    /// In a template that is listed for it.
-    pub(super) listed: bool,
-    /// Among the values of slots of any text, if the filter has it.
-    pub(super) of_any: bool,
-}
-
-/// The words of a column.
-#[derive(Debug)]
-pub(super) struct Words {
+/// The forms that tokens of a column have, beside those that are in its filter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forms {
     ascii: bool,
-    hashes: Bytes,
+    hashes: Vec<u32>,
 }
 
-impl Words {
-    pub(super) fn open(section: &Bytes) -> Result<Self, SegmentError> {
-        let damaged = || SegmentError::damaged("words", "are cut short");
-        let ascii = *section.first().ok_or_else(damaged)?;
-        let hashes = section.slice(1..);
-        if !hashes.len().is_multiple_of(4) || ascii > 1 {
-            return Err(damaged());
-        }
-        Ok(Self { ascii: ascii == 1, hashes })
+impl Forms {
+    pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Self, SegmentError> {
+        let ascii = cursor.byte()? == 1;
+        let count = cursor.count()?;
+        let bytes = cursor.bytes(count.saturating_mul(4))?.as_chunks::<4>().0;
+        Ok(Self { ascii, hashes: bytes.iter().map(|hash| u32::from_le_bytes(*hash)).collect() })
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.ascii));
+        put_varint(self.hashes.len() as u64, out);
+        self.hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
     }
 
     /// Whether all texts are ASCII.
     pub(super) fn is_ascii(&self) -> bool {
         self.ascii
+    }
+
+    /// Whether a form tells that a text can have this run, in lower case, as a whole token.
+    pub(super) fn tell(&self, run: &[u8]) -> bool {
+        let of_form = |key: &Key<'_>| !key.is_filtered();
+        keys_of(run).filter(of_form).any(|key| self.hashes.binary_search(&key.hash()).is_ok())
+    }
+}
+
+/// The words of a column.
+#[derive(Debug)]
+pub(super) struct Words {
+    hashes: Bytes,
+}
+
+impl Words {
+    pub(super) fn open(section: &Bytes) -> Result<Self, SegmentError> {
+        if !section.len().is_multiple_of(4) {
+            return Err(SegmentError::damaged("words", "are cut short"));
+        }
+        Ok(Self { hashes: section.clone() })
     }
 
     fn len(&self) -> usize {
@@ -149,15 +170,6 @@ impl Words {
     fn find(&self, key: &Key<'_>) -> Option<usize> {
         let hashes = self.hashes.as_chunks::<4>().0;
         hashes.binary_search_by_key(&key.hash(), |hash| u32::from_le_bytes(*hash)).ok()
-    }
-
-    /// Where a text can have this run, in lower case, as a whole token.
-    pub(super) fn held(&self, run: &[u8]) -> Held {
-        let mut held = Held::default();
-        for key in keys_of(run).filter(|key| self.find(key).is_some()) {
-            if key.is_of_any() { held.of_any = true } else { held.listed = true }
-        }
-        held
     }
 }
 
@@ -179,12 +191,12 @@ impl Postings {
     }
 
     /// The templates, ascending, 0 for the raw texts, that can hold each of `wanted` as a whole token;
-    /// with each token, in lower case, whether it can be in slots of any text.
+    /// with each token, in lower case, whether the filter has it.
     pub(super) fn templates(&self, words: &Words, wanted: &[(Vec<u8>, bool)]) -> Vec<u32> {
         let mut all: Option<Vec<u32>> = None;
-        for (run, of_any) in wanted {
+        for (run, filtered) in wanted {
             let mut found = Vec::new();
-            let keys = keys_of(run).filter(|key| *of_any || !key.is_of_any());
+            let keys = keys_of(run).filter(|key| *filtered || !key.is_filtered());
             for at in keys.filter_map(|key| words.find(&key)) {
                 let start = at.checked_sub(1).map_or(0, |before| self.ends.get(before));
                 found.extend(self.numbers.values(start as usize..self.ends.get(at) as usize));
@@ -204,6 +216,7 @@ impl Postings {
 
 /// What is written of a column's words.
 pub(super) struct Written {
+    pub(super) forms: Forms,
     pub(super) words: Vec<u8>,
     pub(super) postings: Vec<u8>,
     /// The hashes of the tokens for the filter.
@@ -243,7 +256,7 @@ pub(super) fn write<'t>(
     let mut entries = std::mem::take(&mut listing.entries);
     entries.sort_unstable();
     entries.dedup();
-    let mut words = vec![u8::from(ascii)];
+    let mut words = Vec::new();
     let (mut ends, mut numbers) = (Vec::new(), Vec::with_capacity(entries.len()));
     for (at, entry) in entries.iter().enumerate() {
         numbers.push(*entry as u32);
@@ -256,7 +269,11 @@ pub(super) fn write<'t>(
     let mut postings = Vec::new();
     Codes::encode(&ends, &mut postings);
     Codes::encode(&numbers, &mut postings);
-    Ok(Written { words, postings, filtered: listing.filtered })
+    let mut hashes = listing.forms;
+    hashes.sort_unstable();
+    hashes.dedup();
+    let forms = Forms { ascii, hashes };
+    Ok(Written { forms, words, postings, filtered: listing.filtered })
 }
 
 /// An index in the making.
@@ -266,6 +283,8 @@ struct Listing {
     entries: Vec<u64>,
     /// Hashes for the filter.
     filtered: Vec<u64>,
+    /// Hashes of keys whose tokens are not in the filter.
+    forms: Vec<u32>,
     lower: Vec<u8>,
     /// The template that is being listed.
     number: u64,
@@ -273,7 +292,13 @@ struct Listing {
 
 impl Listing {
     fn add(&mut self, key: &Key<'_>) {
-        self.entries.push(u64::from(key.hash()) << 32 | self.number);
+        let hash = key.hash();
+        self.entries.push(u64::from(hash) << 32 | self.number);
+        match key {
+            Key::Token(run) => self.filtered.push(filter::hash(run)),
+            key if !key.is_filtered() => self.forms.push(hash),
+            _ => {}
+        }
     }
 
     fn each(&mut self, text: &[u8], mut each: impl FnMut(&mut Self, &[u8])) {

@@ -15,7 +15,7 @@ use crate::objects::Objects;
 use crate::{SegmentRef, StoreError};
 
 /// So many bytes at the end of a segment are read first; most directories are within them.
-const TAIL_BYTES: u64 = 64 << 10;
+const TAIL_BYTES: u64 = 32 << 10;
 /// A question never needs more rounds of reading than this: each names all that it can.
 const ROUNDS_MAX: usize = 64;
 
