@@ -105,6 +105,9 @@ struct Search {
     reservation: MemoryReservation,
 }
 
+/// A segment that was opened on another thread.
+type Opening = std::result::Result<Arc<Opened>, QueryError>;
+
 /// A searched block's segment and hits.
 type Searched = Result<(Arc<Opened>, Vec<Hit>), QueryError>;
 
@@ -203,8 +206,7 @@ impl Search {
     fn open(
         &self,
         segment: Arc<SegmentRef>,
-    ) -> impl Future<Output = std::result::Result<Result<Arc<Opened>, QueryError>, JoinError>> + use<>
-    {
+    ) -> impl Future<Output = std::result::Result<Opening, JoinError>> + use<> {
         let source = self.source.clone();
         SpawnedTask::spawn(async move { Opened::of(&source, &segment).await }).join()
     }
