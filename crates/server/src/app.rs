@@ -17,6 +17,7 @@ use http::StatusCode;
 
 use crate::answer::ApiError;
 use crate::config::ServerConfig;
+use crate::decoders::Decoders;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
 use crate::rate::Rate;
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) stopping: CancellationToken,
     /// Records per second.
     pub(crate) rate: Rate,
+    /// Threads that decode what comes in.
+    pub(crate) decoders: Decoders,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
 }
@@ -56,10 +59,12 @@ impl App {
         ingest: Ingest,
         engine: Arc<Engine>,
         metrics: Arc<Metrics>,
+        decoders: Decoders,
     ) -> Self {
         let memory = usize::try_from(config.insert_memory_bytes_max).unwrap_or(usize::MAX);
         let units = (memory / MEMORY_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         Self {
+            decoders,
             queries: Arc::new(Semaphore::new(config.queries_max)),
             tails: Arc::new(Semaphore::new(config.tails_max)),
             insert_memory: Arc::new(Semaphore::new(units)),

@@ -95,7 +95,7 @@ async fn decode(
     tenant: TenantId,
     memory: &mut Reserved,
 ) -> Result<Batch, ApiError> {
-    let work = tokio::task::spawn_blocking(move || {
+    let work = app.decoders.run(move || {
         // In a buffer of its own: the records stay in it, and the connection's buffer is larger.
         let body: Bytes = parts.concat().into();
         drop(parts);

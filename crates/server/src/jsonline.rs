@@ -98,20 +98,20 @@ pub(crate) async fn insert(
     let bytes: usize = frames.iter().map(Bytes::len).sum();
     let is_plain = encoding == Encoding::Identity && bytes as u64 <= bytes_max;
     if ended && is_plain && bytes <= ATOMIC_BYTES_MAX {
-        tokio::task::spawn_blocking(move || work.run_plain(frames, bytes));
+        app.decoders.run(move || work.run_plain(frames, bytes));
         return store(&app, pieces, debug).await;
     }
     let head = Received::whole(frames.concat().into());
     if ended {
         let reader = plain_reader(encoding, head, bytes_max);
         let reader = reader.map_err(|e| answer(BodyError::of_io(&e, encoding)))?;
-        tokio::task::spawn_blocking(move || work.run(reader, encoding));
+        app.decoders.run(move || work.run(reader, encoding));
     } else {
         work.place = Some(large_body(&app).await?);
         let rest = arriving.into_reader();
         let reader = plain_reader(encoding, head.chain(rest), bytes_max);
         let reader = reader.map_err(|e| answer(BodyError::of_io(&e, encoding)))?;
-        tokio::task::spawn_blocking(move || work.run(reader, encoding));
+        app.decoders.run(move || work.run(reader, encoding));
     }
     store(&app, pieces, debug).await
 }

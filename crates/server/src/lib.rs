@@ -19,6 +19,7 @@ mod args;
 mod batches;
 mod body;
 pub mod config;
+mod decoders;
 mod encode;
 mod guard;
 mod jsonline;

@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
 use crate::config::{self, ServerConfig};
+use crate::decoders::Decoders;
 use crate::limits::{
     CONNECTION_BUFFER_BYTES, EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN, HEADER_BYTES_MAX,
     HEADERS_MAX, HEADERS_TIME_MAX, STREAMS_PER_CONNECTION_MAX,
@@ -46,6 +47,11 @@ pub enum ServerError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// No threads.
+    #[error(
+        "cannot start threads to take records in: {0}; look at the limits of this user (ulimit -u)"
+    )]
+    Threads(#[source] std::io::Error),
     /// The store did not open.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,7 +105,8 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         tracing::warn!(%error, "the first query will be slow: none could be tried");
     }
     let metrics = Arc::new(Metrics::new());
-    let app = Arc::new(App::new(config, store, ingest, engine, metrics));
+    let decoders = Decoders::new().map_err(ServerError::Threads)?;
+    let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders));
     tokio::spawn(sample_rate(app.clone()));
     let accepting = Some(tokio::spawn(accept(app.clone(), listener)));
     tracing::info!(%address, data_dir = %app.config.data_dir.display(), "serving");

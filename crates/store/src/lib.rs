@@ -41,3 +41,4 @@ pub use read::{BlockInfo, Groups, OpenSegment, Prepared};
 pub use snapshot::{SegmentId, SegmentRef, Snapshot};
 pub use stats::StoreStats;
 pub use store::Store;
+pub use worker::behind_queries;

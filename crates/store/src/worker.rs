@@ -3,6 +3,8 @@
 //! An allocator keeps what a thread frees for that thread. Jobs that take hundreds of megabytes would,
 //! on whichever thread of a pool is free, leave as much behind on each of them; on one thread the next
 //! job takes what the one before it left, and memory is touched for the first time once only.
+//!
+//! What takes records in comes behind what answers questions, wherever both want the processor.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -13,6 +15,17 @@ use tokio::sync::oneshot;
 use crate::StoreError;
 
 type Job = Box<dyn FnOnce() + Send>;
+
+/// How much the kernel prefers the threads of queries: about nine tenths of a processor that both
+/// want are theirs.
+const BEHIND_QUERIES: i32 = 10;
+
+/// Lets this thread come behind those of queries. Where the system does not allow it, it does not.
+pub fn behind_queries() {
+    if let Err(error) = rustix::process::nice(BEHIND_QUERIES) {
+        tracing::debug!(%error, "this thread keeps its priority");
+    }
+}
 
 /// The way to the thread, which ends with it.
 #[derive(Debug)]
@@ -26,6 +39,7 @@ impl Worker {
     pub(crate) fn start(name: &'static str) -> Result<Self, StoreError> {
         let (jobs, todo) = mpsc::channel::<Job>();
         let work = move || {
+            behind_queries();
             for job in todo {
                 // The panic was told by its hook; whoever waits for the answer hears of it, too.
                 catch_unwind(AssertUnwindSafe(job)).ok();

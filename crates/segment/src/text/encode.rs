@@ -4,6 +4,7 @@
 //! the template's columns. Others wait until there are enough of them to learn templates from; those
 //! that fit none of these either are raw. A template that is learnt later never takes a row from before
 //! those that waited with it, so the columns of a template are in row order, as are the raw texts.
+//! A form is what texts are matched with; it has one template after the other.
 
 use std::ops::Range;
 
@@ -27,6 +28,9 @@ const WAITING_BYTES: usize = 8 << 20;
 const SAMPLE_TEXTS: usize = 2048;
 /// Section C is ended after a template with which it reaches this.
 const GROUP_BYTES: usize = 64 << 10;
+/// A template with so many rows is ended, and those that follow go to another of the same key: the
+/// rows of a stream are together, and to read them takes no more of a template than they have.
+const TEMPLATE_ROWS: usize = 16_384;
 
 /// The template number that stands for the raw texts.
 const RAW: u32 = 0;
@@ -35,7 +39,7 @@ const RAW: u32 = 0;
 struct Template {
     key: Range<usize>,
     rows: usize,
-    /// About how many rows it will have, if that is known.
+    /// About how many rows it and those of the same form after it will have, if that is known.
     expected: usize,
     slots: Vec<Values>,
 }
@@ -67,6 +71,8 @@ pub(crate) struct TextEncoder {
     keys: Vec<u8>,
     /// Template `no` is at `no - 1`.
     templates: Vec<Template>,
+    /// Of each form the place of the template that takes rows now.
+    open: Vec<u32>,
     /// The template of each value; [`RAW`] for those that wait.
     rows: Vec<u32>,
     waiting: Pile,
@@ -85,6 +91,7 @@ impl TextEncoder {
             forms: Forms::new(),
             keys: Vec::new(),
             templates: Vec::new(),
+            open: Vec::new(),
             rows: Vec::new(),
             waiting: Pile::default(),
             waiting_rows: Vec::new(),
@@ -125,7 +132,8 @@ impl TextEncoder {
         }
         self.padded.set(text);
         let Some(form) = self.forms.find(&self.padded, &mut self.found) else { return RAW };
-        let Some(template) = self.templates.get_mut(form as usize) else { return RAW };
+        let at = self.turn(form as usize);
+        let Some(template) = self.templates.get_mut(at) else { return RAW };
         template.rows += 1;
         let token =
             |found: &Found| text.get(found.start..found.start + found.len).unwrap_or_default();
@@ -143,7 +151,22 @@ impl TextEncoder {
                 }
             }
         }
-        form + 1
+        at as u32 + 1
+    }
+
+    /// The place of the template that takes the next row of a form.
+    fn turn(&mut self, form: usize) -> usize {
+        let Some(open) = self.open.get_mut(form) else { return usize::MAX };
+        let at = *open as usize;
+        match self.templates.get(at) {
+            Some(full) if full.rows >= TEMPLATE_ROWS && self.templates.len() < TEMPLATES_MAX => {
+                let (key, expected) = (full.key.clone(), full.expected.saturating_sub(full.rows));
+                *open = self.templates.len() as u32;
+                self.templates.push(Template { key, rows: 0, expected, slots: Vec::new() });
+                self.templates.len() - 1
+            }
+            _ => at,
+        }
     }
 
     /// Learns templates from the texts that wait, and takes them apart by these: from some of them
@@ -181,7 +204,7 @@ impl TextEncoder {
         });
     }
 
-    /// The number of a new template; none if there are too many.
+    /// The number of a new form; none if there are too many.
     pub(super) fn add_template(&mut self, key: &[u8]) -> Option<u32> {
         if self.templates.len() >= TEMPLATES_MAX {
             return None;
@@ -190,20 +213,21 @@ impl TextEncoder {
         let start = self.keys.len();
         self.keys.extend_from_slice(key);
         let key = start..self.keys.len();
+        self.open.push(self.templates.len() as u32);
         self.templates.push(Template { key, rows: 0, expected: 0, slots: Vec::new() });
-        Some(self.templates.len() as u32)
+        Some(self.open.len() as u32)
     }
 
-    /// Makes room for values of a template that come.
+    /// Makes room for values of a form that come.
     pub(super) fn expect(&mut self, no: u32, rows: usize) {
-        if let Some(at) = (no as usize).checked_sub(1)
-            && let Some(template) = self.templates.get_mut(at)
+        if let Some(at) = (no as usize).checked_sub(1).and_then(|form| self.open.get(form))
+            && let Some(template) = self.templates.get_mut(*at as usize)
         {
             template.expected += rows;
         }
     }
 
-    /// Appends a value of a template, whose slots `fill` appends to, or makes if it is the first.
+    /// Appends a value of a form: `fill` appends to the slots, or makes them if it is the first.
     /// `text_bytes` is about its length as text.
     pub(super) fn push_split(
         &mut self,
@@ -211,16 +235,17 @@ impl TextEncoder {
         text_bytes: usize,
         fill: impl FnOnce(&mut Vec<Values>),
     ) {
-        let template = (no as usize).checked_sub(1).and_then(|at| self.templates.get_mut(at));
-        let Some(template) = template else { return };
+        let Some(at) = (no as usize).checked_sub(1).map(|form| self.turn(form)) else { return };
+        let Some(template) = self.templates.get_mut(at) else { return };
         template.rows += 1;
         let begins = template.slots.is_empty();
+        let expected = template.expected.min(TEMPLATE_ROWS);
         fill(&mut template.slots);
         if begins {
-            template.slots.iter_mut().for_each(|values| values.reserve(template.expected));
+            template.slots.iter_mut().for_each(|values| values.reserve(expected));
         }
         self.text_bytes += text_bytes;
-        self.rows.push(no);
+        self.rows.push(at as u32 + 1);
     }
 
     /// Writes the sections of the column and appends what the directory holds of it to `meta`; or

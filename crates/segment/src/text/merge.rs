@@ -40,7 +40,7 @@ pub(crate) struct Feed<'c> {
 
 /// A template of a feed.
 struct Taken<'c> {
-    /// Its number in the new column.
+    /// The number of its form in the new column.
     to: u32,
     text_bytes: usize,
     next: usize,
