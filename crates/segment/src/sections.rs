@@ -209,6 +209,36 @@ impl Sections {
     }
 }
 
+/// Notes missing sections; any other error ends it.
+pub(crate) fn gather(
+    outcome: Result<(), SegmentError>,
+    missing: &mut Vec<SectionNo>,
+) -> Result<(), SegmentError> {
+    match outcome {
+        Err(SegmentError::Missing(more)) => {
+            missing.extend(more);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Does `work` with each of some things; if sections are missing for any of them, names all of these at
+/// once.
+pub(crate) fn for_all<I: IntoIterator, T>(
+    things: I,
+    mut work: impl FnMut(I::Item) -> Result<T, SegmentError>,
+) -> Result<Vec<T>, SegmentError> {
+    let (mut done, mut missing) = (Vec::new(), Vec::new());
+    for thing in things {
+        match work(thing) {
+            Ok(value) => done.push(value),
+            Err(error) => gather(Err(error), &mut missing)?,
+        }
+    }
+    if missing.is_empty() { Ok(done) } else { Err(SegmentError::Missing(missing)) }
+}
+
 fn no_zstd(error: std::io::Error) -> SegmentError {
     SegmentError::Encode(format!("zstd: {error}"))
 }

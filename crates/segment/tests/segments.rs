@@ -475,6 +475,58 @@ proptest! {
     }
 }
 
+/// How often a question must be asked until all that it needs is in memory.
+fn rounds(bytes: &Bytes, predicate: &Predicate, rows: usize) -> usize {
+    let segment = Segment::open(bytes, bytes.len() as u64).unwrap();
+    let mut rounds = 0;
+    let mut found = 0;
+    let prepared = ask(&segment, bytes, |segment| {
+        rounds += 1;
+        segment.prepare(predicate)
+    });
+    let prepared = prepared.unwrap();
+    for chunk in 0..segment.chunks().len() {
+        let mask = ask(&segment, bytes, |segment| {
+            rounds += 1;
+            let mask = segment.select(&prepared, chunk, None)?;
+            segment.read(chunk, &["id", "_msg"], Some(&mask))?;
+            Ok(mask)
+        });
+        found += mask.unwrap().count();
+    }
+    assert_eq!(found, rows, "{predicate}");
+    rounds
+}
+
+#[test]
+fn all_that_is_missing_is_named_at_once() {
+    // Identifiers, and tokens of a kind of their own, in many pieces.
+    let mut builder = BatchBuilder::new();
+    let stream = builder.stream("{a=\"b\"}");
+    let id = |no: u64| format!("{:032x}", u128::from(no).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c));
+    let token = |no: u64| format!("q{:x}z{:x}k", no.wrapping_mul(0x9e37_79b9), no % 7);
+    for no in 0..60_000u64 {
+        builder.field_str("id", &id(no / 2));
+        builder.message(&format!("request {} is done", token(no)));
+        builder.finish_row(no as i64, stream);
+    }
+    let (bytes, _) = segment::build(&[builder.finish().unwrap()]).unwrap();
+    let bytes = Bytes::from(bytes);
+    let every = |step: usize| (0..60_000u64).step_by(step);
+    let ids: BTreeSet<String> = every(200).map(|no| id(no / 2)).collect();
+    let words = every(200).map(|no| Phrase::whole(&token(no))).collect();
+    let questions = [
+        (Predicate::field("id", FieldTest::In(ids)), 600),
+        (Predicate::field("id", FieldTest::Regex(Pattern::new("^0*$").unwrap())), 2),
+        (Predicate::field("_msg", FieldTest::ContainsAny(words)), 300),
+        (Predicate::field("_msg", FieldTest::phrase(&token(77))), 1),
+    ];
+    for (predicate, rows) in questions {
+        let rounds = rounds(&bytes, &predicate, rows);
+        assert!(rounds <= 12, "{rounds} rounds for {rows} rows");
+    }
+}
+
 #[test]
 fn a_flipped_bit_is_an_error_or_of_no_account_fuzz() {
     let batch = records(700, 9);

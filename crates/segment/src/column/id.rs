@@ -26,7 +26,7 @@ use super::test::{How, by_text, by_value, is_refuted};
 use super::{Grouped, ROWS_MAX, Texts, Values, Want, indexes};
 use crate::bits::Codes;
 use crate::predicate::{FieldTest, Phrase};
-use crate::sections::{SectionNo, SectionWriter, Sections};
+use crate::sections::{SectionNo, SectionWriter, Sections, for_all};
 use crate::{Mask, SegmentError};
 
 /// Most digits of an identifier.
@@ -473,6 +473,7 @@ impl Ids {
     }
 
     fn all_texts(&self) -> Result<StringArray, SegmentError> {
+        self.entries.held.require(&(0..self.entries.len), None)?;
         self.texts(0..self.entries.len)
     }
 
@@ -480,11 +481,8 @@ impl Ids {
     fn set(&self, mut ids: Vec<u128>) -> Result<How, SegmentError> {
         if self.codes.is_some() {
             let mut marked = Mask::none(self.entries.len);
-            for id in ids {
-                if let Some(at) = self.entries.find(id)? {
-                    marked.set(at);
-                }
-            }
+            let found = for_all(ids, |id| self.entries.find(id))?;
+            found.into_iter().flatten().for_each(|at| marked.set(at));
             return Ok(How::codes(&marked));
         }
         ids.sort_unstable();

@@ -15,11 +15,12 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
 use lodge_record::field;
 
-use super::reader::{Segment, Stored, Values, gather, is_all};
+use super::reader::{Segment, Stored, Values, is_all};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::chunk::encode_error;
 use crate::pattern;
+use crate::sections::gather;
 use crate::text::Texts;
 
 /// The values of a field in some rows, each distinct text once.

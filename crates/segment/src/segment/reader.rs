@@ -18,7 +18,7 @@ use super::runs::{Runs, Streams};
 use crate::SegmentError;
 use crate::column::{self, Loaded, Presence, Times};
 use crate::predicate::FieldTest;
-use crate::sections::{SectionNo, Sections};
+use crate::sections::{SectionNo, Sections, gather};
 use crate::text::{TextColumn, TextReader};
 
 /// A segment that can be asked.
@@ -240,20 +240,6 @@ impl Segment {
             _ => None,
         };
         times.ok_or_else(|| SegmentError::damaged("_time", "is no column of times"))
-    }
-}
-
-/// Notes missing sections; any other error ends it.
-pub(crate) fn gather(
-    outcome: Result<(), SegmentError>,
-    missing: &mut Vec<SectionNo>,
-) -> Result<(), SegmentError> {
-    match outcome {
-        Err(SegmentError::Missing(more)) => {
-            missing.extend(more);
-            Ok(())
-        }
-        other => other,
     }
 }
 

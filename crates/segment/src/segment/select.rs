@@ -11,11 +11,12 @@ use std::ops::Range;
 use arrow::array::Array;
 use lodge_record::{field, schema, stream};
 
-use super::reader::{Segment, Stored, Values, gather, is_all};
+use super::reader::{Segment, Stored, Values, is_all};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::column::ColumnTest;
 use crate::predicate::{self, FieldTest, Predicate, Verdict};
+use crate::sections::gather;
 use crate::text::TextTest;
 
 /// A predicate as far as it is decided for one segment.

@@ -29,8 +29,9 @@ const SAMPLE_TEXTS: usize = 2048;
 /// Section C is ended after a template with which it reaches this.
 const GROUP_BYTES: usize = 64 << 10;
 /// A template with so many rows is ended, and those that follow go to another of the same key: the
-/// rows of a stream are together, and to read them takes no more of a template than they have.
-const TEMPLATE_ROWS: usize = 16_384;
+/// rows of a stream are together, and to read them takes no more of a template than they have. Tests
+/// have many small ones.
+const TEMPLATE_ROWS: usize = if cfg!(test) { 48 } else { 16_384 };
 
 /// The template number that stands for the raw texts.
 const RAW: u32 = 0;
@@ -228,19 +229,19 @@ impl TextEncoder {
     }
 
     /// Appends a value of a form: `fill` appends to the slots, or makes them if it is the first.
-    /// `text_bytes` is about its length as text.
+    /// It is told the place of the template that has them. `text_bytes` is about its length as text.
     pub(super) fn push_split(
         &mut self,
         no: u32,
         text_bytes: usize,
-        fill: impl FnOnce(&mut Vec<Values>),
+        fill: impl FnOnce(usize, &mut Vec<Values>),
     ) {
         let Some(at) = (no as usize).checked_sub(1).map(|form| self.turn(form)) else { return };
         let Some(template) = self.templates.get_mut(at) else { return };
         template.rows += 1;
         let begins = template.slots.is_empty();
         let expected = template.expected.min(TEMPLATE_ROWS);
-        fill(&mut template.slots);
+        fill(at, &mut template.slots);
         if begins {
             template.slots.iter_mut().for_each(|values| values.reserve(expected));
         }

@@ -42,6 +42,8 @@ pub(crate) struct Feed<'c> {
 struct Taken<'c> {
     /// The number of its form in the new column.
     to: u32,
+    /// The template of that form to which the last value went: codes of words are those of its slots.
+    at: usize,
     text_bytes: usize,
     next: usize,
     slots: Vec<Unpacked<'c>>,
@@ -160,6 +162,13 @@ impl<'c> Unpacked<'c> {
         }
     }
 
+    /// Forgets the codes of words, which were those of another template's slots.
+    fn forget(&mut self) {
+        if let Self::Words { known, .. } = self {
+            known.fill(UNKNOWN);
+        }
+    }
+
     /// Notes the code that a word got.
     fn learn(&mut self, ordinal: usize, to: &Values) {
         if let Self::Words { codes, known, .. } = self
@@ -206,7 +215,13 @@ impl Merger {
             let slots = template.slots.iter().zip(stored);
             let slots = slots.map(|(slot, stored)| Unpacked::of(slot, stored, template.rows));
             let text_bytes = key.len() + template.slots.len() * SLOT_BYTES;
-            templates.push(Taken { to, text_bytes, next: 0, slots: slots.collect() });
+            templates.push(Taken {
+                to,
+                at: usize::MAX,
+                text_bytes,
+                next: 0,
+                slots: slots.collect(),
+            });
         }
         let numbers = column.numbers_in_order(sections)?;
         let raw = RawCursor::default();
@@ -235,9 +250,12 @@ impl Merger {
         let taken = taken.ok_or_else(|| damaged("names a template that it has not"))?;
         let ordinal = taken.next;
         taken.next += 1;
-        let Taken { to, text_bytes, slots, .. } = taken;
+        let Taken { to, at: last, text_bytes, slots, .. } = taken;
         let token = &mut self.token;
-        self.encoder.push_split(*to, *text_bytes, |values| {
+        self.encoder.push_split(*to, *text_bytes, |at, values| {
+            if std::mem::replace(last, at) != at {
+                slots.iter_mut().for_each(Unpacked::forget);
+            }
             if values.is_empty() {
                 let first =
                     slots.iter().zip(&template.slots).zip(marks(feed.column, *no, template));

@@ -18,7 +18,7 @@ use super::vocabulary::runs;
 use super::{MARK_TOKEN, MARK_UUID};
 use crate::SegmentError;
 use crate::predicate::{FieldTest, Phrase, is_word_char};
-use crate::sections::Sections;
+use crate::sections::{Sections, for_all};
 
 /// A text to be found.
 #[derive(Debug)]
@@ -89,27 +89,22 @@ impl<'a> Needle<'a> {
         any_case: bool,
         absent: impl Fn(&Needle<'_>) -> Result<bool, SegmentError>,
     ) -> Result<bool, SegmentError> {
-        let any = |phrases: &[Phrase], wanted: bool| -> Result<bool, SegmentError> {
-            for phrase in phrases {
-                if absent(&Needle::phrase(phrase, false))? == wanted {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
+        // What is missing is named for all of them at once.
+        let all =
+            |phrases: &[Phrase]| for_all(phrases, |phrase| absent(&Needle::phrase(phrase, false)));
         match test {
             FieldTest::Contains(phrase) => absent(&Needle::phrase(phrase, false)),
             FieldTest::ContainsAnyCase(phrase) if any_case => absent(&Needle::phrase(phrase, true)),
-            FieldTest::ContainsAll(phrases) | FieldTest::Sequence(phrases) => any(phrases, true),
-            FieldTest::ContainsAny(phrases) => Ok(!phrases.is_empty() && !any(phrases, false)?),
+            FieldTest::ContainsAll(phrases) | FieldTest::Sequence(phrases) => {
+                Ok(all(phrases)?.contains(&true))
+            }
+            FieldTest::ContainsAny(phrases) => {
+                Ok(!phrases.is_empty() && !all(phrases)?.contains(&false))
+            }
             FieldTest::Exact(text) => Ok(!text.is_empty() && absent(&Needle::whole(text))?),
             FieldTest::In(texts) => {
-                for text in texts {
-                    if text.is_empty() || !absent(&Needle::whole(text))? {
-                        return Ok(false);
-                    }
-                }
-                Ok(!texts.is_empty())
+                let whole = |text: &String| Ok(!text.is_empty() && absent(&Needle::whole(text))?);
+                Ok(!texts.is_empty() && !for_all(texts, whole)?.contains(&false))
             }
             FieldTest::ExactPrefix(text) => absent(&Needle::start(text)),
             FieldTest::Substring(text) => absent(&Needle::substring(text)),

@@ -15,7 +15,7 @@ use super::{MARK_ANY, MARK_TOKEN};
 use crate::SegmentError;
 use crate::bits::Mask;
 use crate::predicate::{FieldTest, Pattern, TextRange, Verdict};
-use crate::sections::Sections;
+use crate::sections::{Sections, for_all};
 
 /// Ordinals of a template that are decided at once.
 pub(super) const PAGE_ROWS: usize = 8192;
@@ -265,11 +265,8 @@ impl TextColumn {
             }
             FieldTest::ContainsAll(phrases) => self.all_of(phrases, sections)?,
             FieldTest::ContainsAny(phrases) => {
-                let mut plans = Plans::new();
-                for phrase in phrases {
-                    plans = either(plans, of(Needle::phrase(phrase, false))?);
-                }
-                plans
+                let plans = for_all(phrases, |phrase| of(Needle::phrase(phrase, false)))?;
+                plans.into_iter().reduce(either).unwrap_or_default()
             }
             FieldTest::Sequence(phrases) => {
                 let order =
@@ -279,11 +276,8 @@ impl TextColumn {
             }
             FieldTest::Exact(text) => self.exactly(text, sections)?,
             FieldTest::In(texts) => {
-                let mut plans = Plans::new();
-                for text in texts {
-                    plans = either(plans, self.exactly(text, sections)?);
-                }
-                plans
+                let plans = for_all(texts, |text| self.exactly(text, sections))?;
+                plans.into_iter().reduce(either).unwrap_or_default()
             }
             FieldTest::Regex(pattern) => self.along(pattern)?,
             FieldTest::Empty
@@ -320,14 +314,9 @@ impl TextColumn {
         phrases: &[crate::predicate::Phrase],
         sections: &Sections,
     ) -> Result<Plans, SegmentError> {
-        let mut plans: Option<Plans> = None;
-        for phrase in phrases {
-            let more = self.plans_of(&Needle::phrase(phrase, false), sections)?;
-            plans = Some(match plans {
-                None => more,
-                Some(plans) => both(plans, more),
-            });
-        }
+        let plans =
+            for_all(phrases, |phrase| self.plans_of(&Needle::phrase(phrase, false), sections))?;
+        let plans = plans.into_iter().reduce(both);
         Ok(plans.unwrap_or_else(|| self.all().map(|no| (no, Plan::All)).collect()))
     }
 

@@ -237,6 +237,7 @@ fn a_value_beyond_what_its_slot_tells_is_looked_up_in_the_text() {
     };
     *most = 9;
     let test = regex(r"[57] ends|\d[5-8][0-9]").expect("is one");
-    assert_eq!(plans(&opened, &test), (1, 0));
+    let (walked, decoded) = plans(&opened, &test);
+    assert!(walked > 0 && decoded == 0);
     check(&opened, &texts, &test, None, 0);
 }

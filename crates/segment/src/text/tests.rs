@@ -245,7 +245,9 @@ fn words_that_vary_are_in_slots_and_are_found() {
         })
         .collect();
     let opened = open(&texts).expect("is worth it");
-    assert_eq!(opened.column.infos().count(), 1);
+    let mut texts_of = opened.column.infos().map(|info| info.text).collect::<Vec<_>>();
+    texts_of.dedup();
+    assert_eq!(texts_of.len(), 1);
     assert!(read(&opened, 0..texts.len(), None) == texts);
     for text in ["bob", "opened the door", "user a", "user 42 of", "b", "ee", "bob of team", "ob"] {
         for test in [

@@ -88,7 +88,9 @@ impl OpenBuilt {
         let mut grown = false;
         for _ in 0..ROUNDS_MAX {
             match question(&self.segment) {
-                Err(SegmentError::Missing(sections)) => {
+                Err(SegmentError::Missing(mut sections)) => {
+                    sections.sort_unstable();
+                    sections.dedup();
                     self.fetch(objects, &sections).await?;
                     grown = true;
                 }
