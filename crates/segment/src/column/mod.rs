@@ -10,14 +10,17 @@
 //! | kind | values | kind's own bytes | sections |
 //! |---|---|---|---|
 //! | 1 | one value for all | type u8 · len u32 · text | none |
-//! | 2 | texts, few different ones | | texts, codes |
-//! | 3 | what an integer stands for: see [`Form`] | form u8 · scale u8 · dictionary u8 | integers, codes if dictionary |
+//! | 2 | texts, few different ones | shift u8 | texts; codes in pieces |
+//! | 3 | what an integer stands for: see [`Form`] | form u8 · scale u8 · dictionary u8 · shift u8 | integers in pieces; or integers, and codes in pieces |
 //! | 4 | decimals of several scales, as text | | mantissas and scales |
 //! | 5 | floats | | planes of their bytes |
 //! | 6 | booleans | | bits |
-//! | 7 | identifiers | digits u8 · flags u8 | entries, codes if dictionary |
-//! | 8 | times | | blocks |
-//! | 9 | any texts | | zstd'ed blocks |
+//! | 7 | identifiers | digits u8 · flags u8 · shift u8 · how the entries are cut, if dictionary | head; entries in pieces; codes in pieces if dictionary |
+//! | 8 | times | shift u8 | blocks, in pieces |
+//! | 9 | any texts | values u32 of each section | zstd'ed blocks |
+//!
+//! A list in [`pieces`] has a section for each 2^shift of its values, read when one of these is asked
+//! for.
 //!
 //! Invariants:
 //! - a value's index counts the values of the column, not the rows: `presence` maps between them;
@@ -25,11 +28,12 @@
 //! - bytes that were not written by this module give an error or other values, never a panic; on
 //!   their word alone memory is reserved for at most [`ROWS_MAX`] values, or one block of [`raw`].
 //!
-//! `select` and `array` give a `Result`, because a block of [`raw`] texts is unpacked only then.
+//! What asks for values gives a `Result`: it names all sections that it misses.
 
 mod choose;
 mod constant;
 mod dict;
+mod entries;
 mod flags;
 mod floats;
 mod form;
@@ -90,7 +94,7 @@ impl Column {
         Ok(Self { meta: Meta::read(meta)? })
     }
 
-    /// The sections that [`Column::load`] needs.
+    /// All sections of the column; [`Column::load`] needs those that are not pieces.
     pub(crate) fn sections(&self) -> Range<SectionNo> {
         self.meta.sections.clone()
     }

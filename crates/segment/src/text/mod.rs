@@ -47,6 +47,7 @@ mod path;
 mod pen;
 mod prepare;
 mod raw;
+mod reader;
 #[cfg(test)]
 mod regex_tests;
 mod rows;
@@ -60,10 +61,11 @@ mod vocabulary;
 mod walk;
 
 pub(crate) use append::Texts;
-pub(crate) use column::{TextColumn, TextReader};
+pub(crate) use column::TextColumn;
 pub(crate) use encode::TextEncoder;
 pub(crate) use merge::Merger;
 pub(crate) use prepare::TextTest;
+pub(crate) use reader::TextReader;
 
 /// Stands for a token with a digit in a template's key.
 const MARK_TOKEN: u8 = b'0';
