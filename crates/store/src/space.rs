@@ -20,7 +20,15 @@ const RESERVE_DIVISOR: u64 = 20;
 /// The lock on a data folder; held until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a program that this process starts has the file open, too, until it
+        // has begun to run. If it fails, the lock goes with the last of them.
+        flock(&self.file, FlockOperation::Unlock).ok();
+    }
 }
 
 impl DirLock {
@@ -34,7 +42,7 @@ impl DirLock {
             .open(&path)
             .map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 Err(StoreError::Locked { dir: dir.to_owned(), lock: path })
             }
@@ -87,5 +95,24 @@ impl Space {
             return Err(StoreError::DiskFull { free_bytes, reserve_bytes: reserve });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_though_others_have_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirLock::take(dir.path()).unwrap();
+        // As a program has it that was started and does not run yet.
+        let other = lock.file.try_clone().unwrap();
+        assert!(matches!(DirLock::take(dir.path()), Err(StoreError::Locked { .. })));
+        drop(lock);
+        DirLock::take(dir.path()).unwrap();
+        drop(other);
     }
 }

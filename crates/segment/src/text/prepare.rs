@@ -100,6 +100,8 @@ pub(crate) struct TextTest {
     pub(super) test: FieldTest,
     /// The templates of which rows may pass, ascending.
     pub(super) planned: Vec<Planned>,
+    /// By template number the place in there, plus 1; 0 for none.
+    places: Vec<u32>,
     /// The raw texts that pass, once they were searched.
     pub(super) raw: OnceLock<Mask>,
     verdict: Verdict,
@@ -115,13 +117,9 @@ impl TextTest {
     }
 
     /// What is known of a template; nothing if no row of it passes.
-    pub(super) fn planned(&self, no: u32) -> Option<&Planned> {
-        // Often all templates are planned, the raw texts before them.
-        if let Some(planned) = self.planned.get(no as usize).filter(|planned| planned.no == no) {
-            return Some(planned);
-        }
-        let at = self.planned.binary_search_by_key(&no, |planned| planned.no).ok()?;
-        self.planned.get(at)
+    fn planned(&self, no: u32) -> Option<&Planned> {
+        let place = *self.places.get(no as usize)? as usize;
+        self.planned.get(place.checked_sub(1)?)
     }
 
     /// The templates of a block of which rows may pass.
@@ -222,6 +220,12 @@ impl TextColumn {
             Planned { no, plan, pages: (0..pages).map(|_| OnceLock::new()).collect() }
         };
         let planned: Vec<Planned> = plans.into_iter().map(planned).collect();
+        let mut places = vec![0; self.templates() + 1];
+        for (place, planned) in (1..).zip(&planned) {
+            if let Some(to) = places.get_mut(planned.no as usize) {
+                *to = place;
+            }
+        }
         let all = planned.iter().filter(|planned| matches!(planned.plan, Plan::All));
         let verdict = if planned.iter().all(|planned| self.rows_of(planned.no) == 0) {
             Verdict::None
@@ -230,7 +234,7 @@ impl TextColumn {
         } else {
             Verdict::Some
         };
-        Ok(TextTest { test: test.clone(), planned, raw, verdict })
+        Ok(TextTest { test: test.clone(), planned, places, raw, verdict })
     }
 
     /// Whether the words say that no raw text passes.
