@@ -150,6 +150,11 @@ impl Sections {
         slot.get().ok_or_else(|| SegmentError::Missing(vec![no]))
     }
 
+    /// Whether a section is in memory.
+    pub(crate) fn has(&self, no: SectionNo) -> bool {
+        self.read.get(no as usize).is_some_and(|slot| slot.get().is_some())
+    }
+
     /// Checks that all of `nos` are in memory; else names all that are not, so that they are read at
     /// once.
     pub(crate) fn require(

@@ -411,3 +411,26 @@ async fn patterns_of_messages() {
     assert_eq!(found.patterns[1].trend, [3, 2, 3, 2]);
     assert_eq!(found.patterns[1].first_ns, DAY);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_a_hundred_fields_is_answered() {
+    let lab = Lab::new().await;
+    let row = |no: i64| {
+        let row =
+            record(no * S, "of many fields").with("id", format!("{:032x}", no * 7919).as_str());
+        (2..102).fold(row, |row, by| row.with(&format!("f{by}"), no % by))
+    };
+    lab.commit(&(0..3000).map(row).collect::<Vec<_>>()).await;
+    lab.build().await;
+    let count = async |parts: Vec<String>, between: &str| {
+        let query = format!("{} | stats count() n", parts.join(between));
+        lab.logsql(&query).await
+    };
+    let all = (2..102).map(|by| format!("f{by}:=0")).collect();
+    assert_eq!(count(all, " ").await, ["n=1"]);
+    let highest = (2..102).map(|by| format!("f{by}:={}", by - 1)).collect();
+    let expected = (0..3000i64).filter(|no| (2..102).any(|by| no % by == by - 1)).count();
+    assert_eq!(count(highest, " or ").await, [format!("n={expected}")]);
+    let ids = (0..150).map(|no| format!("id:={:032x}", no * 15 * 7919)).collect();
+    assert_eq!(count(ids, " or ").await, ["n=150"]);
+}

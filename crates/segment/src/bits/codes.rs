@@ -114,7 +114,7 @@ impl Codes {
 }
 
 /// A look-up alone costs about so many times what it costs among its neighbours.
-const LOOK_UP_COST: usize = 16;
+pub(crate) const LOOK_UP_COST: usize = 16;
 
 #[cfg(test)]
 mod tests {

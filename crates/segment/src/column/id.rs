@@ -304,6 +304,8 @@ impl Values for Ids {
         codes.require(values, picked)?;
         match want {
             Want::Test => Ok(()),
+            // Else the codes would be unpacked twice for nothing.
+            Want::Texts if self.entries.held.is_open() => Ok(()),
             Want::Texts => {
                 let codes = codes.picked(values.clone(), picked)?;
                 self.entries.held.require_each(codes.into_iter().map(|code| code as usize))

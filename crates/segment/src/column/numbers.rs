@@ -19,7 +19,7 @@ use super::meta::{Kind, Meta};
 use super::pieces::{Cut, Pieces};
 use super::test::{How, by_text, by_value};
 use super::{Form, Grouped, ROWS_MAX, Texts, Values, Want, keep};
-use crate::bits::{Codes, Ints, Words};
+use crate::bits::{Codes, Ints, LOOK_UP_COST, Words};
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
 use crate::{Mask, SegmentError};
@@ -146,9 +146,7 @@ impl Numbers {
                 ints.for_each(part, |_, piece| out.extend_from_slice(piece));
             })?,
             Some(picked) => plain.for_each_picked(values, picked, |ints, part, here| {
-                /// A look-up alone costs so many times what it costs among its neighbours.
-                const ALONE: usize = 16;
-                if here.count().saturating_mul(ALONE) < part.len() {
+                if here.count().saturating_mul(LOOK_UP_COST) < part.len() {
                     out.extend(here.iter().map(|at| ints.get(part.start + at)));
                 } else {
                     out.append(&mut keep(ints.values(part), Some(here)));

@@ -6,13 +6,14 @@
 //! - a piece whose section is not in memory is [`SegmentError::Missing`], never other values.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::presence::cut;
 use super::test::CodeSet;
-use crate::bits::{Codes, Ints, Words};
+use crate::bits::{Codes, Ints, LOOK_UP_COST, Words};
 use crate::sections::{SectionNo, SectionWriter, Sections};
 use crate::{Mask, SegmentError};
 
@@ -117,13 +118,17 @@ pub(crate) struct Pieces<T> {
     first: SectionNo,
     cut: Cut,
     open: Vec<OnceLock<T>>,
+    /// How many are open, and their bytes beside those of their sections.
+    opened: AtomicUsize,
+    opened_bytes: AtomicUsize,
 }
 
 impl<T: Piece> Pieces<T> {
     /// The list whose first piece is section `first`.
     pub(super) fn new(cut: Cut, first: SectionNo, sections: &Arc<Sections>) -> Self {
         let open = (0..cut.pieces()).map(|_| OnceLock::new()).collect();
-        Self { sections: Arc::clone(sections), first, cut, open }
+        let (opened, opened_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { sections: Arc::clone(sections), first, cut, open, opened, opened_bytes }
     }
 
     /// Number of values.
@@ -132,8 +137,12 @@ impl<T: Piece> Pieces<T> {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let open = self.open.iter().filter_map(OnceLock::get).map(Piece::memory_bytes);
-        self.open.len() * size_of::<OnceLock<T>>() + open.sum::<usize>()
+        self.open.len() * size_of::<OnceLock<T>>() + self.opened_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether all pieces are open, so that nothing needs to be required.
+    pub(super) fn is_open(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) == self.open.len()
     }
 
     /// Names all sections at once that the picked values of a range (all without `picked`) need.
@@ -244,7 +253,12 @@ impl<T: Piece> Pieces<T> {
         if piece.len() != self.values_of(no).len() {
             return Err(damaged("has another number of values"));
         }
-        Ok(lock.get_or_init(|| piece))
+        let bytes = piece.memory_bytes();
+        if lock.set(piece).is_ok() {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            self.opened_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        lock.get().ok_or_else(|| damaged("is not there"))
     }
 }
 
@@ -278,10 +292,8 @@ impl Pieces<Codes> {
         range: Range<usize>,
         within: Option<&Mask>,
     ) -> Result<Mask, SegmentError> {
-        /// A look-up alone costs so many times what it costs among its neighbours.
-        const ALONE: usize = 16;
         if let Some(within) = within
-            && within.count().saturating_mul(ALONE) < range.len()
+            && within.count().saturating_mul(LOOK_UP_COST) < range.len()
         {
             let mut mask = Mask::none(range.len());
             for at in within.iter().take_while(|at| *at < range.len()) {

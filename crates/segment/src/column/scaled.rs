@@ -15,7 +15,7 @@ use super::form::{DECIMAL_DIGITS_MAX, decimal_number, write_decimal};
 use super::meta::{Kind, Meta};
 use super::test::{How, by_text, is_refuted};
 use super::{ROWS_MAX, Texts, Values, keep};
-use crate::bits::{Codes, Ints, Words};
+use crate::bits::{Codes, Ints, LOOK_UP_COST, Words};
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
 use crate::{Mask, SegmentError};
@@ -57,9 +57,8 @@ impl Scaled {
     }
 
     fn picked(&self, values: Range<usize>, picked: Option<&Mask>) -> Vec<(i64, u8)> {
-        /// A look-up alone costs about so many times what it costs among its neighbours.
-        const ALONE: usize = 16;
-        if let Some(picked) = picked.filter(|p| p.count().saturating_mul(ALONE) < values.len()) {
+        let few = |picked: &&Mask| picked.count().saturating_mul(LOOK_UP_COST) < values.len();
+        if let Some(picked) = picked.filter(few) {
             let one = |at: usize| (self.mantissas.get(at), self.scales.get(at) as u8);
             return picked.iter().map(|at| one(values.start + at)).collect();
         }

@@ -180,9 +180,7 @@ impl Predicate {
     /// The fields that must be read to evaluate this, `_overflow` aside: `_stream_id` is derived
     /// from `_stream` and gives that name.
     pub fn fields(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        self.collect_fields(&mut names);
-        names
+        self.tests().into_keys().map(str::to_owned).collect()
     }
 
     /// The tests of each field that must be read to evaluate this; none of a field that is read for
@@ -213,24 +211,6 @@ impl Predicate {
         match (tests, test) {
             (Some(tests), Some(test)) => tests.push(test),
             (tests, _) => *tests = None,
-        }
-    }
-
-    fn collect_fields(&self, names: &mut BTreeSet<String>) {
-        let name = match self {
-            Self::All | Self::None => return,
-            Self::And(parts) | Self::Or(parts) => {
-                parts.iter().for_each(|part| part.collect_fields(names));
-                return;
-            }
-            Self::Not(inner) => return inner.collect_fields(names),
-            Self::Time { .. } | Self::DayRange { .. } | Self::WeekRange { .. } => field::TIME,
-            Self::Stream(_) => field::STREAM,
-            Self::Field { name, .. } if name == field::STREAM_ID => field::STREAM,
-            Self::Field { name, .. } => name,
-        };
-        if !names.contains(name) {
-            names.insert(name.to_owned());
         }
     }
 }

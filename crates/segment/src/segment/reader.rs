@@ -123,6 +123,11 @@ impl Segment {
         self.sections.range(section)
     }
 
+    /// Whether a section is in memory: [`Segment::supply`] brought it there.
+    pub fn has(&self, section: SectionNo) -> bool {
+        self.sections.has(section)
+    }
+
     /// Takes the bytes of a section that was [`SegmentError::Missing`].
     pub fn supply(&self, section: SectionNo, bytes: &Bytes) -> Result<(), SegmentError> {
         self.sections.supply(section, bytes)
@@ -194,8 +199,8 @@ impl Segment {
         if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 
-    /// Whether forms and filter of a text column say that no value passes, so that the column itself need
-    /// not be read. Never for a column that is in memory.
+    /// Whether forms and filter of a text column say that no value passes, so that the column itself
+    /// need not be read. Never for a column that is in memory.
     pub(crate) fn refutes(&self, column: usize, test: &FieldTest) -> Result<bool, SegmentError> {
         match self.columns.get(column) {
             Some(Column { codec: Codec::Text(reader), stored, .. }) if stored.get().is_none() => {

@@ -164,13 +164,17 @@ impl Segment {
     }
 
     fn all_of(&self, parts: &[Predicate]) -> Result<Node, SegmentError> {
-        let mut nodes = Vec::with_capacity(parts.len());
+        let (mut nodes, mut missing) = (Vec::with_capacity(parts.len()), Vec::new());
         for part in parts {
-            match self.compile(part)? {
-                Node::All => {}
-                Node::None => return Ok(Node::None),
-                other => nodes.push(other),
+            match self.compile(part) {
+                Ok(Node::All) => {}
+                Ok(Node::None) => return Ok(Node::None),
+                Ok(other) => nodes.push(other),
+                Err(error) => gather(Err(error), &mut missing)?,
             }
+        }
+        if !missing.is_empty() {
+            return Err(SegmentError::Missing(missing));
         }
         nodes.sort_by_key(cost);
         Ok(match nodes.len() {
@@ -181,13 +185,17 @@ impl Segment {
     }
 
     fn any_of(&self, parts: &[Predicate]) -> Result<Node, SegmentError> {
-        let mut nodes = Vec::with_capacity(parts.len());
+        let (mut nodes, mut missing) = (Vec::with_capacity(parts.len()), Vec::new());
         for part in parts {
-            match self.compile(part)? {
-                Node::None => {}
-                Node::All => return Ok(Node::All),
-                other => nodes.push(other),
+            match self.compile(part) {
+                Ok(Node::None) => {}
+                Ok(Node::All) => return Ok(Node::All),
+                Ok(other) => nodes.push(other),
+                Err(error) => gather(Err(error), &mut missing)?,
             }
+        }
+        if !missing.is_empty() {
+            return Err(SegmentError::Missing(missing));
         }
         nodes.sort_by_key(cost);
         Ok(match nodes.len() {
@@ -323,17 +331,26 @@ impl Segment {
                 left.unwrap_or_else(|| Mask::all(len))
             }
             Node::Or(nodes) => {
-                let mut found = Mask::none(len);
+                let (mut found, mut missing) = (Mask::none(len), Vec::new());
                 let mut open = within.cloned();
                 for node in nodes {
-                    let mut more = self.decide(node, rows, open.as_ref())?;
+                    let mut more = match self.decide(node, rows, open.as_ref()) {
+                        Ok(more) => more,
+                        Err(error) => {
+                            gather(Err(error), &mut missing)?;
+                            continue;
+                        }
+                    };
                     let rest = open.get_or_insert_with(|| Mask::all(len));
                     more.and(rest);
                     rest.and_not(&more);
                     found.or(&more);
                     if rest.is_empty() {
-                        break;
+                        return Ok(found);
                     }
+                }
+                if !missing.is_empty() {
+                    return Err(SegmentError::Missing(missing));
                 }
                 found
             }

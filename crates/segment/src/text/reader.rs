@@ -107,8 +107,8 @@ impl TextReader {
         sections: &Sections,
         missing: &mut Vec<SectionNo>,
     ) -> Result<bool, SegmentError> {
-        if self.filter == 0 {
-            return Ok(false);
+        if self.forms.is_any() || self.filter == 0 {
+            return Ok(self.forms.is_any());
         }
         let hash = filter::hash(run);
         match sections.get(self.filter_section() + filter::piece_of(hash, self.filter)) {

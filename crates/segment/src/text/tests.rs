@@ -377,6 +377,18 @@ proptest! {
 }
 
 #[test]
+fn a_column_of_too_many_tokens_has_no_filter_and_is_right() {
+    let token = |no: usize| format!("q{:x}z{:x}k", no * 7919, no % 5);
+    let texts: Vec<String> = (0..3000).map(|no| format!("request {} ends", token(no))).collect();
+    let opened = open(&texts).expect("is worth it");
+    for wanted in [token(0), token(2999), token(3000), "ends".to_owned(), "nowhere".to_owned()] {
+        let test = FieldTest::phrase(&wanted);
+        check(&opened, &texts, &test, None, 0);
+        assert_eq!(opened.reader.refutes(&test, &opened.sections), Ok(false), "{wanted}");
+    }
+}
+
+#[test]
 fn sections_are_asked_for_until_there_is_an_answer() {
     let texts: Vec<String> =
         (0..70_000u32).map(|row| format!("job {row} of {}", row % 9)).collect();

@@ -7,8 +7,9 @@
 //! segment that does not have a word is ruled out by these two alone.
 //!
 //! ```text
-//!  forms            := ascii u8 │ varint count │ hash u32{…}, ascending      in the directory
-//!                      ascii: whether all texts are; hashes of all keys but tokens
+//!  forms            := flags u8 │ varint count │ hash u32{…}, ascending      in the directory
+//!                      flags: 1 all texts are ASCII, 2 there is no filter: any token can be there;
+//!                      hashes of all keys whose tokens are not in the filter
 //!  words section    := hash u32{…}, ascending
 //!  postings section := codes: of each hash, where its numbers end │ codes: template numbers
 //!  hash             := CRC-32C of kind u8 · what the kind asks for, in lower case
@@ -30,6 +31,9 @@ use crate::bits::Codes;
 const WORDS_MAX: usize = 1024;
 /// Raw texts of more bytes than this are not listed token by token.
 const RAW_BYTES_MAX: usize = 4 << 20;
+/// A column with more different tokens than half of this has no filter: 32 MiB while it is made. Tests
+/// come to it sooner.
+const FILTERED_MAX: usize = if cfg!(test) { 1 << 11 } else { 1 << 22 };
 
 /// What a template is listed under; the text is in lower case. The numbers of kinds are persisted.
 enum Key<'t> {
@@ -120,19 +124,25 @@ fn keys_of<'r>(run: &'r [u8]) -> impl Iterator<Item = Key<'r>> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forms {
     ascii: bool,
+    any: bool,
     hashes: Vec<u32>,
 }
 
 impl Forms {
     pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Self, SegmentError> {
-        let ascii = cursor.byte()? == 1;
+        let flags = cursor.byte()?;
+        let (ascii, any) = (flags & 1 != 0, flags & 2 != 0);
         let count = cursor.count()?;
         let bytes = cursor.bytes(count.saturating_mul(4))?.as_chunks::<4>().0;
-        Ok(Self { ascii, hashes: bytes.iter().map(|hash| u32::from_le_bytes(*hash)).collect() })
+        Ok(Self {
+            ascii,
+            any,
+            hashes: bytes.iter().map(|hash| u32::from_le_bytes(*hash)).collect(),
+        })
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.ascii));
+        out.push(u8::from(self.ascii) | u8::from(self.any) << 1);
         put_varint(self.hashes.len() as u64, out);
         self.hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
     }
@@ -140,6 +150,11 @@ impl Forms {
     /// Whether all texts are ASCII.
     pub(super) fn is_ascii(&self) -> bool {
         self.ascii
+    }
+
+    /// Whether there is no filter, so that any token can be there.
+    pub(super) fn is_any(&self) -> bool {
+        self.any
     }
 
     /// Whether a form tells that a text can have this run, in lower case, as a whole token.
@@ -272,7 +287,7 @@ pub(super) fn write<'t>(
     let mut hashes = listing.forms;
     hashes.sort_unstable();
     hashes.dedup();
-    let forms = Forms { ascii, hashes };
+    let forms = Forms { ascii, any: listing.any, hashes };
     Ok(Written { forms, words, postings, filtered: listing.filtered })
 }
 
@@ -283,6 +298,8 @@ struct Listing {
     entries: Vec<u64>,
     /// Hashes for the filter.
     filtered: Vec<u64>,
+    /// There are too many for one.
+    any: bool,
     /// Hashes of keys whose tokens are not in the filter.
     forms: Vec<u32>,
     lower: Vec<u8>,
@@ -295,10 +312,26 @@ impl Listing {
         let hash = key.hash();
         self.entries.push(u64::from(hash) << 32 | self.number);
         match key {
-            Key::Token(run) => self.filtered.push(filter::hash(run)),
+            Key::Token(run) => self.filter(run),
             key if !key.is_filtered() => self.forms.push(hash),
             _ => {}
         }
+    }
+
+    fn filter(&mut self, run: &[u8]) {
+        if self.any {
+            return;
+        }
+        if self.filtered.len() == FILTERED_MAX {
+            self.filtered.sort_unstable();
+            self.filtered.dedup();
+            if self.filtered.len() > FILTERED_MAX / 2 {
+                self.any = true;
+                self.filtered = Vec::new();
+                return;
+            }
+        }
+        self.filtered.push(filter::hash(run));
     }
 
     fn each(&mut self, text: &[u8], mut each: impl FnMut(&mut Self, &[u8])) {
@@ -314,7 +347,7 @@ impl Listing {
     }
 
     fn filtered(&mut self, text: &[u8]) {
-        self.each(text, |listing, run| listing.filtered.push(filter::hash(run)));
+        self.each(text, Self::filter);
     }
 
     /// Lists a slot, and gives whether its values belong in the filter.

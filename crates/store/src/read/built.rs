@@ -16,9 +16,6 @@ use crate::{SegmentRef, StoreError};
 
 /// So many bytes at the end of a segment are read first; most directories are within them.
 const TAIL_BYTES: u64 = 32 << 10;
-/// A question never needs more rounds of reading than this: each names all that it can.
-const ROUNDS_MAX: usize = 64;
-
 /// A segment whose sections are read as questions need them.
 #[derive(Debug)]
 pub(crate) struct OpenBuilt {
@@ -78,19 +75,26 @@ impl OpenBuilt {
         self.segment.memory_bytes()
     }
 
-    /// Asks until all sections that the question needs are there.
+    /// Asks until all sections that the question needs are there. What is in memory is never missing,
+    /// so there are no more rounds than sections.
     pub(super) async fn ask<T>(
         &self,
         objects: &Objects,
         cache: &Cache,
         mut question: impl FnMut(&Segment) -> Result<T, SegmentError>,
     ) -> Result<T, StoreError> {
-        let mut grown = false;
-        for _ in 0..ROUNDS_MAX {
+        let (mut grown, mut asked) = (false, Vec::new());
+        loop {
             match question(&self.segment) {
                 Err(SegmentError::Missing(mut sections)) => {
                     sections.sort_unstable();
                     sections.dedup();
+                    if sections == asked {
+                        return Err(damaged(&self.key)(SegmentError::damaged_question()));
+                    }
+                    asked.clone_from(&sections);
+                    // Another question may have brought some of them meanwhile.
+                    sections.retain(|section| !self.segment.has(*section));
                     self.fetch(objects, &sections).await?;
                     grown = true;
                 }
@@ -102,8 +106,6 @@ impl OpenBuilt {
                 }
             }
         }
-        let endless = SegmentError::damaged_question();
-        Err(damaged(&self.key)(endless))
     }
 
     /// Reads sections.
