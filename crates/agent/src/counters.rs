@@ -1,6 +1,7 @@
 //! What the agent did, in numbers: everything that was read is sent, acknowledged, or counted here
 //! with the reason why it was not.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +19,15 @@ macro_rules! counters {
             /// Reads all counters.
             pub fn totals(&self) -> Totals {
                 Totals { $($name: self.$name.get(),)+ }
+            }
+        }
+
+        impl Totals {
+            /// The counters that are not zero, by name.
+            pub fn named(&self) -> BTreeMap<String, u64> {
+                let all = [$((stringify!($name), self.$name),)+];
+                let some = all.into_iter().filter(|(_, value)| *value > 0);
+                some.map(|(name, value)| (name.to_owned(), value)).collect()
             }
         }
 

@@ -14,12 +14,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lodge_record::builder::BatchBuilder;
 use lodge_record::stream::StreamLabels;
-use lodge_record::{Batch, Position, ProducerId, TenantId, field};
+use lodge_record::{Account, Batch, Position, ProducerId, TenantId, field};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::account::carry_refused;
 use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::journal_export::{Entry, FIELD_BYTES_MAX, Parser};
@@ -27,7 +28,7 @@ use crate::level;
 use crate::reader::now_ns;
 use crate::sequence::{Sequence, Step};
 use crate::ship::Shipper;
-use crate::state::StateDir;
+use crate::state::{JournalCheckpoint, StateDir};
 
 /// A batch is sent when its values take this many bytes.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -44,8 +45,12 @@ pub struct Journal {
     shipper: Arc<Shipper>,
     counters: Arc<Counters>,
     sequence: Sequence,
-    /// Cursor behind the last acknowledged entry.
+    /// Cursor behind the last entry that is done with.
     cursor: Option<String>,
+    /// Cursor behind the last entry that is stored.
+    base: Option<String>,
+    /// What the next batch has to account for beside its own records.
+    unsaid: Account,
     rows: EntryRows,
 }
 
@@ -89,7 +94,10 @@ impl Journal {
             Sequence::unknown(producer)
         };
         let rows = EntryRows::new(&config.host, &config.journal.labels);
-        Journal { config, state, shipper, counters, sequence, cursor: checkpoint.cursor, rows }
+        let (cursor, base) = (checkpoint.cursor, checkpoint.base);
+        let base = base.or_else(|| cursor.clone());
+        let unsaid = checkpoint.unsaid.unwrap_or_default();
+        Journal { config, state, shipper, counters, sequence, cursor, base, unsaid, rows }
     }
 
     /// Reads and ships until `stop`.
@@ -98,6 +106,7 @@ impl Journal {
             let Some(known) = self.shipper.recall(self.sequence.producer()).await else { return };
             if let Some(known) = known {
                 self.sequence.recall(&known);
+                self.base.clone_from(&known.position);
                 self.cursor = known.position;
             }
         }
@@ -229,27 +238,39 @@ impl Journal {
         };
         let rows = records.num_rows() as u64;
         self.counters.sent_records.add(rows);
+        let mut account = std::mem::take(&mut self.unsaid);
+        account.agent = self.state.agent().to_string();
+        account.host.clone_from(&self.config.host);
+        account.source = "journal".to_owned();
+        account.from.clone_from(&self.base);
+        account.read_records += rows;
         loop {
-            let batch = Batch::new(
+            let mut batch = Batch::new(
                 TenantId::default(),
                 Some(self.sequence.next()),
                 Some(position.clone()),
                 records.clone(),
             )
             .expect("the builder gives the shape that a batch has");
+            batch.account = Some(Box::new(account.clone()));
             let Some(reply) = self.shipper.ship(&batch).await else { return Some(End::Stopped) };
             match self.sequence.answered(position.as_str(), &reply) {
                 Step::Resend => self.counters.gaps.increment(),
                 Step::Acknowledged => {
                     self.counters.acknowledged_records.add(rows);
+                    self.base = Some(pending.cursor.clone());
                     self.stand_behind(pending.cursor);
                     return None;
                 }
                 Step::MoveOn => {
+                    let from = self.base.clone().unwrap_or_default();
+                    let ends = (from, pending.cursor.clone());
+                    self.unsaid = carry_refused(account, Account::default(), ends, rows);
                     self.stand_behind(pending.cursor);
                     return None;
                 }
                 Step::Adopt(cursor) => {
+                    self.base = Some(cursor.clone());
                     self.stand_behind(cursor);
                     return Some(End::Adopted);
                 }
@@ -259,8 +280,16 @@ impl Journal {
 
     fn stand_behind(&mut self, cursor: String) {
         self.cursor = Some(cursor);
-        let (epoch, seq) = (self.sequence.epoch(), self.sequence.acked());
-        if let Err(error) = self.state.save_journal(epoch, seq, self.cursor.clone()) {
+        let is_beyond = self.base != self.cursor;
+        let checkpoint = JournalCheckpoint {
+            epoch: self.sequence.epoch(),
+            seq: self.sequence.acked(),
+            cursor: self.cursor.clone(),
+            base: self.base.clone().filter(|_| is_beyond),
+            unsaid: is_beyond.then(|| self.unsaid.clone()),
+            ..JournalCheckpoint::default()
+        };
+        if let Err(error) = self.state.save_journal(checkpoint) {
             tracing::error!(%error, "cannot write the journal's checkpoint");
         }
     }

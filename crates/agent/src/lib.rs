@@ -13,6 +13,7 @@
 //!   or lost neither doubles nor loses a line;
 //! - every line that is read is acknowledged, or counted in [`counters`] with the reason why not.
 
+mod account;
 pub mod config;
 mod copies;
 pub mod counters;
@@ -24,6 +25,7 @@ pub mod identity;
 mod journal;
 pub mod journal_export;
 pub mod level;
+mod live;
 pub mod logfmt;
 pub mod parse;
 mod reader;
@@ -49,6 +51,7 @@ use crate::config::JournalMode as Mode;
 use crate::dead_letter::DeadLetters;
 use crate::discover::Globs;
 use crate::journal::Journal;
+use crate::live::Live;
 use crate::reader::{Event, Reader};
 use crate::ship::Shipper;
 use crate::state::StateDir;
@@ -100,10 +103,19 @@ pub async fn run_counted(
     tracing::info!(agent = %state.agent(), servers = ?config.servers, host = config.host,
         state_dir = %config.state_dir.display(), "agent started");
     let journal = start_journal(&config, &state, &shipper, &counters, &shutdown);
-    let report = tokio::spawn(report(Arc::clone(&counters)));
+    let live = Arc::new(Live::default());
+    let tell = Arc::clone(&live).report(
+        state.agent(),
+        config.host.clone(),
+        Arc::clone(&shipper),
+        Arc::clone(&counters),
+    );
+    let log = report(Arc::clone(&counters));
+    let report = tokio::spawn(async { tokio::join!(log, tell) });
 
     let (reader, events) =
         Reader::new(Arc::clone(&config), state, Arc::clone(&counters), Arc::clone(&shipper), globs);
+    let reader = reader.telling(live);
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
         .name("lodge-files".into())

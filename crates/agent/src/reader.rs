@@ -14,12 +14,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lodge_record::{Batch, TenantId};
+use lodge_record::builder::BatchBuilder;
+use lodge_record::{Batch, Hole, TenantId};
+use lodge_wire::agent_report::SOURCES_MAX;
 
+use crate::account::carry_refused;
 use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::discover::Globs;
 use crate::identity::{FilePosition, Inode};
+use crate::live::{self, Live};
 use crate::sequence::{Reply, Sequence, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{FileEntry, StateDir};
@@ -112,6 +116,8 @@ pub struct Reader {
     checkpoint_at: Instant,
     checkpoint_cost: Duration,
     resends: HashMap<usize, u32>,
+    live: Arc<Live>,
+    told_at: Option<Instant>,
 }
 
 impl Reader {
@@ -166,8 +172,27 @@ impl Reader {
             checkpoint_at: now,
             checkpoint_cost: Duration::ZERO,
             resends: HashMap::new(),
+            live: Arc::default(),
+            told_at: None,
         };
         (reader, sender)
+    }
+
+    /// Tells `live` what there is still to do.
+    pub fn telling(mut self, live: Arc<Live>) -> Self {
+        self.live = live;
+        self
+    }
+
+    /// Says which files are not at rest.
+    fn tell_if_due(&mut self) {
+        if self.told_at.is_some_and(|at| at.elapsed() < live::PERIOD) {
+            return;
+        }
+        self.told_at = Some(Instant::now());
+        let mut busy = self.files.iter().flatten().filter(|file| !file.is_at_rest());
+        let sources = busy.by_ref().take(SOURCES_MAX).map(TailedFile::live).collect();
+        self.live.set_files(sources, busy.count() as u64);
     }
 
     /// Runs until [`Event::Stop`].
@@ -188,6 +213,7 @@ impl Reader {
             self.poll_some();
             let busy = self.round();
             self.save_checkpoint_if_due();
+            self.tell_if_due();
             let pause = match (busy, self.active.is_empty()) {
                 (true, _) => Duration::ZERO,
                 (false, false) => ROUND,
@@ -328,7 +354,10 @@ impl Reader {
         }
         let Some(tailed) = self.file_mut(file) else { return false };
         if tailed.replaced && tailed.is_settled() {
-            self.begin_generation(file);
+            let (reason, bytes) = ("its content was cut off or replaced", tailed.cut_bytes);
+            if !self.tell_loss(file, reason, bytes) {
+                self.begin_generation(file);
+            }
         }
         self.forget_if_finished(file, now);
         self.file(file).is_some_and(|tailed| {
@@ -340,7 +369,7 @@ impl Reader {
     fn begin_generation(&mut self, file: usize) {
         let counters = Arc::clone(&self.counters);
         let Some(tailed) = self.file_mut(file) else { return };
-        let lost = tailed.unread();
+        let lost = tailed.cut_bytes;
         counters.truncated_files.increment();
         counters.dropped_bytes_truncated.add(lost);
         tracing::info!(path = %tailed.path.display(), offset = tailed.read.offset,
@@ -383,14 +412,39 @@ impl Reader {
                 true
             }
             None if self.file(file).is_some_and(TailedFile::is_settled) => {
-                if let Some(tailed) = self.file(file) {
-                    self.counters.dropped_bytes_deleted.add(tailed.unread());
+                let unread = self.file(file).map_or(0, TailedFile::unread);
+                if unread > 0 && self.tell_loss(file, "it was deleted before it was read", unread) {
+                    return true;
                 }
+                self.counters.dropped_bytes_deleted.add(unread);
                 self.remove(file);
                 false
             }
             None => true,
         }
+    }
+
+    /// Tells the server, in a batch without records, of what will never be read. False if that was
+    /// done, or if the server does not know the file.
+    fn tell_loss(&mut self, file: usize, reason: &str, bytes: u64) -> bool {
+        let Some(tailed) = self.file_mut(file) else { return false };
+        if tailed.is_loss_told || tailed.identity.is_none() || tailed.read.offset == 0 {
+            return false;
+        }
+        tailed.is_loss_told = true;
+        let position = tailed.read;
+        let end = FilePosition { offset: position.offset + bytes, check: 0, ..position };
+        let (from, to, reason) = (position.to_string(), end.to_string(), reason.to_owned());
+        tailed.unsaid.add_hole(Hole { from, to, reason, bytes: Some(bytes), records: None });
+        let records = match BatchBuilder::new().finish() {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, "a batch without records cannot be made");
+                return false;
+            }
+        };
+        self.dispatch(file, Built { records, position, memory: 0 });
+        true
     }
 
     /// The file is known under another path now.
@@ -513,10 +567,18 @@ impl Reader {
         let Some((_, sequence)) = tailed.identity else { return };
         let Built { records, position, memory } = built;
         let rows = records.num_rows() as u64;
-        tailed.in_flight = Some(Sent { position, memory, rows });
+        let mut account = Box::new(std::mem::take(&mut tailed.unsaid));
+        account.source = tailed.label.to_string_lossy().into_owned();
+        let begun = tailed.base != FilePosition::start(0);
+        account.from = begun.then(|| tailed.base.to_string());
+        tailed.in_flight = Some(Sent { position, memory, rows, account: account.clone() });
         let origin = Some(sequence.next());
-        let batch = Batch::new(TenantId::default(), origin, Some(position.to_position()), records)
-            .expect("the builder gives the shape that a batch has");
+        account.agent = self.state.agent().to_string();
+        account.host.clone_from(&self.config.host);
+        let mut batch =
+            Batch::new(TenantId::default(), origin, Some(position.to_position()), records)
+                .expect("the builder gives the shape that a batch has");
+        batch.account = Some(account);
         self.counters.sent_records.add(rows);
         self.send(file, batch, Duration::ZERO);
     }
@@ -567,12 +629,13 @@ impl Reader {
 
     fn answered(&mut self, file: usize, batch: Batch, reply: Option<Reply>) {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
-        let Some(sent) = tailed.in_flight.take() else { return };
         let Some(reply) = reply else {
-            // The agent stops; the batch is read again when it is back.
-            self.memory = self.memory.saturating_sub(sent.memory);
+            // The agent stops; the batch stays unanswered and is read again when it is back.
+            let memory = tailed.in_flight.as_ref().map_or(0, |sent| sent.memory);
+            self.memory = self.memory.saturating_sub(memory);
             return;
         };
+        let Some(sent) = tailed.in_flight.take() else { return };
         let Some((_, sequence)) = &mut tailed.identity else { return };
         let position = sent.position.to_string();
         let step = sequence.answered(&position, &reply);
@@ -589,11 +652,15 @@ impl Reader {
         }
         match step {
             Step::Resend => return self.resend(file, sent, batch),
-            Step::Acknowledged | Step::MoveOn => {
+            Step::Acknowledged => {
+                (tailed.base, tailed.acked) = (sent.position, sent.position);
+                self.counters.acknowledged_records.add(sent.rows);
+            }
+            Step::MoveOn => {
                 tailed.acked = sent.position;
-                if step == Step::Acknowledged {
-                    self.counters.acknowledged_records.add(sent.rows);
-                }
+                let after = std::mem::take(&mut tailed.unsaid);
+                let ends = (tailed.base.to_string(), sent.position.to_string());
+                tailed.unsaid = carry_refused(*sent.account, after, ends, sent.rows);
             }
             Step::Adopt(position) => self.adopt(file, &position),
         }
@@ -630,13 +697,14 @@ impl Reader {
             Err(error) => {
                 tracing::error!(%error, "the server's position is not one of this agent; \
                     going on from the agent's own");
-                tailed.rewind_to(tailed.acked);
+                tailed.stand_at(tailed.uncommitted());
                 return;
             }
         };
         if position.generation < tailed.read.generation {
             // The server has not seen this generation; its content is all new.
-            tailed.rewind_to(tailed.acked);
+            tailed.stand_at(tailed.uncommitted());
+            tailed.base = position;
             return;
         }
         self.checkpoint_due = true;
@@ -695,6 +763,9 @@ impl Reader {
 
 fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
     let (head, sequence): (_, Sequence) = file.identity?;
+    // While something is under way its account is too, and is given anew from the base on.
+    let is_beyond = file.is_settled() && file.acked != file.base;
+    let position = if is_beyond { file.acked } else { file.base };
     Some(FileEntry {
         label: file.label.clone(),
         path: file.path.clone(),
@@ -705,7 +776,9 @@ fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
         producer: sequence.producer().to_string(),
         epoch: sequence.epoch(),
         seq: sequence.acked(),
-        position: file.acked.to_string(),
+        position: position.to_string(),
+        base: is_beyond.then(|| file.base.to_string()),
+        unsaid: is_beyond.then(|| file.unsaid.clone()),
         seen_s: now_s,
     })
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lodge_record::{Batch, ProducerId};
 use lodge_wire::agent_batch;
+use lodge_wire::agent_report::Report;
 use lodge_wire::encoding::compress_zstd;
 use rand::Rng;
 use reqwest::StatusCode;
@@ -121,6 +122,13 @@ impl Shipper {
             state = self.recall_uncancelled(producer) => Some(state),
             () = self.cancel.cancelled() => None,
         }
+    }
+
+    /// Tells the server what is still to be read and delivered; one attempt, whether it arrived.
+    pub async fn report(&self, agent: ProducerId, report: &Report) -> bool {
+        let url = format!("{}/api/v1/agents/{agent}", self.server());
+        let sent = self.client.post(url).json(report).send().await;
+        sent.is_ok_and(|response| response.status().is_success())
     }
 
     async fn ship_uncancelled(&self, batch: &Batch) -> Reply {

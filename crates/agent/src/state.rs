@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use lodge_record::ProducerId;
+use lodge_record::{Account, ProducerId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,12 @@ pub struct FileEntry {
     pub seq: u64,
     /// Acknowledged position, as [`identity::FilePosition`] prints it.
     pub position: String,
+    /// Where the last committed batch ended, if that is before `position`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// What is to be said of the stretch between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaid: Option<Account>,
     /// Unix seconds when the file was seen last.
     pub seen_s: u64,
 }
@@ -81,13 +87,20 @@ pub struct FileEntry {
 /// Checkpoint of the journal source.
 #[derive(Clone, Debug, Serialize, Deserialize, Default)]
 pub struct JournalCheckpoint {
-    version: u32,
+    /// Version of the shape; written by [`StateDir::save_journal`].
+    pub version: u32,
     /// Epoch of the acknowledged batch.
     pub epoch: u32,
     /// Sequence of the acknowledged batch.
     pub seq: u64,
-    /// The journal's cursor behind it.
+    /// The journal's cursor behind what is done with.
     pub cursor: Option<String>,
+    /// The cursor behind the last stored entry, if that is before `cursor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// What is to be said of the stretch between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaid: Option<Account>,
 }
 
 impl StateDir {
@@ -140,9 +153,8 @@ impl StateDir {
     }
 
     /// Replaces the checkpoint of the journal.
-    pub fn save_journal(&self, epoch: u32, seq: u64, cursor: Option<String>) -> io::Result<()> {
-        let checkpoint = JournalCheckpoint { version: VERSION, epoch, seq, cursor };
-        self.save("journal.json", &checkpoint)
+    pub fn save_journal(&self, checkpoint: JournalCheckpoint) -> io::Result<()> {
+        self.save("journal.json", &JournalCheckpoint { version: VERSION, ..checkpoint })
     }
 
     /// A checkpoint that cannot be read counts as lost: the server knows the positions. The damaged

@@ -1,7 +1,8 @@
 //! One tailed file: who it is, how far it was read and acknowledged, and the next turn of reading.
 //!
 //! No bytes are kept between turns: the file is the buffer. Invariants:
-//! - `acked ≤ read`, both at record boundaries; `read` moves only with a batch that was built;
+//! - `base ≤ acked ≤ read`, all at record boundaries; `read` moves only with a batch that was built;
+//! - `unsaid` accounts for all between the last batch that was handed on and `read`;
 //! - before a turn reads on, the bytes before `read` are compared with their check: content that
 //!   was replaced begins a new generation and is never mistaken for the old one's continuation;
 //! - a record is built only from complete lines, but for the last line of a finished file.
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::record_batch::RecordBatch;
-use lodge_record::ProducerId;
 use lodge_record::builder::BatchBuilder;
 use lodge_record::limits::LINE_BYTES_MAX;
+use lodge_record::{Account, ProducerId};
+use lodge_wire::agent_report::LiveSource;
 
 use crate::config::Timing;
 use crate::counters::Counters;
@@ -52,6 +54,8 @@ pub struct Sent {
     pub memory: usize,
     /// Its records.
     pub rows: u64,
+    /// What was said of the stretch that it ends.
+    pub account: Box<Account>,
 }
 
 /// What a turn came to.
@@ -98,10 +102,14 @@ pub struct TailedFile {
     pub identity: Option<(Head, Sequence)>,
     /// Identity before the content was replaced.
     pub previous: Option<Sequence>,
-    /// Everything before is durable.
+    /// Where the last committed batch ended, or where reading began.
+    pub base: FilePosition,
+    /// Everything before is durable, or was dropped.
     pub acked: FilePosition,
     /// Everything before is built.
     pub read: FilePosition,
+    /// What the next batch has to account for.
+    pub unsaid: Account,
     /// The batch on its way.
     pub in_flight: Option<Sent>,
     /// The batch that goes next.
@@ -122,6 +130,10 @@ pub struct TailedFile {
     pub deleted: bool,
     /// The content was replaced; a new generation begins when nothing is under way.
     pub replaced: bool,
+    /// Bytes that were seen and not read when the content was replaced.
+    pub cut_bytes: u64,
+    /// What was cut off or deleted unread was told to the server.
+    pub is_loss_told: bool,
     /// It is known not to be a copy of a file that was read already, or where it goes on from that.
     pub is_no_copy: bool,
     /// The walk over globs that saw it last.
@@ -153,8 +165,10 @@ impl TailedFile {
             handle: None,
             identity: None,
             previous: None,
+            base: FilePosition::start(0),
             acked: FilePosition::start(0),
             read: FilePosition::start(0),
+            unsaid: Account::default(),
             in_flight: None,
             waiting: None,
             recalling: false,
@@ -165,6 +179,8 @@ impl TailedFile {
             moved: false,
             deleted: false,
             replaced: false,
+            cut_bytes: 0,
+            is_loss_told: false,
             is_no_copy: false,
             seen: 0,
             pending_since: None,
@@ -185,6 +201,23 @@ impl TailedFile {
         self.in_flight.is_none() && self.waiting.is_none() && !self.recalling
     }
 
+    /// Everything that is there is read and acknowledged.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_settled() && self.unread() == 0
+    }
+
+    /// What is still to be read and delivered.
+    pub fn live(&self) -> LiveSource {
+        let sent = self.in_flight.as_ref().map_or(0, |sent| sent.rows);
+        let waiting = self.waiting.as_ref().map_or(0, |built| built.records.num_rows() as u64);
+        LiveSource {
+            producer: self.identity.map(|(_, s)| s.producer().to_string()).unwrap_or_default(),
+            source: self.label.to_string_lossy().into_owned(),
+            unread_bytes: self.unread(),
+            in_flight_records: sent + waiting,
+        }
+    }
+
     /// Whether nothing is left to do unless it grows.
     pub fn is_quiet(&self) -> bool {
         self.is_settled() && !self.replaced && (self.unread() == 0 || self.is_blocked())
@@ -202,8 +235,9 @@ impl TailedFile {
             self.moved = true;
         }
         let size = metadata.len();
-        if size < self.read.offset {
+        if size < self.read.offset && !self.replaced {
             self.replaced = true;
+            self.cut_bytes = self.unread();
         }
         if size > self.size {
             self.grown_at = now;
@@ -234,14 +268,26 @@ impl TailedFile {
     /// Begins the next generation, at the start of the content that is there now.
     pub fn begin_generation(&mut self) {
         self.replaced = false;
+        self.cut_bytes = 0;
+        self.is_loss_told = false;
         self.previous = self.identity.take().map(|(_, sequence)| sequence).or(self.previous);
         let generation = self.read.generation.max(self.acked.generation).saturating_add(1);
         self.begin_at = None;
+        // Where the same producer goes on, its next stretch begins where the last one ended.
+        let base = self.base;
         self.stand_at(FilePosition::start(generation));
+        self.base = base;
+    }
+
+    /// Where what is not committed begins, in the content that is there now.
+    pub fn uncommitted(&self) -> FilePosition {
+        let is_here = self.base.generation == self.read.generation;
+        if is_here { self.base } else { FilePosition::start(self.read.generation) }
     }
 
     /// Puts both positions at `position`, which is durable.
     pub fn stand_at(&mut self, position: FilePosition) {
+        self.base = position;
         self.acked = position;
         self.rewind_to(position);
     }
@@ -252,8 +298,19 @@ impl TailedFile {
         self.hold_until = Some(until);
     }
 
-    /// Reads on from `position`.
+    /// Reads on from `position`; what was read and not handed on will be read again.
     pub fn rewind_to(&mut self, position: FilePosition) {
+        self.unsaid = Account::default();
+        self.go_on_at(position);
+    }
+
+    /// Takes up what an earlier run had read and not yet told when it stopped at `position`.
+    pub fn resume_at(&mut self, position: FilePosition, base: FilePosition, unsaid: Account) {
+        self.stand_at(position);
+        (self.base, self.unsaid) = (base, unsaid);
+    }
+
+    fn go_on_at(&mut self, position: FilePosition) {
         self.read = position;
         self.blocked_size = None;
         self.hold_until = None;
@@ -362,7 +419,7 @@ impl TailedFile {
         let parse = Context { time: context.time.clone(), counters: context.counters };
         let mut frames = Frames::new(chunk, context.multiline, finished);
         let memory_max = chunk.len().max(64 << 10) * GROWTH_MAX;
-        let mut lines = 0;
+        let (mut lines, mut records) = (0, 0);
         let mut cut = false;
         self.hold_until = None;
         loop {
@@ -376,6 +433,7 @@ impl TailedFile {
             let original_bytes = frame.text.len() as u64;
             self.parser.append(&mut builder, Text { bytes: frame.text, original_bytes }, &parse);
             lines += u64::from(frame.lines);
+            records += 1;
             if builder.bytes() > memory_max {
                 cut = true;
                 break;
@@ -401,6 +459,7 @@ impl TailedFile {
         };
         // Go on at once if there is more, else wait for growth (or for what is held back).
         let more = cut || !at_end;
+        self.unsaid.read_records += records;
         self.advance(position, builder, more, context)
     }
 
@@ -438,7 +497,7 @@ impl TailedFile {
     ) -> io::Result<Turn> {
         context.counters.read_bytes.add(position.offset - self.read.offset);
         let hold_until = self.hold_until;
-        self.rewind_to(position);
+        self.go_on_at(position);
         self.hold_until = hold_until;
         if !more {
             // What is left is a partial line or held back.
@@ -501,6 +560,7 @@ impl TailedFile {
         }
         self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
         context.counters.read_lines.increment();
+        self.unsaid.read_records += 1;
         let position = FilePosition { generation: self.read.generation, offset: end, check };
         self.advance(position, builder, true, context)
     }
@@ -528,7 +588,10 @@ impl TailedFile {
         let producer = identity::file_producer(context.agent, self.inode, head);
         let sequence = match self.previous {
             Some(previous) if previous.producer() == producer => previous,
-            _ => Sequence::unknown(producer),
+            _ => {
+                self.base = self.acked;
+                Sequence::unknown(producer)
+            }
         };
         self.identity = Some((head, sequence));
         Ok(Ok(true))

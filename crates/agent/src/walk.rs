@@ -121,7 +121,8 @@ impl Reader {
             return false;
         }
         tailed.identity = Some((head, sequence));
-        tailed.stand_at(position);
+        let base = entry.base.and_then(|text| text.parse().ok()).unwrap_or(position);
+        tailed.resume_at(position, base, entry.unsaid.unwrap_or_default());
         tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(false);
         true
     }

@@ -210,6 +210,8 @@ impl Model {
         let (seed, some) = (self.seed, &wrong[..wrong.len().min(9)]);
         assert!(wrong.is_empty(), "seed {seed}: {} lines wrong: {some:#?}", wrong.len());
         assert!(arrived.is_empty(), "seed {seed}: lines that no one wrote: {arrived:?}");
+        let alarms = self.receiver.alarms();
+        assert!(alarms.is_empty(), "seed {seed}: the ledger does not add up: {alarms:#?}");
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lodge_agent::Start;
+use lodge_record::Account;
 use receiver::{Faults, Receiver, text};
 use running::{RunningAgent, config, wait_until};
 
@@ -63,6 +64,7 @@ async fn a_file_deleted_unread_is_read_to_its_end() {
     receiver.wait_for_rows(10 + 200_000 + 1).await;
     assert_eq!(receiver.messages().last().unwrap(), "last words");
     assert_eq!(agent.stop().await.acknowledged_records, 200_011);
+    assert_eq!(receiver.alarms(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +101,10 @@ async fn content_replaced_under_the_same_inode_is_read_from_its_start() {
     // Longer than before, so that its size does not tell.
     fs::write(&log, lines("new", 500)).unwrap();
     receiver.wait_for_rows(600).await;
+    // The old content's ledger says that it was cut off, though nothing that was seen is missing.
+    let holes = receiver.accounts().into_iter().flat_map(|account| account.holes);
+    let holes: Vec<_> = holes.map(|hole| (hole.reason, hole.bytes)).collect();
+    assert_eq!(holes, [("its content was cut off or replaced".to_owned(), Some(0))]);
     // And while the agent is away.
     agent.stop().await;
     fs::write(&log, lines("newest", 900)).unwrap();
@@ -257,6 +263,14 @@ async fn what_the_server_refuses_for_good_is_in_the_dead_letter_file() {
     receiver.wait_for_rows(20).await;
     let totals = agent.stop().await;
     assert_eq!((totals.acknowledged_records, totals.dead_letter_records), (20, 10));
+    // The ledger has them as read, dropped, and as a hole with a reason.
+    assert_eq!(receiver.alarms(), [""; 0]);
+    let sum = |of: fn(&Account) -> u64| receiver.accounts().iter().map(of).sum::<u64>();
+    assert_eq!((sum(|a| a.read_records), sum(Account::dropped_records)), (30, 10));
+    let holes = receiver.accounts().into_iter().flat_map(|account| account.holes);
+    let holes: Vec<_> = holes.map(|hole| (hole.records, hole.reason)).collect();
+    assert!(holes.iter().all(|(_, reason)| reason.starts_with("refused by the server")));
+    assert_eq!(holes.iter().filter_map(|(records, _)| *records).sum::<u64>(), 10);
     let dead = fs::read_to_string(folder.path().join("state/dead-letter.jsonl")).unwrap();
     // One entry a batch: how the lines fell into batches depends on when they were read.
     let mut records = 0;

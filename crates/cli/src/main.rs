@@ -12,6 +12,7 @@ mod client;
 mod demo;
 mod failure;
 mod import;
+mod ledger;
 mod patterns;
 mod query;
 mod row;
@@ -55,6 +56,7 @@ enum Command {
     Query(query::QueryArgs),
     Tail(tail::TailArgs),
     Import(import::ImportArgs),
+    Ledger(ledger::LedgerArgs),
     CheckConfig(check_config::CheckConfigArgs),
 }
 
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Ledger(args) => ledger::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
     };
     match outcome {

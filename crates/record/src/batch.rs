@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use crate::account::Account;
 use crate::limits;
 use crate::schema::{self, ShapeError};
 
@@ -162,6 +163,8 @@ pub struct Batch {
     pub origin: Option<Origin>,
     /// Where the producer stands once this batch is durable.
     pub position: Option<Position>,
+    /// What the producer says of the stretch that the batch ends, for the ledger.
+    pub account: Option<Box<Account>>,
     records: RecordBatch,
 }
 
@@ -174,7 +177,7 @@ impl Batch {
         records: RecordBatch,
     ) -> Result<Self, ShapeError> {
         schema::check(&records)?;
-        Ok(Batch { tenant, origin, position, records })
+        Ok(Batch { tenant, origin, position, account: None, records })
     }
 
     /// The records; see [`schema`] for the shape.

@@ -10,6 +10,7 @@
 //!   so changing the type of a column never changes the answer to a query;
 //! - a record is never refused for a type, an age, a field's name or the number of its fields.
 
+pub mod account;
 pub mod batch;
 pub mod builder;
 pub mod field;
@@ -19,4 +20,5 @@ pub mod schema;
 pub mod stream;
 pub mod time;
 
+pub use account::{Account, Hole};
 pub use batch::{Batch, Origin, Position, ProducerId, TenantId};

@@ -15,6 +15,12 @@ pub const BATCH_BYTES_MAX: usize = 64 << 20;
 pub const NEST_DEPTH_MAX: usize = 32;
 /// Longest position that a producer may store with its sequence.
 pub const POSITION_BYTES_MAX: usize = 256;
+/// Different reasons for which a producer's records are dropped; further ones are counted together.
+pub const DROP_REASONS_MAX: usize = 32;
+/// Holes that one batch reports, and that the ledger shows of one source: the newest.
+pub const HOLES_MAX: usize = 16;
+/// Longest text in an account: a source's name, a reason, a position.
+pub const ACCOUNT_TEXT_BYTES_MAX: usize = 1024;
 /// Longest tenant name.
 pub const TENANT_BYTES_MAX: usize = 64;
 /// Most labels in a stream.

@@ -18,6 +18,7 @@ use http::StatusCode;
 use crate::answer::ApiError;
 use crate::config::ServerConfig;
 use crate::decoders::Decoders;
+use crate::ledger::Agents;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
 use crate::rate::Rate;
@@ -42,6 +43,8 @@ pub(crate) struct App {
     pub(crate) stopping: CancellationToken,
     /// Records per second.
     pub(crate) rate: Rate,
+    /// What agents said last.
+    pub(crate) agents: Agents,
     /// Threads that decode what comes in.
     pub(crate) decoders: Decoders,
     queries: Arc<Semaphore>,
@@ -71,6 +74,7 @@ impl App {
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
             stopping: CancellationToken::new(),
             rate: Rate::default(),
+            agents: Agents::default(),
             config,
             store,
             ingest,

@@ -23,6 +23,7 @@ mod decoders;
 mod encode;
 mod guard;
 mod jsonline;
+mod ledger;
 mod limits;
 mod lines;
 mod metrics;

@@ -54,6 +54,8 @@ pub(crate) enum Limit {
     IngestQueue,
     /// `disk_free_bytes_min`.
     DiskFree,
+    /// Agents that report, or busy sources of them.
+    Agents,
     /// A Host or Origin header of another site.
     ForeignSite,
 }
@@ -74,11 +76,12 @@ impl Limit {
             Self::TailLag => "tail_lag",
             Self::IngestQueue => "ingest_queue",
             Self::DiskFree => "disk_free",
+            Self::Agents => "agents",
             Self::ForeignSite => "foreign_site",
         }
     }
 
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -92,6 +95,7 @@ impl Limit {
         Self::TailLag,
         Self::IngestQueue,
         Self::DiskFree,
+        Self::Agents,
         Self::ForeignSite,
     ];
 }
@@ -107,7 +111,7 @@ pub(crate) struct Scraped {
 
 impl Scraped {
     /// Names, help and values of what only ever rises.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 18] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 19] {
         let (s, i) = (&self.store, &self.ingest);
         [
             ("ingest_batches", "Batches acknowledged", i.batches),
@@ -119,6 +123,7 @@ impl Scraped {
             ("store_commits", "Group commits", s.commits),
             ("store_committed_bytes", "Bytes of committed objects", s.committed_bytes),
             ("store_conflicts", "Transactions tried again", s.conflicts),
+            ("ledger_unexplained_holes", "Missing parts without a reason", s.unexplained_holes),
             ("store_failures", "Commits and builds that failed", s.failures),
             ("store_disk_full", "Commits refused for want of disk space", s.disk_full),
             ("store_builds", "Segments built from commits", s.builds),

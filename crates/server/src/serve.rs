@@ -31,7 +31,7 @@ use crate::limits::{
 };
 use crate::metrics::{Limit, Metrics};
 use crate::stall::StallGuard;
-use crate::{batches, guard, jsonline, select, status, tables, tail, ui};
+use crate::{batches, guard, jsonline, ledger, select, status, tables, tail, ui};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +158,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/insert/jsonline", post(jsonline::insert))
         .route("/api/v1/batches", post(batches::insert))
         .route("/api/v1/producers/{id}", get(batches::producer))
+        .route("/api/v1/agents/{id}", post(ledger::report))
+        .route("/api/v1/ledger", get(ledger::ledger))
         .route("/select/logsql/query", get(select::query).post(select::query))
         .route("/select/logsql/hits", get(select::hits).post(select::hits))
         .route("/select/logsql/stats_query", get(select::stats_query).post(select::stats_query))

@@ -21,8 +21,9 @@ use bytes::Bytes;
 use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
 use lodge_segment::l0;
 
-use crate::catalog::{Applied, Catalog, NewSegment, ProducerAdvance};
+use crate::catalog::{Applied, Catalog, NewSegment, Producer, ProducerAdvance};
 use crate::hot::HotBlocks;
+use crate::ledger::{LedgerEntry, Stretch};
 use crate::producer::{ProducerState, Verdict, judge};
 use crate::read::BlockInfo;
 use crate::store::{Store, now_ms, object_key};
@@ -84,6 +85,42 @@ type ProducerKey = (TenantId, ProducerId);
 struct Standing {
     committed: Option<ProducerState>,
     now: Option<ProducerState>,
+    /// Its entry in the ledger, and whether the group changes it.
+    entry: Option<LedgerEntry>,
+    is_accounted: bool,
+    /// Holes without a reason that the group brings.
+    unexplained: u64,
+}
+
+impl Standing {
+    fn of(producer: Option<Producer>) -> Self {
+        let Producer { state, entry } = match producer {
+            Some(known) => known,
+            None => return Self::default(),
+        };
+        Self { committed: Some(state.clone()), now: Some(state), entry, ..Self::default() }
+    }
+
+    /// Takes the next batch in.
+    fn advance(&mut self, batch: &Batch, origin: Origin, now_ms: i64) {
+        let before = self.now.take().and_then(|state| state.position);
+        if let Some(account) = &batch.account {
+            let stretch = Stretch {
+                account,
+                committed: before.as_ref(),
+                position: batch.position.as_ref(),
+                rows: batch.rows() as u64,
+                now_ms,
+            };
+            let entry = self.entry.take().unwrap_or_default();
+            let after = entry.after(&stretch);
+            self.unexplained += after.unexplained_total - entry.unexplained_total;
+            self.entry = Some(after);
+            self.is_accounted = true;
+        }
+        let position = batch.position.clone().or(before);
+        self.now = Some(ProducerState { epoch: origin.epoch, seq: origin.seq, position });
+    }
 }
 
 /// A group, judged.
@@ -98,6 +135,7 @@ fn key_of(batch: &Batch) -> Option<ProducerKey> {
 
 /// Judges the batches of a group in their order.
 fn judge_group(group: &[Batch], mut standings: HashMap<ProducerKey, Standing>) -> Judged {
+    let now_ms = now_ms();
     let mut verdicts = Vec::with_capacity(group.len());
     for batch in group {
         let (Some(key), Some(origin)) = (key_of(batch), batch.origin) else {
@@ -107,12 +145,7 @@ fn judge_group(group: &[Batch], mut standings: HashMap<ProducerKey, Standing>) -
         let standing = standings.entry(key).or_default();
         let verdict = judge(standing.now.as_ref(), &origin);
         if verdict == Verdict::New {
-            let before = standing.now.take().and_then(|s| s.position);
-            standing.now = Some(ProducerState {
-                epoch: origin.epoch,
-                seq: origin.seq,
-                position: batch.position.clone().or(before),
-            });
+            standing.advance(batch, origin, now_ms);
         }
         verdicts.push(verdict);
     }
@@ -131,6 +164,7 @@ impl Judged {
                     producer: *producer,
                     from: standing.committed.as_ref().map(|s| (s.epoch, s.seq)),
                     to: standing.now.clone()?,
+                    entry: standing.entry.clone().filter(|_| standing.is_accounted),
                 })
             })
             .collect();
@@ -274,10 +308,24 @@ impl Store {
                 return Ok(judged.outcomes(group));
             }
             if self.commit_judged(group, &judged).await? {
+                self.report_unexplained(&judged);
                 return Ok(judged.outcomes(group));
             }
         }
         Err(CommitError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    /// Something of a source is missing and no one has said why: that is for people to look into.
+    fn report_unexplained(&self, judged: &Judged) {
+        for ((_, producer), standing) in &judged.standings {
+            if let (Some(entry), true) = (&standing.entry, standing.unexplained > 0) {
+                self.counters.unexplained(standing.unexplained);
+                let hole = entry.holes.iter().rev().find(|kept| kept.unexplained);
+                tracing::error!(%producer, host = entry.host, source = entry.source,
+                    hole = ?hole.map(|kept| &kept.hole),
+                    "records of a source are missing and no reason is known; see `lodge ledger`");
+            }
+        }
     }
 
     async fn judge(&self, group: &[Batch]) -> Result<Judged, StoreError> {
@@ -288,9 +336,7 @@ impl Store {
             true => Vec::new(),
             false => self.catalog.producers(&wanted).await?,
         };
-        let standing =
-            |state: Option<ProducerState>| Standing { now: state.clone(), committed: state };
-        let standings = wanted.into_iter().zip(states.into_iter().map(standing)).collect();
+        let standings = wanted.into_iter().zip(states.into_iter().map(Standing::of)).collect();
         Ok(judge_group(group, standings))
     }
 

@@ -16,6 +16,7 @@ pub(crate) struct Counters {
     duplicates: AtomicU64,
     gaps: AtomicU64,
     stale_epochs: AtomicU64,
+    unexplained_holes: AtomicU64,
     conflicts: AtomicU64,
     failures: AtomicU64,
     disk_full: AtomicU64,
@@ -78,6 +79,10 @@ impl Counters {
         counter.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn unexplained(&self, holes: u64) {
+        self.unexplained_holes.fetch_add(holes, Relaxed);
+    }
+
     pub(crate) fn conflict(&self) {
         self.conflicts.fetch_add(1, Relaxed);
     }
@@ -127,6 +132,7 @@ impl Counters {
             duplicates: self.duplicates.load(Relaxed),
             gaps: self.gaps.load(Relaxed),
             stale_epochs: self.stale_epochs.load(Relaxed),
+            unexplained_holes: self.unexplained_holes.load(Relaxed),
             conflicts: self.conflicts.load(Relaxed),
             failures: self.failures.load(Relaxed),
             disk_full: self.disk_full.load(Relaxed),

@@ -31,6 +31,8 @@ pub struct StoreStats {
     pub gaps: u64,
     /// Batches refused because their epoch had ended.
     pub stale_epochs: u64,
+    /// Holes in producers' sources for which no one has given a reason.
+    pub unexplained_holes: u64,
     /// Transactions tried again because a producer had been advanced meanwhile.
     pub conflicts: u64,
     /// Commits and builds that failed.

@@ -18,8 +18,8 @@ use crate::read::Cache;
 use crate::space::{DirLock, Space};
 use crate::worker::Worker;
 use crate::{
-    OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError, StoreOptions,
-    StoreStats,
+    LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError,
+    StoreOptions, StoreStats,
 };
 
 /// L0 segments that are looked at when the store is opened.
@@ -45,7 +45,7 @@ pub struct Store {
     pub(crate) set_aside: Mutex<HashSet<SegmentId>>,
     pub(crate) counters: Counters,
     runtime: Handle,
-    _lock: DirLock,
+    lock: Mutex<Option<DirLock>>,
 }
 
 /// Milliseconds since 1970 by the wall clock.
@@ -96,13 +96,15 @@ impl Store {
             set_aside: Mutex::default(),
             counters,
             runtime: Handle::current(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         }))
     }
 
-    /// Closes the catalog; further calls fail. Background tasks must have been shut down.
+    /// Closes the catalog; further calls fail. Background tasks must have been shut down. The data
+    /// folder may then be opened again, whoever still holds this store.
     pub async fn close(&self) {
         self.catalog.close().await;
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Runs on the runtime that the store was opened on: a caller's own runtime may end at any
@@ -124,7 +126,19 @@ impl Store {
         let wanted = [(tenant.clone(), producer)];
         let catalog = Arc::clone(&self.catalog);
         let states = self.on_own_runtime(async move { catalog.producers(&wanted).await }).await?;
-        Ok(states.into_iter().next().flatten())
+        Ok(states.into_iter().next().flatten().map(|producer| producer.state))
+    }
+
+    /// Sources of `tenant` in the ledger, by number of their producer, behind `after`, at most
+    /// `limit`.
+    pub async fn ledger(
+        &self,
+        tenant: &TenantId,
+        after: Option<ProducerId>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let (catalog, tenant) = (Arc::clone(&self.catalog), tenant.clone());
+        self.on_own_runtime(async move { catalog.ledger(&tenant, after, limit).await }).await
     }
 
     /// The segments of `tenant` that overlap `time` (nanoseconds, both ends inclusive; `None` is

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
 use lodge_store::catalog::{Candidates, Catalog, NewSegment, ProducerAdvance, SqliteCatalog};
-use lodge_store::{ProducerState, SegmentId, StoreError};
+use lodge_store::{LedgerEntry, ProducerState, SegmentId, StoreError};
 
 fn columns(extra: &[&str]) -> SchemaRef {
     let mut fields = schema::leading_fields().to_vec();
@@ -38,12 +38,12 @@ fn state(epoch: u32, seq: u64, position: &str) -> ProducerState {
 
 fn step(name: &str, from: Option<(u32, u64)>, to: ProducerState) -> ProducerAdvance {
     let producer = ProducerId::derive(&[name.as_bytes()]);
-    ProducerAdvance { tenant: TenantId::default(), producer, from, to }
+    ProducerAdvance { tenant: TenantId::default(), producer, from, to, entry: None }
 }
 
 async fn known(catalog: &dyn Catalog, name: &str) -> Option<ProducerState> {
     let wanted = [(TenantId::default(), ProducerId::derive(&[name.as_bytes()]))];
-    catalog.producers(&wanted).await.unwrap().remove(0)
+    catalog.producers(&wanted).await.unwrap().remove(0).map(|producer| producer.state)
 }
 
 async fn ids(catalog: &dyn Catalog, tenant: &str, time: Option<(i64, i64)>) -> Vec<SegmentId> {
@@ -98,6 +98,40 @@ async fn producers_are_apart_by_tenant(catalog: Arc<dyn Catalog>) {
     assert!(catalog.commit(&[], std::slice::from_ref(&theirs)).await.unwrap().is_some());
     let wanted = [(mine.tenant, mine.producer), (theirs.tenant, theirs.producer)];
     assert!(catalog.producers(&wanted).await.unwrap().iter().all(Option::is_some));
+}
+
+async fn the_ledger_goes_with_its_producer(catalog: Arc<dyn Catalog>) {
+    let tenant = TenantId::default();
+    let entry = |read_records| LedgerEntry {
+        source: "/var/log/\"a\".log".into(),
+        read_records,
+        ..LedgerEntry::default()
+    };
+    let with = |step: ProducerAdvance, n| ProducerAdvance { entry: Some(entry(n)), ..step };
+    let first = [
+        with(step("p", None, state(1, 1, "a")), 1),
+        with(step("q", None, state(1, 1, "a")), 7),
+        step("silent", None, state(1, 1, "a")),
+    ];
+    catalog.commit(&[], &first).await.unwrap().unwrap();
+    let theirs = with(step("p", None, state(1, 1, "a")), 9);
+    let theirs = ProducerAdvance { tenant: "other".parse().unwrap(), ..theirs };
+    catalog.commit(&[], &[theirs]).await.unwrap().unwrap();
+    // A step that does not hold changes no entry; one without an entry leaves it.
+    let wrong = with(step("p", Some((1, 9)), state(1, 10, "x")), 100);
+    assert!(catalog.commit(&[], &[wrong]).await.unwrap().is_none());
+    let plain = step("q", Some((1, 1)), state(1, 2, "b"));
+    let second = with(step("p", Some((1, 1)), state(1, 2, "b")), 3);
+    catalog.commit(&[], &[plain, second]).await.unwrap().unwrap();
+    let all = catalog.ledger(&tenant, None, 10).await.unwrap();
+    let mut reads: Vec<u64> = all.iter().map(|row| row.entry.read_records).collect();
+    reads.sort_unstable();
+    assert_eq!(reads, [3, 7], "the silent one is not in it, nor is the other tenant's");
+    assert!(all.iter().all(|row| row.state == state(1, 2, "b")));
+    assert_eq!(all[0].entry.source, "/var/log/\"a\".log");
+    let one = catalog.ledger(&tenant, None, 1).await.unwrap();
+    let rest = catalog.ledger(&tenant, Some(one[0].producer), 10).await.unwrap();
+    assert_eq!([&one[..], &rest[..]].concat(), all, "page by page");
 }
 
 async fn a_snapshot_has_what_overlaps(catalog: Arc<dyn Catalog>) {
@@ -241,6 +275,7 @@ mod sqlite {
         a_commit_is_seen_whole,
         a_producer_is_advanced_only_from_where_it_stands,
         producers_are_apart_by_tenant,
+        the_ledger_goes_with_its_producer,
         a_snapshot_has_what_overlaps,
         a_swap_is_all_or_nothing,
         objects_are_known_by_name,

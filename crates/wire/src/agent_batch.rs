@@ -3,8 +3,8 @@
 //! ```text
 //! "LDGB" | version u8 = 1 | header length u32 LE | header, JSON | Arrow IPC stream, one record batch
 //! ```
-//! Header: `{"producer":uuid,"epoch":n,"seq":n,"position":text}`; without `producer` the batch has no
-//! identity. The tenant is never in it: the receiver knows it from who sent it. Blank space at its
+//! Header: `{"producer":uuid,"epoch":n,"seq":n,"position":text,"account":{…}}`; without `producer` the
+//! batch has no identity, without `account` ([`lodge_record::Account`]) it is not in the ledger. The tenant is never in it: the receiver knows it from who sent it. Blank space at its
 //! end puts the stream at a multiple of 64 bytes, so that the receiver need not move a value.
 //!
 //! The Arrow stream is checked before it is decoded: sizes inside the body, no compression (which
@@ -21,12 +21,13 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::ipc::{MessageHeader, root_as_message};
 use bytes::Bytes;
 use lodge_record::schema::{self, ShapeError};
-use lodge_record::{Batch, Origin, Position, TenantId, limits};
+use lodge_record::{Account, Batch, Origin, Position, TenantId, limits};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 4] = b"LDGB";
 const VERSION: u8 = 1;
-const HEADER_BYTES_MAX: usize = 4096;
+/// An account at all of its limits, with every byte escaped in JSON, takes about half of this.
+const HEADER_BYTES_MAX: usize = 256 << 10;
 /// Messages in the Arrow stream: the schema, a dictionary for each column, one record batch, the
 /// end.
 const MESSAGES_MAX: usize = limits::COLUMNS_MAX + 8;
@@ -46,7 +47,12 @@ struct Header {
     seq: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account: Option<Box<Account>>,
 }
+
+/// What a header says.
+type Told = (Option<Origin>, Option<Position>, Option<Box<Account>>);
 
 /// Why bytes are no agent batch. Sending the same bytes again will not help.
 #[derive(Debug, thiserror::Error)]
@@ -67,20 +73,13 @@ pub enum DecodeError {
 
 /// The bytes of a batch. Fails only if Arrow cannot write it, which is a bug.
 pub fn encode(batch: &Batch) -> Result<Vec<u8>, arrow::error::ArrowError> {
-    encode_parts(batch.origin, batch.position.as_ref(), batch.records())
-}
-
-/// As [`encode`], from the parts of a batch.
-pub fn encode_parts(
-    origin: Option<Origin>,
-    position: Option<&Position>,
-    records: &RecordBatch,
-) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    let (origin, records) = (batch.origin, batch.records());
     let header = Header {
         producer: origin.map(|o| o.producer.to_string()),
         epoch: origin.map_or(0, |o| o.epoch),
         seq: origin.map_or(0, |o| o.seq),
-        position: position.map(|p| p.as_str().to_owned()),
+        position: batch.position.as_ref().map(|p| p.as_str().to_owned()),
+        account: batch.account.clone(),
     };
     let mut header = serde_json::to_vec(&header)
         .map_err(|e| arrow::error::ArrowError::ExternalError(Box::new(e)))?;
@@ -111,17 +110,19 @@ pub fn decode(tenant: TenantId, bytes: Bytes) -> Result<Batch, DecodeError> {
     }
     let (header, stream) =
         rest.split_at_checked(length).ok_or(DecodeError::Format("it is cut short"))?;
-    let (origin, position) = read_header(header)?;
+    let (origin, position, account) = read_header(header)?;
     check_messages(stream)?;
     let stream = Buffer::from(bytes.slice_ref(stream));
     // Arrow's reader validates what it reads; should it panic on bytes that no fuzzer has found
     // yet, that is one refused request and not a dead server.
     let read = std::panic::catch_unwind(|| read_stream(stream));
     let records = read.unwrap_or_else(|_| Err(DecodeError::Arrow("unreadable".into())))?;
-    Ok(Batch::new(tenant, origin, position, records)?)
+    let mut batch = Batch::new(tenant, origin, position, records)?;
+    batch.account = account;
+    Ok(batch)
 }
 
-fn read_header(header: &[u8]) -> Result<(Option<Origin>, Option<Position>), DecodeError> {
+fn read_header(header: &[u8]) -> Result<Told, DecodeError> {
     let wrong = |error: &dyn std::fmt::Display| DecodeError::Header(error.to_string());
     let header: Header = serde_json::from_slice(header).map_err(|e| wrong(&e))?;
     let origin = match header.producer {
@@ -135,7 +136,10 @@ fn read_header(header: &[u8]) -> Result<(Option<Origin>, Option<Position>), Deco
         }
     };
     let position = header.position.map(Position::new).transpose().map_err(|e| wrong(&e))?;
-    Ok((origin, position))
+    if let Some(account) = &header.account {
+        account.check().map_err(|e| wrong(&e))?;
+    }
+    Ok((origin, position, header.account))
 }
 
 /// Walks the messages of an Arrow IPC stream without decoding them.

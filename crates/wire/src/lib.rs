@@ -4,6 +4,7 @@
 //! and expansion, returns errors that say where and why, and never panics on any input.
 
 pub mod agent_batch;
+pub mod agent_report;
 pub mod encoding;
 mod json_fields;
 pub mod json_object;

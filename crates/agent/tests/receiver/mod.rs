@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use lodge_record::{Origin, ProducerId, TenantId};
+use lodge_record::{Account, Origin, ProducerId, TenantId};
 use lodge_wire::encoding::{Encoding, decompress};
 use lodge_wire::{agent_batch, json_rows};
 use rand::rngs::SmallRng;
@@ -40,6 +40,8 @@ struct Inner {
     rows: Vec<serde_json::Map<String, Value>>,
     faults: Faults,
     batches: u64,
+    accounts: Vec<Account>,
+    alarms: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -82,6 +84,16 @@ impl Receiver {
 
     pub fn row_count(&self) -> usize {
         self.inner.lock().unwrap().rows.len()
+    }
+
+    /// What producers said of the stretches that were committed, in order.
+    pub fn accounts(&self) -> Vec<Account> {
+        self.inner.lock().unwrap().accounts.clone()
+    }
+
+    /// Stretches that do not add up, or do not begin where the one before them ended.
+    pub fn alarms(&self) -> Vec<String> {
+        self.inner.lock().unwrap().alarms.clone()
     }
 
     pub fn batches(&self) -> u64 {
@@ -164,12 +176,19 @@ async fn batch(State(receiver): State<Receiver>, body: Bytes) -> Response {
     }
     let origin = batch.origin.unwrap();
     let position = batch.position.as_ref().map(ToString::to_string);
-    let answer = receiver.commit(origin, position, &text);
+    let account = *batch.account.clone().expect("every batch of the agent gives an account");
+    let answer = receiver.commit(origin, position, &text, account);
     if receiver.chance(faults.lost_after) { lost_answer() } else { answer }
 }
 
 impl Receiver {
-    fn commit(&self, origin: Origin, position: Option<String>, text: &str) -> Response {
+    fn commit(
+        &self,
+        origin: Origin,
+        position: Option<String>,
+        text: &str,
+        account: Account,
+    ) -> Response {
         let mut inner = self.inner.lock().unwrap();
         inner.batches += 1;
         let known = inner.producers.get(&origin.producer).cloned();
@@ -184,6 +203,12 @@ impl Receiver {
         if origin.seq != expected {
             return conflict("gap", &state);
         }
+        let rows = text.lines().count() as u64;
+        let follows = state.2.is_none() || state.2 == account.from;
+        if !follows || account.read_records != rows + account.dropped_records() {
+            inner.alarms.push(format!("{rows} rows after {state:?}: {account:?}"));
+        }
+        inner.accounts.push(account);
         let state = (origin.epoch, origin.seq, position);
         inner.producers.insert(origin.producer, state.clone());
         for line in text.lines() {

@@ -1,7 +1,7 @@
 //! The agent's protocol: new, again, missing, outdated.
 
 use super::rig::{Rig, answer};
-use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
+use lodge_record::{Account, Batch, Hole, Origin, Position, ProducerId, TenantId};
 use lodge_wire::{agent_batch, jsonline};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -93,5 +93,82 @@ async fn compressed_batches_over_http2_and_garbage() {
     let unknown = format!("/api/v1/producers/{}", ProducerId::random());
     assert_eq!(answer(rig.get(&unknown)).await.0, StatusCode::NOT_FOUND);
     assert_eq!(rig.count().await, 1);
+    rig.server.stop().await;
+}
+
+/// A stretch of `a.log` with one record, of which more may have been read or be missing.
+fn stretch(producer: ProducerId, seq: u64, account: Account) -> Vec<u8> {
+    let plain = batch(producer, 1, seq, &format!("at {seq}0"));
+    let mut batch = agent_batch::decode(TenantId::default(), plain.into()).unwrap();
+    let (agent, host) = (ProducerId::derive(&[b"agent"]).to_string(), "web-1".to_owned());
+    batch.account = Some(Box::new(Account { agent, host, source: "/a.log".into(), ..account }));
+    agent_batch::encode(&batch).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_shows_what_is_durable_on_its_way_and_missing() {
+    let rig = Rig::start().await;
+    let producer = ProducerId::random();
+    let at = |position: &str| Some(position.to_owned());
+    let first = Account { read_records: 1, ..Account::default() };
+    let mut second = Account { from: at("at 10"), read_records: 4, ..Account::default() };
+    second.drop_records("rule debug", 3);
+    let (from, to, reason) = ("at 10".into(), "at 15".into(), "cut off".into());
+    second.add_hole(Hole { from, to, reason, bytes: Some(5), records: None });
+    for (seq, account) in [(1, first), (2, second)] {
+        let (status, body) = send(&rig, stretch(producer, seq, account)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    let report = json!({"host": "web-1", "version": "1", "sources": [{
+        "producer": producer.to_string(), "source": "/a.log", "unread_bytes": 77,
+        "in_flight_records": 5}]});
+    let agent = ProducerId::derive(&[b"agent"]);
+    let (status, body) = answer(rig.post(&format!("/api/v1/agents/{agent}")).json(&report)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (_, ledger) = answer(rig.get("/api/v1/ledger")).await;
+    let expected = json!({"sources": 1, "read_records": 5, "stored_records": 2,
+        "dropped_records": 3, "unread_bytes": 77, "in_flight_records": 5, "holes": 1,
+        "unexplained_holes": 0});
+    assert_eq!(ledger["totals"], expected, "{ledger}");
+    let source = &ledger["sources"][0];
+    assert_eq!((&source["host"], &source["source"]), (&json!("web-1"), &json!("/a.log")));
+    assert_eq!(
+        (&source["position"], &source["dropped"]["rule debug"]),
+        (&json!("at 20"), &json!(3))
+    );
+    assert_eq!(source["holes"][0]["reason"], "cut off");
+    assert_eq!(ledger["agents"][0]["silent"], false);
+
+    // The next stretch begins elsewhere: what lies between is missing, and no one says why.
+    let third = Account { from: at("at 25"), read_records: 1, ..Account::default() };
+    send(&rig, stretch(producer, 3, third)).await;
+    let rig = rig.restart().await;
+    let (_, ledger) = answer(rig.get("/api/v1/ledger?holes=true&contains=web-1")).await;
+    assert_eq!(ledger["totals"]["unexplained_holes"], 1, "{ledger}");
+    let hole = &ledger["sources"][0]["holes"][1];
+    assert_eq!((&hole["from"], &hole["to"]), (&json!("at 20"), &json!("at 25")));
+    assert_eq!(hole["unexplained"], true);
+    let (_, none) = answer(rig.get("/api/v1/ledger?contains=web-2")).await;
+    assert_eq!(none["totals"]["sources"], 0);
+    rig.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_and_accounts_beyond_their_limits_are_refused() {
+    let rig = Rig::start().await;
+    let agent = ProducerId::random();
+    let path = format!("/api/v1/agents/{agent}");
+    for body in ["7", "{\"sources\":7}", "{"] {
+        let (status, answer) = answer(rig.post(&path).body(body)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    }
+    let long = json!({"host": "h".repeat(2000)});
+    let (status, body) = answer(rig.post(&path).json(&long)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    let mut account = Account::default();
+    account.dropped.insert("r".repeat(2000), 1);
+    let (status, body) = send(&rig, stretch(agent, 1, account)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body["error"].as_str().unwrap().contains("bytes in one text"), "{body}");
     rig.server.stop().await;
 }

@@ -3,13 +3,14 @@
 //! Invariant: a step that was released is never changed; a change is a further step.
 
 /// Steps: the n-th (from 1) leads to version n.
-pub(super) const STEPS: &[&[&str]] = &[&[
-    "CREATE TABLE schemas (
+pub(super) const STEPS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE schemas (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         hash BLOB NOT NULL UNIQUE,
         columns TEXT NOT NULL
     )",
-    "CREATE TABLE segments (
+        "CREATE TABLE segments (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         tenant TEXT NOT NULL,
         level INTEGER NOT NULL,
@@ -24,11 +25,11 @@ pub(super) const STEPS: &[&[&str]] = &[&[
         streams TEXT,
         created_ms BIGINT NOT NULL
     )",
-    "CREATE INDEX segments_by_tenant_time ON segments (tenant, time_max_ns, time_min_ns)",
-    "CREATE INDEX segments_by_level ON segments (level, arrow_bytes)",
-    "CREATE INDEX segments_by_object ON segments (object_key)",
-    "CREATE INDEX segments_by_schema ON segments (schema_id)",
-    "CREATE TABLE producers (
+        "CREATE INDEX segments_by_tenant_time ON segments (tenant, time_max_ns, time_min_ns)",
+        "CREATE INDEX segments_by_level ON segments (level, arrow_bytes)",
+        "CREATE INDEX segments_by_object ON segments (object_key)",
+        "CREATE INDEX segments_by_schema ON segments (schema_id)",
+        "CREATE TABLE producers (
         tenant TEXT NOT NULL,
         producer BLOB NOT NULL,
         epoch BIGINT NOT NULL,
@@ -36,12 +37,14 @@ pub(super) const STEPS: &[&[&str]] = &[&[
         position TEXT,
         PRIMARY KEY (tenant, producer)
     )",
-    "CREATE TABLE garbage (
+        "CREATE TABLE garbage (
         object_key TEXT PRIMARY KEY NOT NULL,
         since_ms BIGINT NOT NULL
     )",
-    "INSERT INTO meta (name, value) VALUES ('data_version', 0)",
-]];
+        "INSERT INTO meta (name, value) VALUES ('data_version', 0)",
+    ],
+    &["ALTER TABLE producers ADD COLUMN ledger TEXT"],
+];
 
 /// The table that tells the version; there before any step.
 pub(super) const META: &str =

@@ -20,7 +20,7 @@ use lodge_record::{ProducerId, TenantId};
 
 pub use sqlite::SqliteCatalog;
 
-use crate::{ProducerState, SegmentId, SegmentRef, StoreError};
+use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, StoreError};
 
 /// A segment to be added.
 #[derive(Debug, Clone)]
@@ -62,6 +62,17 @@ pub struct ProducerAdvance {
     pub from: Option<(u32, u64)>,
     /// What it has afterwards.
     pub to: ProducerState,
+    /// Its entry in the ledger afterwards; `None` leaves what is there.
+    pub entry: Option<LedgerEntry>,
+}
+
+/// A producer as the catalog has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Producer {
+    /// How far it is committed.
+    pub state: ProducerState,
+    /// Its entry in the ledger, if it gives an account.
+    pub entry: Option<LedgerEntry>,
 }
 
 /// A transaction that was committed.
@@ -121,11 +132,20 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
         time: Option<(i64, i64)>,
     ) -> Result<(u64, Vec<Arc<SegmentRef>>), StoreError>;
 
-    /// States of producers, in the order asked for; `None` for one that is not known.
+    /// Producers in the order asked for; `None` for one that is not known.
     async fn producers(
         &self,
         wanted: &[(TenantId, ProducerId)],
-    ) -> Result<Vec<Option<ProducerState>>, StoreError>;
+    ) -> Result<Vec<Option<Producer>>, StoreError>;
+
+    /// Producers of `tenant` that have an entry in the ledger, by number, behind `after`, at most
+    /// `limit`.
+    async fn ledger(
+        &self,
+        tenant: &TenantId,
+        after: Option<ProducerId>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError>;
 
     /// The segments in an object, after every transaction that was begun before: tells whether a
     /// commit whose answer was lost has happened.

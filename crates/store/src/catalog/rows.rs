@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use lodge_record::{Position, TenantId};
+use lodge_record::{Position, ProducerId, TenantId};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::{ProducerState, SegmentId, SegmentRef, StoreError};
+use super::Producer;
+use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, StoreError};
 
 /// The columns of a segment's row, in the order in which [`segment`] reads them.
 pub(super) const SEGMENT_COLUMNS: &str = "id, tenant, level, object_key, object_offset, bytes, \
@@ -87,15 +88,29 @@ pub(super) fn segment(row: &SqliteRow, schema: SchemaRef) -> Result<SegmentRef, 
     })
 }
 
-/// A producer from a row of `epoch, seq, position`.
-pub(super) fn producer(row: &SqliteRow) -> Result<ProducerState, StoreError> {
+/// A producer from a row of `epoch, seq, position, ledger`.
+pub(super) fn producer(row: &SqliteRow) -> Result<Producer, StoreError> {
     let damaged = |detail: String| StoreError::CatalogDamaged(format!("a producer: {detail}"));
     let epoch: i64 = get(row, "epoch")?;
     let seq: i64 = get(row, "seq")?;
     let position: Option<String> = get(row, "position")?;
-    Ok(ProducerState {
+    let entry: Option<&str> = get(row, "ledger")?;
+    let entry = entry.map(serde_json::from_str::<LedgerEntry>).transpose();
+    let state = ProducerState {
         epoch: u32::try_from(epoch).map_err(|_| damaged(format!("epoch {epoch}")))?,
         seq: seq.cast_unsigned(),
         position: position.map(Position::new).transpose().map_err(|e| damaged(e.to_string()))?,
-    })
+    };
+    Ok(Producer { state, entry: entry.map_err(|e| damaged(e.to_string()))? })
+}
+
+/// A source of the ledger from a row of `producer, epoch, seq, position, ledger`.
+pub(super) fn ledger(row: &SqliteRow) -> Result<LedgerRow, StoreError> {
+    let id: &[u8] = get(row, "producer")?;
+    let id: [u8; 16] = id.try_into().map_err(|_| {
+        StoreError::CatalogDamaged(format!("a producer's id has {} bytes", id.len()))
+    })?;
+    let Producer { state, entry } = producer(row)?;
+    let producer = ProducerId::from_bytes(id);
+    Ok(LedgerRow { producer, state, entry: entry.unwrap_or_default() })
 }

@@ -22,8 +22,10 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use super::kept::{KeptLists, Writing};
 use super::rows::{self, SEGMENT_COLUMNS};
 use super::transaction::WriteTx;
-use super::{Applied, Candidates, Catalog, NewSegment, ProducerAdvance, Totals, migrations};
-use crate::{ProducerState, SegmentId, SegmentRef, Snapshot, StoreError};
+use super::{
+    Applied, Candidates, Catalog, NewSegment, Producer, ProducerAdvance, Totals, migrations,
+};
+use crate::{LedgerRow, SegmentId, SegmentRef, Snapshot, StoreError};
 
 /// Connections that only read.
 const READERS: u32 = 4;
@@ -355,14 +357,17 @@ async fn advance(
 ) -> Result<bool, StoreError> {
     let id = step.producer.to_bytes();
     let position = step.to.position.as_ref().map(|p| p.as_str());
+    let entry = step.entry.as_ref().map(serde_json::to_string).transpose();
+    let entry = entry.map_err(|e| StoreError::CatalogDamaged(e.to_string()))?;
     let statement = match step.from {
         None => sqlx::query(
-            "INSERT INTO producers (tenant, producer, epoch, seq, position) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, producer) DO NOTHING",
+            "INSERT INTO producers (tenant, producer, epoch, seq, position, ledger) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, producer) DO NOTHING",
         ),
         Some(_) => sqlx::query(
-            "UPDATE producers SET epoch = $3, seq = $4, position = $5 \
-             WHERE tenant = $1 AND producer = $2 AND epoch = $6 AND seq = $7",
+            "UPDATE producers SET epoch = $3, seq = $4, position = $5, \
+             ledger = COALESCE($6, ledger) \
+             WHERE tenant = $1 AND producer = $2 AND epoch = $7 AND seq = $8",
         ),
     };
     let statement = statement
@@ -370,7 +375,8 @@ async fn advance(
         .bind(id.as_slice())
         .bind(i64::from(step.to.epoch))
         .bind(step.to.seq.cast_signed())
-        .bind(position);
+        .bind(position)
+        .bind(entry);
     let statement = match step.from {
         None => statement,
         Some((epoch, seq)) => statement.bind(i64::from(epoch)).bind(seq.cast_signed()),
@@ -471,12 +477,13 @@ impl Catalog for SqliteCatalog {
     async fn producers(
         &self,
         wanted: &[(TenantId, ProducerId)],
-    ) -> Result<Vec<Option<ProducerState>>, StoreError> {
+    ) -> Result<Vec<Option<Producer>>, StoreError> {
         let mut tx = self.readers.begin().await.map_err(failed("begin to read"))?;
         let mut states = Vec::with_capacity(wanted.len());
         for (tenant, producer) in wanted {
             let row = sqlx::query(
-                "SELECT epoch, seq, position FROM producers WHERE tenant = $1 AND producer = $2",
+                "SELECT epoch, seq, position, ledger FROM producers \
+                 WHERE tenant = $1 AND producer = $2",
             )
             .bind(tenant.as_str())
             .bind(producer.to_bytes().as_slice())
@@ -487,6 +494,26 @@ impl Catalog for SqliteCatalog {
         }
         tx.rollback().await.map_err(failed("end reading"))?;
         Ok(states)
+    }
+
+    async fn ledger(
+        &self,
+        tenant: &TenantId,
+        after: Option<ProducerId>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let after = after.map_or(Vec::new(), |producer| producer.to_bytes().to_vec());
+        let found = sqlx::query(
+            "SELECT producer, epoch, seq, position, ledger FROM producers \
+             WHERE tenant = $1 AND producer > $2 AND ledger IS NOT NULL ORDER BY producer LIMIT $3",
+        )
+        .bind(tenant.as_str())
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("read the ledger"))?;
+        found.iter().map(rows::ledger).collect()
     }
 
     async fn segments_in(&self, object_key: &str) -> Result<Vec<Arc<SegmentRef>>, StoreError> {
