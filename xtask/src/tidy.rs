@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates from bottom to top: one may depend only on those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "feature-set",
     "record",
     "wire",
@@ -15,6 +15,7 @@ const ORDER: [&str; 13] = [
     "store",
     "ingest",
     "query",
+    "spool",
     "agent",
     "bench",
     "server",
