@@ -4,9 +4,12 @@
 //! and expansion, returns errors that say where and why, and never panics on any input.
 
 pub mod agent_batch;
+pub mod container_log;
 pub mod encoding;
 mod json_fields;
 pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
+pub mod syslog;
+pub mod syslog_frames;
