@@ -438,13 +438,15 @@ impl Reader {
             return Ok(false);
         };
         let (config, counters) = (Arc::clone(&self.config), Arc::clone(&self.counters));
-        let multiline = config.files.get(tailed.source).is_none_or(|s| s.multiline);
+        let Some(source) = config.files.get(tailed.source) else { return Ok(false) };
+        let zone = source.zone.clone().or_else(|| self.time.zone.clone());
         let context = TurnContext {
             now: Instant::now(),
-            time: self.time.clone(),
+            time: TimeContext { zone, ..self.time },
             counters: &counters,
             timing: &config.timing,
-            multiline,
+            multiline: &source.multiline,
+            format: source.format,
             agent: self.state.agent(),
         };
         if tailed.identity.is_none() {

@@ -6,6 +6,8 @@
 //!   was replaced begins a new generation and is never mistaken for the old one's continuation;
 //! - a record is built only from complete lines, but for the last line of a finished file.
 
+mod assembled;
+
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -20,9 +22,12 @@ use lodge_record::limits::LINE_BYTES_MAX;
 use crate::config::Timing;
 use crate::counters::Counters;
 use crate::frame::Frames;
+use crate::framing::Framing;
 use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
-use crate::parse::{Context, RecordParser, Text};
+use crate::parse::format::Format;
+use crate::parse::{Context, Envelope, RecordParser, Text};
 use crate::sequence::Sequence;
+use crate::trace::Rule;
 
 /// Most bytes that one long line is searched for its end in one turn.
 const LONG_SCAN_BYTES_MAX: u64 = 16 << 20;
@@ -75,8 +80,10 @@ pub struct TurnContext<'a> {
     pub counters: &'a Counters,
     /// Deadlines.
     pub timing: &'a Timing,
-    /// Whether lines are joined.
-    pub multiline: bool,
+    /// By what lines are joined.
+    pub multiline: &'a Rule,
+    /// In what notation the source is said to be.
+    pub format: Format,
     /// The agent, for producers' identities.
     pub agent: ProducerId,
 }
@@ -131,7 +138,10 @@ pub struct TailedFile {
     blocked_size: Option<u64>,
     hold_until: Option<Instant>,
     long_scanned: u64,
-    parser: RecordParser,
+    /// The shape of its lines, once that is known.
+    framing: Option<Framing>,
+    /// What makes rows of its records.
+    pub parser: RecordParser,
 }
 
 impl TailedFile {
@@ -171,6 +181,7 @@ impl TailedFile {
             blocked_size: None,
             hold_until: None,
             long_scanned: 0,
+            framing: None,
             parser,
         }
     }
@@ -234,6 +245,7 @@ impl TailedFile {
     /// Begins the next generation, at the start of the content that is there now.
     pub fn begin_generation(&mut self) {
         self.replaced = false;
+        self.framing = None;
         self.previous = self.identity.take().map(|(_, sequence)| sequence).or(self.previous);
         let generation = self.read.generation.max(self.acked.generation).saturating_add(1);
         self.begin_at = None;
@@ -293,8 +305,10 @@ impl TailedFile {
             let Some(window) = step.get_mut(..(end - start) as usize) else { break };
             let length = read_full(file, window, start)?;
             let read = window.get(..length).unwrap_or_default();
+            // In UTF-16 both the high and the low byte may be this one: then the line is whole too.
             if let Some(newline) = memchr::memrchr(b'\n', read) {
-                return Ok(start + newline as u64 + 1);
+                let behind = start + newline as u64 + 1;
+                return Ok(if read_utf16(file)? { behind.next_multiple_of(2) } else { behind });
             }
             end = start;
         }
@@ -344,7 +358,21 @@ impl TailedFile {
             self.pending_since = None;
             return Ok(Turn::Nothing);
         }
-        self.frame(buffer, before, at_end, context)
+        match self.framing(context)? {
+            Some(Framing::Lines) => self.frame(buffer, before, at_end, context),
+            Some(framing) => self.assemble(framing, buffer, before, at_end, context),
+            None => {
+                self.hold_back(self.grown_at + context.timing.partial_idle);
+                Ok(Turn::Nothing)
+            }
+        }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.handle {
+            Some(file) => read_full(file, buffer, offset),
+            None => Ok(0),
+        }
     }
 
     /// Frames and parses the chunk behind the first `before` bytes of `buffer`.
@@ -360,7 +388,7 @@ impl TailedFile {
         let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
         let mut builder = BatchBuilder::new();
         let parse = Context { time: context.time.clone(), counters: context.counters };
-        let mut frames = Frames::new(chunk, context.multiline, finished);
+        let mut frames = Frames::by_rule(chunk, context.multiline.clone(), finished);
         let memory_max = chunk.len().max(64 << 10) * GROWTH_MAX;
         let mut lines = 0;
         let mut cut = false;
@@ -388,7 +416,7 @@ impl TailedFile {
         context.counters.dropped_bytes_holes.add(passed.hole_bytes);
         context.counters.multiline_capped.add(passed.capped);
         if consumed == 0 && !at_end {
-            return self.long_line(chunk.len(), context);
+            return self.long_line(Framing::Lines, chunk.len(), context);
         }
         if consumed == 0 {
             self.blocked_size = Some(self.size);
@@ -456,10 +484,18 @@ impl TailedFile {
     }
 
     /// A line that is longer than a turn: looks for its end, and keeps its head once that is found.
-    fn long_line(&mut self, searched: usize, context: &TurnContext<'_>) -> io::Result<Turn> {
+    fn long_line(
+        &mut self,
+        framing: Framing,
+        searched: usize,
+        context: &TurnContext<'_>,
+    ) -> io::Result<Turn> {
         let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
         let start = self.read.offset;
         let mut at = self.long_scanned.max(start + searched as u64);
+        if framing.is_utf16() {
+            at -= at % 2;
+        }
         let stop = at.saturating_add(LONG_SCAN_BYTES_MAX);
         let mut step = vec![0u8; LONG_SCAN_STEP_BYTES];
         let mut newline = None;
@@ -468,7 +504,7 @@ impl TailedFile {
             let length = read_full(file, &mut step, at)?;
             at_end = length < step.len();
             let read = step.get(..length).unwrap_or_default();
-            newline = memchr::memchr(b'\n', read).map(|place| at + place as u64);
+            newline = framing.line_end(read).map(|length| at + length as u64);
             at += length as u64;
         }
         self.size = self.size.max(at);
@@ -476,7 +512,7 @@ impl TailedFile {
         let quiet_for = context.now.saturating_duration_since(self.grown_at);
         let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
         let (text_end, end) = match newline {
-            Some(newline) => (newline, newline + 1),
+            Some(end) => (end - framing.line_end_bytes(), end),
             None if finished => (at, at),
             None => {
                 if at_end {
@@ -499,7 +535,13 @@ impl TailedFile {
             head.pop();
             original_bytes -= 1;
         }
-        self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
+        if framing.is_utf16() {
+            let piece = framing.piece(&head, start);
+            let text = Text { bytes: &piece.text, original_bytes };
+            self.parser.append_enveloped(&mut builder, text, Envelope::default(), &parse);
+        } else {
+            self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
+        }
         context.counters.read_lines.increment();
         let position = FilePosition { generation: self.read.generation, offset: end, check };
         self.advance(position, builder, true, context)
@@ -550,12 +592,22 @@ pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
     if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Some(kind);
     }
+    if Framing::of(head, Format::Text).is_some_and(Framing::is_utf16) {
+        return None;
+    }
     // Zeros at the start are the hole that a writer leaves when its log is truncated under it.
     let zeros = head.iter().take_while(|b| **b == 0).count();
     let text = head.get(zeros..).unwrap_or_default();
     let control = |b: &&u8| matches!(**b, 0..=8 | 14..=26 | 28..=31);
     let controls = text.iter().filter(control).count();
     (text.len() >= 32 && controls * 10 > text.len() * 3).then_some("binary")
+}
+
+/// Whether a file begins with the byte order mark of UTF-16.
+fn read_utf16(file: &File) -> io::Result<bool> {
+    let mut mark = [0u8; 2];
+    let length = read_full(file, &mut mark, 0)?;
+    Ok(length == 2 && Framing::of(&mark, Format::Text).is_some_and(Framing::is_utf16))
 }
 
 /// Device and inode of a file.

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use crate::containers::facts;
 use crate::counters::Counter;
 use crate::discover::{self, FoundFile};
 use crate::identity::{FilePosition, Head, Inode};
@@ -69,7 +70,12 @@ impl Reader {
         let entry = entry.or_else(|| self.recollect(inode, &path));
         let label = entry.as_ref().map_or(&path, |entry| &entry.label);
         let Some(settings) = self.config.files.get(source) else { return };
-        let parser = RecordParser::for_file(&self.config.host, label, &settings.labels);
+        let host = &self.config.host;
+        let parser = match facts::find(&path) {
+            Some(facts) => RecordParser::for_container(host, &facts, &settings.labels),
+            None => RecordParser::for_file(host, label, &settings.labels),
+        };
+        let parser = parser.reading(settings.format, settings.patterns.clone());
         let label = label.clone();
         if let Some(folder) = path.parent() {
             self.watch.add(folder);
