@@ -3,9 +3,10 @@
 
 pub mod facts;
 pub mod kubernetes;
+mod learning;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::{FileSource, Start};
 
@@ -80,9 +81,4 @@ impl ContainerSource {
             ..FileSource::default()
         }
     }
-}
-
-/// Whether `path` lies where a container runtime keeps its logs.
-pub fn is_container_log(path: &Path) -> bool {
-    facts::of_path(path).is_some()
 }

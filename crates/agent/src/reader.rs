@@ -17,6 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lodge_record::{Batch, TenantId};
 
 use crate::config::{AgentConfig, Start};
+use crate::containers::ContainersMode;
+use crate::containers::facts::ContainerFacts;
+use crate::containers::kubernetes::Kubernetes;
 use crate::counters::Counters;
 use crate::discover::Globs;
 use crate::identity::{FilePosition, Inode};
@@ -70,6 +73,8 @@ pub enum Event {
     Recalled { file: usize, state: Option<Option<ServerState>> },
     /// As `Recalled`, of the producer that the original of a copied file had.
     RecalledOriginal { file: usize, state: Option<Option<ServerState>> },
+    /// What is known of the container that writes a file.
+    Learned { file: usize, inode: Inode, facts: Arc<ContainerFacts> },
     /// Stop reading, wait for answers, write the checkpoint, end.
     Stop,
 }
@@ -81,6 +86,8 @@ pub struct Reader {
     pub(crate) counters: Arc<Counters>,
     pub(crate) shipper: Arc<Shipper>,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Who is asked about containers, if anyone can be.
+    pub(crate) kubernetes: Option<Arc<Kubernetes>>,
     events: Receiver<Event>,
     pub(crate) sender: Sender<Event>,
     pub(crate) globs: Vec<Globs>,
@@ -131,7 +138,10 @@ impl Reader {
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let half = usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX);
+        let asks = config.containers.mode == ContainersMode::Auto;
+        let kubernetes = Kubernetes::new(&config.containers.kubernetes).filter(|_| asks);
         let reader = Reader {
+            kubernetes: kubernetes.map(Arc::new),
             config,
             state,
             counters,
@@ -214,6 +224,7 @@ impl Reader {
                 Event::Answered { file, batch, reply } => self.answered(file, batch, reply),
                 Event::Recalled { file, state } => self.recalled(file, state),
                 Event::RecalledOriginal { file, state } => self.recalled_original(file, state),
+                Event::Learned { file, inode, facts } => self.learned(file, inode, &facts),
             }
             next = self.events.try_recv().ok();
         }

@@ -138,6 +138,8 @@ pub struct TailedFile {
     blocked_size: Option<u64>,
     hold_until: Option<Instant>,
     long_scanned: u64,
+    /// Until then nothing is read, as more may be learned of the container that wrote it.
+    pub learning_until: Option<Instant>,
     /// The shape of its lines, once that is known.
     framing: Option<Framing>,
     /// What makes rows of its records.
@@ -181,6 +183,7 @@ impl TailedFile {
             blocked_size: None,
             hold_until: None,
             long_scanned: 0,
+            learning_until: None,
             framing: None,
             parser,
         }
@@ -228,6 +231,9 @@ impl TailedFile {
     /// Whether a turn is due.
     pub fn is_due(&self, now: Instant, timing: &Timing, batch_bytes: u64) -> bool {
         if self.waiting.is_some() || self.recalling || self.replaced || self.unread() == 0 {
+            return false;
+        }
+        if self.learning_until.is_some_and(|until| now < until) {
             return false;
         }
         let quiet_for = now.saturating_duration_since(self.grown_at);

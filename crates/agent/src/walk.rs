@@ -70,10 +70,10 @@ impl Reader {
         let entry = entry.or_else(|| self.recollect(inode, &path));
         let label = entry.as_ref().map_or(&path, |entry| &entry.label);
         let Some(settings) = self.config.files.get(source) else { return };
-        let host = &self.config.host;
-        let parser = match facts::find(&path) {
-            Some(facts) => RecordParser::for_container(host, &facts, &settings.labels),
-            None => RecordParser::for_file(host, label, &settings.labels),
+        let facts = facts::find(&path);
+        let parser = match &facts {
+            Some(facts) => self.container_parser(source, facts),
+            None => RecordParser::for_file(&self.config.host, label, &settings.labels),
         };
         let parser = parser.reading(settings.format, settings.patterns.clone());
         let label = label.clone();
@@ -93,6 +93,9 @@ impl Reader {
         self.by_inode.insert(inode, file);
         self.by_path.insert(path, file);
         self.activate(file);
+        if let Some(facts) = facts {
+            self.ask_about(file, facts);
+        }
         Counter::increment(&self.counters.files_found);
         let resumed = entry.is_some_and(|entry| self.resume(file, entry));
         if !resumed && self.begins_at_end(source) {
