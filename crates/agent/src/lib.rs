@@ -14,8 +14,10 @@
 //! - every line that is read is acknowledged, or counted in [`counters`] with the reason why not.
 
 pub mod assemble;
+mod compressed;
 pub mod config;
 pub mod containers;
+mod content;
 mod copies;
 pub mod counters;
 mod dead_letter;

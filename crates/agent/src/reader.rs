@@ -97,6 +97,8 @@ pub struct Reader {
     pub(crate) by_inode: HashMap<Inode, usize>,
     pub(crate) by_path: HashMap<PathBuf, usize>,
     pub(crate) remembered: HashMap<u64, Vec<FileEntry>>,
+    /// Files that are no more, the latest last.
+    pub(crate) gone: VecDeque<FileEntry>,
     pub(crate) skipped: HashMap<Inode, Skipped>,
     pub(crate) walks: u64,
     pub(crate) walk_at: Instant,
@@ -116,6 +118,8 @@ pub struct Reader {
     buffer: Vec<u8>,
     time: TimeContext,
     pub(crate) checkpoint_due: bool,
+    /// A file waits for the checkpoint to name it.
+    pub(crate) note_due: bool,
     checkpoint_at: Instant,
     checkpoint_cost: Duration,
     resends: HashMap<usize, u32>,
@@ -133,7 +137,12 @@ impl Reader {
         let (sender, events) = channel();
         let now = Instant::now();
         let mut remembered: HashMap<u64, Vec<FileEntry>> = HashMap::new();
+        let mut gone = VecDeque::new();
         for entry in state.load_files().files {
+            if entry.gone {
+                gone.push_back(entry);
+                continue;
+            }
             remembered.entry(entry.ino).or_default().push(entry);
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -156,6 +165,7 @@ impl Reader {
             by_inode: HashMap::new(),
             by_path: HashMap::new(),
             remembered,
+            gone,
             skipped: HashMap::new(),
             walks: 0,
             walk_at: now,
@@ -173,6 +183,7 @@ impl Reader {
             buffer: Vec::new(),
             time: TimeContext::system(0),
             checkpoint_due: false,
+            note_due: false,
             checkpoint_at: now,
             checkpoint_cost: Duration::ZERO,
             resends: HashMap::new(),
@@ -373,6 +384,7 @@ impl Reader {
     /// Ends the tailing of a file.
     pub(crate) fn remove(&mut self, file: usize) {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::take) else { return };
+        self.remember_gone(&tailed);
         self.open_files -= usize::from(tailed.handle.is_some());
         self.by_inode.remove(&tailed.inode);
         if self.by_path.get(&tailed.path) == Some(&file) {
@@ -466,7 +478,7 @@ impl Reader {
                     self.recall(file);
                     return Ok(false);
                 }
-                Ok(true) => {}
+                Ok(true) => self.keep_apart(file),
                 Ok(false) => return Ok(false),
                 Err(kind) => {
                     self.skip_binary(file, kind);
@@ -474,7 +486,7 @@ impl Reader {
                 }
             }
         }
-        if tailed.read.offset == 0 && !tailed.is_no_copy && !self.may_begin(file) {
+        if !self.may_read(file) {
             return Ok(false);
         }
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else {
@@ -492,6 +504,18 @@ impl Reader {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether a file that was identified may be read on: it is no copy of another, and noted.
+    fn may_read(&mut self, file: usize) -> bool {
+        let Some(tailed) = self.file(file) else { return false };
+        let begins = tailed.read.offset == 0 && !tailed.is_no_copy;
+        let may_begin = match tailed.gzip {
+            _ if !begins => true,
+            Some(_) => self.may_begin_compressed(file),
+            None => self.may_begin(file),
+        };
+        may_begin && self.is_noted(file)
     }
 
     fn skip_binary(&mut self, file: usize, kind: &'static str) {
@@ -545,7 +569,7 @@ impl Reader {
     }
 
     /// Asks the server what it knows of a file's producer, before anything is sent.
-    fn recall(&mut self, file: usize) {
+    pub(crate) fn recall(&mut self, file: usize) {
         let Some(tailed) = self.file_mut(file) else { return };
         let Some((_, sequence)) = tailed.identity else { return };
         tailed.recalling = true;
@@ -667,7 +691,10 @@ impl Reader {
     }
 
     fn save_checkpoint_if_due(&mut self) {
-        let pause = self.config.timing.checkpoint.max(self.checkpoint_cost * 20);
+        let pause = match self.note_due {
+            true => self.checkpoint_cost * 4,
+            false => self.config.timing.checkpoint.max(self.checkpoint_cost * 20),
+        };
         if self.checkpoint_due && self.checkpoint_at.elapsed() >= pause {
             self.save_checkpoint();
         }
@@ -678,12 +705,17 @@ impl Reader {
         let began = Instant::now();
         let now_s = now_ns().unsigned_abs() / 1_000_000_000;
         let tailed = self.files.iter().flatten().filter_map(|file| entry_of(file, now_s));
-        let remembered = self.remembered.values().flatten();
+        let remembered = self.remembered.values().flatten().chain(&self.gone);
         let remembered = remembered.filter(|e| e.seen_s.saturating_add(REMEMBER_S) > now_s);
         let entries = tailed.chain(remembered.cloned()).collect();
         match self.state.save_files(entries) {
             Ok(()) => self.checkpoint_due = false,
             Err(error) => tracing::error!(%error, "cannot write the checkpoint"),
+        }
+        // If it cannot be written, reading goes on: the server knows the positions.
+        self.note_due = false;
+        for tailed in self.files.iter_mut().flatten() {
+            tailed.noted |= tailed.identity.is_some();
         }
         self.checkpoint_cost = began.elapsed();
         self.checkpoint_at = Instant::now();
@@ -706,7 +738,8 @@ impl Reader {
     }
 }
 
-fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
+/// What is remembered of a file.
+pub(crate) fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
     let (head, sequence): (_, Sequence) = file.identity?;
     Some(FileEntry {
         label: file.label.clone(),
@@ -720,6 +753,7 @@ fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
         seq: sequence.acked(),
         position: file.acked.to_string(),
         seen_s: now_s,
+        gone: false,
     })
 }
 

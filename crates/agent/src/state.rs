@@ -76,6 +76,9 @@ pub struct FileEntry {
     pub position: String,
     /// Unix seconds when the file was seen last.
     pub seen_s: u64,
+    /// The file is no more; its text may turn up in a compressed one.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// Checkpoint of the journal source.

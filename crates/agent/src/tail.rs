@@ -8,9 +8,9 @@
 
 mod assembled;
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,6 +20,7 @@ use lodge_record::builder::BatchBuilder;
 use lodge_record::limits::LINE_BYTES_MAX;
 
 use crate::config::Timing;
+use crate::content::Content;
 use crate::counters::Counters;
 use crate::frame::Frames;
 use crate::framing::Framing;
@@ -88,6 +89,17 @@ pub struct TurnContext<'a> {
     pub agent: ProducerId,
 }
 
+/// A compressed file: its positions are offsets in its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gzip {
+    /// Length of the file at the last look; it is read once that stays.
+    pub bytes: u64,
+    /// Length of the text, once its end was reached.
+    pub text_bytes: Option<u64>,
+    /// Only read on if it is the rest of a file that was being read.
+    pub only_rest: bool,
+}
+
 /// One file.
 #[derive(Debug)]
 pub struct TailedFile {
@@ -100,7 +112,9 @@ pub struct TailedFile {
     /// What the file system calls it.
     pub inode: Inode,
     /// Open, or not while it is quiet and descriptors are scarce.
-    pub handle: Option<File>,
+    pub handle: Option<Content>,
+    /// What is known of it if it is compressed.
+    pub gzip: Option<Gzip>,
     /// Fingerprint and sequence, once the head is complete.
     pub identity: Option<(Head, Sequence)>,
     /// Identity before the content was replaced.
@@ -131,6 +145,8 @@ pub struct TailedFile {
     pub replaced: bool,
     /// It is known not to be a copy of a file that was read already, or where it goes on from that.
     pub is_no_copy: bool,
+    /// The checkpoint names it.
+    pub noted: bool,
     /// The walk over globs that saw it last.
     pub seen: u64,
     pending_since: Option<Instant>,
@@ -163,6 +179,7 @@ impl TailedFile {
             path,
             inode: inode_of(metadata),
             handle: None,
+            gzip: None,
             identity: None,
             previous: None,
             acked: FilePosition::start(0),
@@ -178,6 +195,7 @@ impl TailedFile {
             deleted: false,
             replaced: false,
             is_no_copy: false,
+            noted: false,
             seen: 0,
             pending_since: None,
             blocked_size: None,
@@ -215,11 +233,23 @@ impl TailedFile {
             self.deleted = true;
             self.moved = true;
         }
-        let size = metadata.len();
+        let size = match &mut self.gzip {
+            Some(gzip) => {
+                if gzip.bytes != metadata.len() {
+                    *gzip = Gzip { bytes: metadata.len(), text_bytes: None, ..*gzip };
+                    self.grown_at = now;
+                    self.blocked_size = None;
+                    self.handle.iter().for_each(Content::restart);
+                }
+                // Until its end was seen there is more.
+                gzip.text_bytes.unwrap_or(self.read.offset + 1)
+            }
+            None => metadata.len(),
+        };
         if size < self.read.offset {
             self.replaced = true;
         }
-        if size > self.size {
+        if size > self.size && self.gzip.is_none() {
             self.grown_at = now;
         }
         if size > self.read.offset && self.pending_since.is_none() {
@@ -237,6 +267,9 @@ impl TailedFile {
             return false;
         }
         let quiet_for = now.saturating_duration_since(self.grown_at);
+        if self.gzip.is_some() && quiet_for < timing.partial_idle {
+            return false;
+        }
         if self.blocked_size == Some(self.size) {
             let held = self.hold_until.is_some_and(|until| now >= until);
             let finished = self.moved && quiet_for >= timing.partial_idle;
@@ -252,6 +285,7 @@ impl TailedFile {
     pub fn begin_generation(&mut self) {
         self.replaced = false;
         self.framing = None;
+        self.noted = false;
         self.previous = self.identity.take().map(|(_, sequence)| sequence).or(self.previous);
         let generation = self.read.generation.max(self.acked.generation).saturating_add(1);
         self.begin_at = None;
@@ -285,7 +319,7 @@ impl TailedFile {
         let mut buffer = [0u8; CHECK_BYTES_MAX];
         let Some(before) = buffer.get_mut(..position.check_bytes()) else { return Ok(false) };
         let start = position.offset - before.len() as u64;
-        let length = read_full(file, before, start)?;
+        let length = file.read_at(before, start)?;
         Ok(length == before.len() && identity::check_of(before) == position.check)
     }
 
@@ -295,7 +329,9 @@ impl TailedFile {
         let mut before = vec![0u8; position.check_bytes()];
         if let Some(file) = &self.handle {
             let start = offset - before.len() as u64;
-            file.read_exact_at(&mut before, start)?;
+            if file.read_at(&mut before, start)? < before.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         position.check = identity::check_of(&before);
         Ok(position)
@@ -309,7 +345,7 @@ impl TailedFile {
         while end > 0 {
             let start = end.saturating_sub(step.len() as u64);
             let Some(window) = step.get_mut(..(end - start) as usize) else { break };
-            let length = read_full(file, window, start)?;
+            let length = file.read_at(window, start)?;
             let read = window.get(..length).unwrap_or_default();
             // In UTF-16 both the high and the low byte may be this one: then the line is whole too.
             if let Some(newline) = memchr::memrchr(b'\n', read) {
@@ -325,7 +361,7 @@ impl TailedFile {
     pub fn read_head(&self) -> io::Result<Vec<u8>> {
         let mut head = vec![0u8; HEAD_BYTES_MAX];
         let length = match &self.handle {
-            Some(file) => read_full(file, &mut head, 0)?,
+            Some(file) => file.read_at(&mut head, 0)?,
             None => 0,
         };
         head.truncate(length);
@@ -342,7 +378,7 @@ impl TailedFile {
         let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
         let before = self.read.check_bytes();
         buffer.resize(before + bytes_max, 0);
-        let length = read_full(file, buffer, self.read.offset - before as u64)?;
+        let length = file.read_at(buffer, self.read.offset - before as u64)?;
         buffer.truncate(length);
         let Some(check) = buffer.get(..before) else { return Ok(Turn::Replaced) };
         if identity::check_of(check) != self.read.check {
@@ -354,7 +390,10 @@ impl TailedFile {
         }
         let at_end = length < before + bytes_max;
         let end = self.read.offset + (length - before) as u64;
-        if end > self.size {
+        if let Some(gzip) = &mut self.gzip {
+            gzip.text_bytes = at_end.then_some(end);
+            self.size = end + u64::from(!at_end);
+        } else if end > self.size {
             self.size = end;
             self.grown_at = context.now;
         } else if at_end {
@@ -376,7 +415,7 @@ impl TailedFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match &self.handle {
-            Some(file) => read_full(file, buffer, offset),
+            Some(file) => file.read_at(buffer, offset),
             None => Ok(0),
         }
     }
@@ -473,6 +512,9 @@ impl TailedFile {
         context.counters.read_bytes.add(position.offset - self.read.offset);
         let hold_until = self.hold_until;
         self.rewind_to(position);
+        if let Some(content) = &self.handle {
+            content.forget_before(position.offset - position.check_bytes() as u64);
+        }
         self.hold_until = hold_until;
         if !more {
             // What is left is a partial line or held back.
@@ -507,7 +549,7 @@ impl TailedFile {
         let mut newline = None;
         let mut at_end = false;
         while newline.is_none() && !at_end && at < stop {
-            let length = read_full(file, &mut step, at)?;
+            let length = file.read_at(&mut step, at)?;
             at_end = length < step.len();
             let read = step.get(..length).unwrap_or_default();
             newline = framing.line_end(read).map(|length| at + length as u64);
@@ -529,10 +571,10 @@ impl TailedFile {
         };
         let mut original_bytes = text_end - start;
         let mut head = vec![0u8; original_bytes.min(LINE_BYTES_MAX as u64) as usize];
-        let length = read_full(file, &mut head, start)?;
+        let length = file.read_at(&mut head, start)?;
         head.truncate(length);
         let mut tail = [0u8; CHECK_BYTES_MAX];
-        let tail_length = read_full(file, &mut tail, end - CHECK_BYTES_MAX as u64)?;
+        let tail_length = file.read_at(&mut tail, end - CHECK_BYTES_MAX as u64)?;
         let check = identity::check_of(tail.get(..tail_length).unwrap_or_default());
         let mut builder = BatchBuilder::new();
         let parse = Context { time: context.time.clone(), counters: context.counters };
@@ -560,6 +602,10 @@ impl TailedFile {
         context: &TurnContext<'_>,
     ) -> io::Result<Result<bool, &'static str>> {
         let bytes = self.read_head()?;
+        let damaged = self.handle.as_ref().is_some_and(|content| content.problem().is_some());
+        if bytes.is_empty() && damaged {
+            return Ok(Err("damaged gzip"));
+        }
         if let Some(kind) = binary_kind(&bytes) {
             return Ok(Err(kind));
         }
@@ -610,27 +656,13 @@ pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
 }
 
 /// Whether a file begins with the byte order mark of UTF-16.
-fn read_utf16(file: &File) -> io::Result<bool> {
+fn read_utf16(file: &Content) -> io::Result<bool> {
     let mut mark = [0u8; 2];
-    let length = read_full(file, &mut mark, 0)?;
+    let length = file.read_at(&mut mark, 0)?;
     Ok(length == 2 && Framing::of(&mark, Format::Text).is_some_and(Framing::is_utf16))
 }
 
 /// Device and inode of a file.
 pub fn inode_of(metadata: &Metadata) -> Inode {
     Inode { dev: metadata.dev(), ino: metadata.ino() }
-}
-
-/// Reads until `buffer` is full or the file ends.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut length = 0;
-    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + length as u64) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
