@@ -7,7 +7,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+use regex::bytes::Regex;
 use serde::Deserialize;
+
+use crate::containers::{ContainerSource, ContainersMode, KubernetesApi};
+use crate::parse::format::Format;
+use crate::parse::pattern::Patterns;
+use crate::timestamp;
+use crate::trace::Rule;
 
 /// Most file sources of one agent.
 const FILE_SOURCES_MAX: usize = 256;
@@ -29,6 +37,8 @@ pub struct AgentConfig {
     pub files: Vec<FileSource>,
     /// The systemd journal.
     pub journal: JournalSource,
+    /// The container logs of this machine.
+    pub containers: ContainerSource,
     /// Internal deadlines; not settings.
     pub timing: Timing,
 }
@@ -42,8 +52,14 @@ pub struct FileSource {
     pub exclude: Vec<String>,
     /// Labels of the streams, beside `host`, `file` and `service`.
     pub labels: BTreeMap<String, String>,
-    /// Whether stack traces and indented lines are joined to the line before them.
-    pub multiline: bool,
+    /// By what lines are joined to records.
+    pub multiline: Rule,
+    /// In what notation the records are.
+    pub format: Format,
+    /// What is tried first to make fields of a record.
+    pub patterns: Option<Patterns>,
+    /// Zone of times that name none; `None` is the machine's.
+    pub zone: Option<TimeZone>,
     /// Where a file is begun that no one knows yet and that was there before the agent.
     pub start: Start,
 }
@@ -167,6 +183,7 @@ impl AgentConfig {
             host: host_name(),
             files: Vec::new(),
             journal: JournalSource::default(),
+            containers: ContainerSource::default(),
             timing: Timing::default(),
         }
     }
@@ -180,6 +197,20 @@ impl AgentConfig {
     /// Switches the journal on, where there is one.
     pub fn with_journal(mut self) -> Self {
         self.journal.mode = JournalMode::Auto;
+        self
+    }
+
+    /// Switches the container logs on, where there are any.
+    pub fn with_containers(mut self) -> Self {
+        self.containers.mode = ContainersMode::Auto;
+        self
+    }
+
+    /// The well-known places of container logs as a source of files, if they are switched on.
+    pub(crate) fn with_container_files(mut self) -> Self {
+        if self.containers.mode == ContainersMode::Auto {
+            self.files.insert(0, self.containers.files());
+        }
         self
     }
 
@@ -208,8 +239,11 @@ impl AgentConfig {
         for server in &self.servers {
             check_server(server)?;
         }
-        if self.files.is_empty() && self.journal.mode == JournalMode::Off {
-            let problem = "nothing to read; name `paths`, or set `enabled = \"auto\"` in [journal]";
+        let machine =
+            self.journal.mode == JournalMode::Auto || self.containers.mode == ContainersMode::Auto;
+        if self.files.is_empty() && !machine {
+            let problem = "nothing to read; name `paths`, or set `enabled = \"auto\"` in [journal] \
+                           or [containers]";
             return Err(value_error("files", problem));
         }
         if self.files.len() > FILE_SOURCES_MAX {
@@ -234,7 +268,10 @@ impl Default for FileSource {
             paths: Vec::new(),
             exclude: Vec::new(),
             labels: BTreeMap::new(),
-            multiline: true,
+            multiline: Rule::Auto,
+            format: Format::Auto,
+            patterns: None,
+            zone: None,
             start: Start::Beginning,
         }
     }
@@ -276,6 +313,8 @@ struct RawConfig {
     files: Vec<RawFiles>,
     #[serde(default)]
     journal: RawJournal,
+    #[serde(default)]
+    containers: RawContainers,
 }
 
 #[derive(Deserialize)]
@@ -288,15 +327,116 @@ struct RawFiles {
     #[serde(default)]
     multiline: RawMultiline,
     #[serde(default)]
+    format: Format,
+    pattern: Option<OneOrMore>,
+    zone: Option<String>,
+    #[serde(default)]
     start: Start,
 }
 
-#[derive(Deserialize, Default, PartialEq)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 enum RawMultiline {
     #[default]
     Auto,
     Off,
+    Begins(String),
+    Continues(String),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+struct RawContainers {
+    #[serde(default)]
+    enabled: ContainersMode,
+    #[serde(default)]
+    start: Start,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    kubernetes: Option<String>,
+}
+
+impl RawFiles {
+    fn validate(self) -> Result<FileSource, ConfigError> {
+        let patterns = match self.pattern {
+            None => None,
+            Some(OneOrMore::One(pattern)) => Some(vec![pattern]),
+            Some(OneOrMore::More(patterns)) => Some(patterns),
+        };
+        let patterns = patterns.map(|patterns| Patterns::new(&patterns)).transpose();
+        let zone = self.zone.map(|name| {
+            timestamp::zone(&name).ok_or_else(|| {
+                let problem = format!(
+                    "{name:?} is neither in /usr/share/zoneinfo nor a POSIX rule such as \
+                     \"CET-1CEST,M3.5.0,M10.5.0/3\"; install the system's zone files or write a rule"
+                );
+                value_error("files.zone", problem)
+            })
+        });
+        Ok(FileSource {
+            paths: self.paths,
+            exclude: self.exclude,
+            labels: self.labels,
+            multiline: self.multiline.validate()?,
+            format: self.format,
+            patterns: patterns.map_err(|problem| value_error("files.pattern", problem))?,
+            zone: zone.transpose()?,
+            start: self.start,
+        })
+    }
+}
+
+impl RawMultiline {
+    fn validate(self) -> Result<Rule, ConfigError> {
+        /// Largest a rule may become when compiled.
+        const RULE_BYTES_MAX: usize = 1 << 20;
+        let compile = |pattern: &str| -> Result<Regex, ConfigError> {
+            let builder = regex::bytes::RegexBuilder::new(pattern)
+                .size_limit(RULE_BYTES_MAX)
+                .dfa_size_limit(RULE_BYTES_MAX)
+                .build();
+            builder.map_err(|e| value_error("files.multiline", format!("{pattern:?}: {e}")))
+        };
+        Ok(match self {
+            RawMultiline::Auto => Rule::Auto,
+            RawMultiline::Off => Rule::Off,
+            RawMultiline::Begins(pattern) => Rule::Begins(compile(&pattern)?),
+            RawMultiline::Continues(pattern) => Rule::Continues(compile(&pattern)?),
+        })
+    }
+}
+
+impl RawContainers {
+    fn validate(self) -> Result<ContainerSource, ConfigError> {
+        let kubernetes = match self.kubernetes.as_deref() {
+            None | Some("auto") => KubernetesApi::Auto,
+            Some("off") => KubernetesApi::Off,
+            Some(address) if address.starts_with("http://") => KubernetesApi::At(address.into()),
+            Some(other) => {
+                let problem = format!(
+                    "{other:?} is not \"auto\", \"off\" or an address such as \
+                     http://127.0.0.1:8001 (kubectl proxy)"
+                );
+                return Err(value_error("containers.kubernetes", problem));
+            }
+        };
+        Ok(ContainerSource {
+            mode: self.enabled,
+            start: self.start,
+            exclude: self.exclude,
+            labels: self.labels,
+            kubernetes,
+            ..ContainerSource::default()
+        })
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -319,18 +459,13 @@ enum RawJournalMode {
 
 impl RawConfig {
     fn validate(self) -> Result<AgentConfig, ConfigError> {
-        let files = self.files.into_iter().map(|raw| FileSource {
-            paths: raw.paths,
-            exclude: raw.exclude,
-            labels: raw.labels,
-            multiline: raw.multiline == RawMultiline::Auto,
-            start: raw.start,
-        });
+        let files = self.files.into_iter().map(RawFiles::validate).collect::<Result<_, _>>()?;
         let config = AgentConfig {
             servers: self.servers.unwrap_or_else(|| vec![DEFAULT_SERVER.to_owned()]),
             state_dir: self.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
             host: self.host.unwrap_or_else(host_name),
-            files: files.collect(),
+            files,
+            containers: self.containers.validate()?,
             journal: JournalSource {
                 mode: match self.journal.enabled {
                     RawJournalMode::Auto => JournalMode::Auto,
@@ -347,8 +482,10 @@ impl RawConfig {
     }
 }
 
-const ROOT_KEYS: &[&str] = &["servers", "state_dir", "host", "files", "journal"];
-const FILES_KEYS: &[&str] = &["paths", "exclude", "labels", "multiline", "start"];
+const ROOT_KEYS: &[&str] = &["servers", "state_dir", "host", "files", "journal", "containers"];
+const FILES_KEYS: &[&str] =
+    &["paths", "exclude", "labels", "multiline", "format", "pattern", "zone", "start"];
+const CONTAINERS_KEYS: &[&str] = &["enabled", "start", "exclude", "labels", "kubernetes"];
 const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels"];
 
 fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
@@ -360,6 +497,9 @@ fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
     }
     if let Some(toml::Value::Table(journal)) = root.get("journal") {
         check_table(journal, "[journal]", JOURNAL_KEYS)?;
+    }
+    if let Some(toml::Value::Table(containers)) = root.get("containers") {
+        check_table(containers, "[containers]", CONTAINERS_KEYS)?;
     }
     Ok(())
 }

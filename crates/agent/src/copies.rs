@@ -115,7 +115,7 @@ fn twin_or_none(tailed: &TailedFile, original: &TailedFile, now: Instant) -> Kin
 
 /// Names that the original of a rotated copy may have: `app.log` for `app.log.1`,
 /// `app.log-20240102` and `app.log.copy`.
-fn names_of_originals(path: &Path) -> impl Iterator<Item = PathBuf> + use<'_> {
+pub(crate) fn names_of_originals(path: &Path) -> impl Iterator<Item = PathBuf> + use<'_> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let ends = name.char_indices().filter(|(_, c)| matches!(c, '.' | '-' | '_')).map(|(at, _)| at);
     ends.filter_map(move |at| Some(path.with_file_name(name.get(..at).filter(|n| !n.is_empty())?)))

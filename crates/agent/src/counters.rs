@@ -110,6 +110,8 @@ counters! {
     multiline_capped,
     /// Records whose bytes were not UTF-8; they carry their original bytes.
     invalid_utf8_records,
+    /// Records that were not in the notation that their source is said to be in; they are text.
+    unmatched_records,
     /// Times reading paused because the memory for unsent records was used up.
     memory_waits,
 }

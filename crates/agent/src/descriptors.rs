@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use crate::content::Content;
 use crate::reader::Reader;
 use crate::tail::inode_of;
 
@@ -24,7 +25,7 @@ impl Reader {
         match File::open(&tailed.path) {
             // The path may lead to another file by now.
             Ok(handle) if handle.metadata().is_ok_and(|m| inode_of(&m) == tailed.inode) => {
-                tailed.handle = Some(handle);
+                tailed.handle = Some(Content::new(handle, tailed.gzip.is_some()));
                 self.open_files += 1;
                 true
             }

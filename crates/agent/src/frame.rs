@@ -7,7 +7,7 @@
 //! - a record is given out only when it is complete: the next one has begun, or the caller says
 //!   that the end of the file has settled.
 
-use crate::trace::{JOINED_BYTES_MAX, JOINED_LINES_MAX, Joiner, Role};
+use crate::trace::{JOINED_BYTES_MAX, JOINED_LINES_MAX, Joiner, Role, Rule};
 
 /// A run of zeros at a line's start that is at least this long is a hole that a writer left when
 /// its file was truncated under it, not text.
@@ -59,10 +59,16 @@ impl<'c> Frames<'c> {
     /// Frames the complete lines of `chunk`. With `multiline` lines are joined. With `end_settled`
     /// the last record is taken as complete, and a last line without its line end as a line.
     pub fn new(chunk: &'c [u8], multiline: bool, end_settled: bool) -> Self {
+        let rule = if multiline { Rule::Auto } else { Rule::Off };
+        Frames::by_rule(chunk, rule, end_settled)
+    }
+
+    /// As [`Self::new`], with lines joined by `rule`.
+    pub fn by_rule(chunk: &'c [u8], rule: Rule, end_settled: bool) -> Self {
         Frames {
             chunk,
             at: 0,
-            joiner: Joiner::new(multiline),
+            joiner: Joiner::new(rule),
             open: None,
             passed: Passed::default(),
             consumed: 0,

@@ -73,6 +73,12 @@ pub fn file_producer(agent: ProducerId, inode: Inode, head: Head) -> ProducerId 
     ])
 }
 
+/// As [`file_producer`], for a file whose producer is another file's for now.
+pub fn file_producer_again(agent: ProducerId, inode: Inode, head: Head) -> ProducerId {
+    let first = file_producer(agent, inode, head);
+    ProducerId::derive(&[&first.to_bytes(), b"again"])
+}
+
 /// The agent's own identity, when it has none stored: what this machine and state folder always
 /// give, so that losing the folder does not make it a stranger to the server. Random only where
 /// the machine has no identity.

@@ -14,13 +14,18 @@
 //! - every line that is read is acknowledged, or counted in [`counters`] with the reason why not.
 
 mod account;
+pub mod assemble;
+mod compressed;
 pub mod config;
+pub mod containers;
+mod content;
 mod copies;
 pub mod counters;
 mod dead_letter;
 mod descriptors;
 mod discover;
 pub mod frame;
+pub mod framing;
 pub mod identity;
 mod journal;
 pub mod journal_export;
@@ -44,6 +49,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{AgentConfig, ConfigError, FileSource, JournalMode, JournalSource, Start, Timing};
+pub use containers::{ContainerSource, ContainersMode, KubernetesApi};
 pub use counters::{Counters, Totals};
 pub use state::StateError;
 
@@ -89,6 +95,7 @@ pub async fn run_counted(
     counters: Arc<Counters>,
 ) -> Result<Totals, AgentError> {
     config.check()?;
+    let config = config.with_container_files();
     let globs = config.files.iter().map(Globs::new).collect::<Result<Vec<_>, _>>()?;
     let config = Arc::new(config);
     let state = Arc::new(StateDir::open(&config.state_dir, &config.host)?);

@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
   lodge-agent --config /etc/lodge/agent.toml"
 )]
 struct Arguments {
-    /// Configuration file (TOML) instead of --server, --path and --journal
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "path", "journal"])]
+    /// Configuration file (TOML) instead of --server, --path, --journal and --containers
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["server", "path", "journal", "containers"])]
     config: Option<PathBuf>,
     /// Server to ship to; several are tried in order
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9420")]
@@ -35,6 +36,9 @@ struct Arguments {
     /// Read the systemd journal, where there is one
     #[arg(long)]
     journal: bool,
+    /// Read the logs of this machine's containers, where there are any
+    #[arg(long)]
+    containers: bool,
     /// Folder for the agent's identity and checkpoints
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -55,6 +59,9 @@ impl Arguments {
                 }
                 if self.journal {
                     config = config.with_journal();
+                }
+                if self.containers {
+                    config = config.with_containers();
                 }
                 for source in &mut config.files {
                     source.exclude = self.exclude.clone();

@@ -1,11 +1,17 @@
-//! One record's text into fields: what it says in JSON, in logfmt, or as plain text; when it was;
-//! how severe it is; which stream it belongs to.
+//! One record's text into fields: what it says in JSON, in logfmt, in the notation of a web server
+//! or of syslog, by a pattern, or as plain text; when it was; how severe it is; which stream it
+//! belongs to.
 //!
 //! Sans-I/O. Invariants:
 //! - nothing is refused: text that is no valid JSON or logfmt is kept as the message, bytes that
 //!   are no UTF-8 are kept beside it in base64;
 //! - labels are ordinary fields too; where the record has a field of the same name and another
 //!   value, the builder keeps both.
+
+mod access;
+pub mod format;
+pub mod pattern;
+mod slots;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,11 +21,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lodge_record::builder::BatchBuilder;
 use lodge_record::stream::StreamLabels;
-use lodge_record::{field, limits, time};
+use lodge_record::{field, limits};
+use lodge_wire::container_log::Output;
 use lodge_wire::json_object::{self, JsonValue};
 use lodge_wire::jsonline::set_field;
+use lodge_wire::syslog;
 
+use crate::containers::facts::ContainerFacts;
 use crate::counters::Counters;
+use crate::parse::format::Format;
+use crate::parse::pattern::Patterns;
+use crate::parse::slots::{Kind, Slots};
 use crate::timestamp::TimeContext;
 use crate::{level, logfmt, timestamp};
 
@@ -28,12 +40,9 @@ use crate::{level, logfmt, timestamp};
 const SERVICES_MAX: usize = 64;
 /// Longest service name taken into a label.
 const SERVICE_BYTES_MAX: usize = 128;
-
-/// Names of the message, the time and the level, best first.
-const MESSAGE_NAMES: &[&str] = &["_msg", "msg", "message", "log"];
-const TIME_NAMES: &[&str] =
-    &["_time", "@timestamp", "timestamp", "time", "ts", "datetime", "eventTime", "t"];
-const LEVEL_NAMES: &[&str] = &["level", "severity", "lvl", "log.level", "loglevel", "levelname"];
+/// Longest text that patterns are tried on, and that is read as syslog or an access log; a longer
+/// one stays text.
+const NOTATION_BYTES_MAX: usize = 64 << 10;
 
 /// One record's bytes, as framed.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +51,18 @@ pub struct Text<'a> {
     pub bytes: &'a [u8],
     /// Length of the whole text.
     pub original_bytes: u64,
+}
+
+/// What is known of a record beside its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope<'a> {
+    /// When its container wrote it. Then a time in the text counts only if it names its zone: the
+    /// container's may be another than the machine's.
+    pub time_ns: Option<i64>,
+    /// Where its container wrote it.
+    pub output: Option<Output>,
+    /// The bytes that the text was decoded from, where they cannot be told from it.
+    pub raw: Option<&'a [u8]>,
 }
 
 /// What is the same for all records of a turn.
@@ -60,6 +81,10 @@ pub struct RecordParser {
     canonical: String,
     /// Canonical streams by the service that records name, where it is not set by a label.
     services: Option<HashMap<String, String>>,
+    /// Fields of all records, beside the labels.
+    fields: Vec<(String, String)>,
+    format: Format,
+    patterns: Option<Patterns>,
     slots: Slots,
 }
 
@@ -74,25 +99,79 @@ impl RecordParser {
         for (name, value) in labels {
             all.set(name, value);
         }
-        let services = (!labels.contains_key("service")).then(HashMap::new);
-        RecordParser { canonical: all.canonical(), labels: all, services, slots: Slots::default() }
+        RecordParser::new(all, !labels.contains_key("service"))
+    }
+
+    /// For the log of a container: labels are `host`, those of the container, and those given.
+    pub fn for_container(
+        host: &str,
+        facts: &ContainerFacts,
+        labels: &BTreeMap<String, String>,
+    ) -> Self {
+        let mut all = StreamLabels::new();
+        all.set("host", host);
+        for (name, value) in facts.labels() {
+            all.set(name, value);
+        }
+        for (name, value) in labels {
+            all.set(name, value);
+        }
+        let mut parser = RecordParser::new(all, !labels.contains_key("service"));
+        parser.fields = facts.fields();
+        parser.fields.retain(|(name, _)| parser.labels.get(name).is_none());
+        parser
+    }
+
+    fn new(labels: StreamLabels, learns_services: bool) -> Self {
+        RecordParser {
+            canonical: labels.canonical(),
+            labels,
+            services: learns_services.then(HashMap::new),
+            fields: Vec::new(),
+            format: Format::Auto,
+            patterns: None,
+            slots: Slots::default(),
+        }
+    }
+
+    /// The same parser for records of one notation, which patterns are tried on first.
+    pub fn reading(mut self, format: Format, patterns: Option<Patterns>) -> Self {
+        (self.format, self.patterns) = (format, patterns);
+        self
     }
 
     /// Adds one record to `builder`.
     pub fn append(&mut self, builder: &mut BatchBuilder, text: Text<'_>, context: &Context<'_>) {
+        self.append_enveloped(builder, text, Envelope::default(), context);
+    }
+
+    /// As [`Self::append`], for a record of which more is known than its text.
+    pub fn append_enveloped(
+        &mut self,
+        builder: &mut BatchBuilder,
+        text: Text<'_>,
+        envelope: Envelope<'_>,
+        context: &Context<'_>,
+    ) {
         let bytes = text.bytes.get(..text.bytes.len().min(limits::LINE_BYTES_MAX));
         let bytes = bytes.unwrap_or_default();
         let cut = text.original_bytes.saturating_sub(bytes.len() as u64);
         let (decoded, damaged) = decode(bytes, cut > 0);
-        let stated_ns = self.append_text(builder, &decoded, context);
-        if damaged {
+        let stated_ns = self.append_text(builder, &decoded, &envelope, context);
+        if damaged || envelope.raw.is_some() {
             context.counters.invalid_utf8_records.increment();
-            builder.field_str(field::RAW_BASE64, &STANDARD.encode(bytes));
+            builder.field_str(field::RAW_BASE64, &STANDARD.encode(envelope.raw.unwrap_or(bytes)));
         }
         if cut > 0 {
             context.counters.dropped_bytes_long_lines.add(cut);
             builder.field_bool(field::TRUNCATED, true);
             builder.field_i64(field::ORIGINAL_BYTES, text.original_bytes as i64);
+        }
+        if let Some(output) = envelope.output {
+            builder.field_str("log.iostream", output.name());
+        }
+        for (name, value) in &self.fields {
+            builder.field_str(name, value);
         }
         let named = self.learn_service();
         let stream = self.stream_of(named.as_deref());
@@ -107,7 +186,8 @@ impl RecordParser {
             }
         }
         let code = builder.stream(stream.canonical);
-        builder.finish_row(stated_ns.unwrap_or(context.time.now_ns), code);
+        let time_ns = stated_ns.or(envelope.time_ns).unwrap_or(context.time.now_ns);
+        builder.finish_row(time_ns, code);
     }
 
     /// Sets message and fields from the text; gives the time that it states.
@@ -115,35 +195,91 @@ impl RecordParser {
         &mut self,
         builder: &mut BatchBuilder,
         text: &str,
+        envelope: &Envelope<'_>,
         context: &Context<'_>,
     ) -> Option<i64> {
         self.slots.clear();
+        let zoned_only = envelope.time_ns.is_some();
         let (labels, slots) = (&self.labels, &mut self.slots);
         let mut each = |name: &str, value: JsonValue<'_>| {
             if !slots.take(name, value, labels) {
                 set_field(builder, name, &value);
             }
         };
-        if text.starts_with('{') {
+        if let Some(patterns) = &self.patterns {
+            let matched = text.len() <= NOTATION_BYTES_MAX
+                && patterns.for_each_field(text, |n, value| each(n, JsonValue::Number(value)));
+            if matched {
+                return slots.settle(builder, Some(text), &context.time, zoned_only);
+            }
+            context.counters.unmatched_records.increment();
+        }
+        let (json, pairs) = match self.format {
+            Format::Auto | Format::Cri | Format::Docker => (true, true),
+            format => (format == Format::Json, format == Format::Logfmt),
+        };
+        if json && text.starts_with('{') {
             match json_object::for_each_field(text, &mut each) {
-                Ok(()) => return slots.settle(builder, None, context),
+                Ok(()) => return slots.settle(builder, None, &context.time, zoned_only),
                 Err(_) => {
                     builder.abandon_row();
                     slots.clear();
                 }
             }
-        } else if let Some(pairs) = logfmt::parse(text) {
+        } else if pairs && let Some(pairs) = logfmt::parse(text) {
             for (name, value) in &pairs {
                 each(name, JsonValue::Number(value));
             }
-            return slots.settle(builder, Some(text), context);
+            return slots.settle(builder, Some(text), &context.time, zoned_only);
+        }
+        if matches!(self.format, Format::Json | Format::Logfmt) {
+            context.counters.unmatched_records.increment();
+        }
+        self.append_plain(builder, text, zoned_only, context)
+    }
+
+    /// A text that is no JSON and no pairs: the message, and what its head shows it to be.
+    fn append_plain(
+        &mut self,
+        builder: &mut BatchBuilder,
+        text: &str,
+        zoned_only: bool,
+        context: &Context<'_>,
+    ) -> Option<i64> {
+        let detects = matches!(self.format, Format::Auto | Format::Cri | Format::Docker);
+        let fits = text.len() <= NOTATION_BYTES_MAX;
+        let first_line = text.lines().next().unwrap_or_default();
+        let found = timestamp::find(first_line.as_bytes(), &context.time);
+        let stated_ns = found.filter(|f| f.zoned || !zoned_only).map(|found| found.time_ns);
+        let mut each = |name: &str, value: JsonValue<'_>| {
+            if self.labels.get(name) != Some(value.as_text()) {
+                set_field(builder, name, &value);
+            }
+        };
+        match self.format {
+            Format::Syslog if fits => {
+                let message = syslog::parse(text);
+                set_syslog(&message, &mut each);
+                let stamp = message.timestamp.and_then(|s| timestamp::parse(s, &context.time));
+                let stamp = stamp.filter(|f| f.zoned || !zoned_only).map(|found| found.time_ns);
+                if message.severity.is_none()
+                    && let Some(level) = level::in_line(message.text)
+                {
+                    each("level", JsonValue::Text(level));
+                }
+                builder.message(message.text);
+                return stamp.or(stated_ns);
+            }
+            Format::Access => {
+                if !fits || !access::access_fields(text, &mut each) {
+                    context.counters.unmatched_records.increment();
+                }
+            }
+            _ if detects && fits => detect(first_line, found, &mut each),
+            _ => {}
         }
         builder.message(text);
-        let first_line = text.lines().next().unwrap_or_default();
-        if let Some(level) = level::in_line(first_line) {
-            builder.field_str("level", level);
-        }
-        timestamp::find(first_line.as_bytes(), &context.time).map(|found| found.time_ns)
+        stated_ns
     }
 
     /// The service that the record names, if it is not the file's own and there is room for it.
@@ -183,6 +319,46 @@ struct Stream<'p> {
     service: &'p str,
 }
 
+/// Fields of a plain line that is surely an access log's, a web server's error or syslog, and the
+/// level. What the line may be is told by its first bytes, or by where its time stands, so that
+/// other lines cost nothing more.
+fn detect(line: &str, found: Option<timestamp::Found>, each: &mut impl FnMut(&str, JsonValue<'_>)) {
+    let first = line.as_bytes().first().copied().unwrap_or_default();
+    if found.is_some_and(|found| found.is_access) && access::access_fields(line, &mut *each) {
+        return;
+    }
+    let may_be_syslog = match first {
+        b'<' | b'A'..=b'Z' => true,
+        // RFC 3339 with a host name and a tag behind it.
+        b'0'..=b'9' => line.as_bytes().get(10) == Some(&b'T'),
+        _ => false,
+    };
+    let mut stated = None;
+    if may_be_syslog
+        && found.is_some()
+        && let Some(message) = syslog::detect(line)
+    {
+        stated = message.severity;
+        set_syslog(&message, each);
+    } else if let Some(found) = found
+        && line.get(found.end..).is_some_and(|behind| behind.starts_with(" ["))
+    {
+        access::error_fields(line.get(found.end..).unwrap_or_default(), &mut *each);
+    }
+    if stated.is_none()
+        && let Some(level) = level::in_line(line)
+    {
+        each("level", JsonValue::Text(level));
+    }
+}
+
+fn set_syslog(message: &syslog::Message<'_>, each: &mut impl FnMut(&str, JsonValue<'_>)) {
+    message.for_each_field(|name, value| each(name, JsonValue::Text(value)));
+    if let Some(level) = message.severity.and_then(level::of_syslog_priority) {
+        each("level", JsonValue::Text(level));
+    }
+}
+
 /// The text of a record's bytes, and whether bytes had to be replaced.
 fn decode(bytes: &[u8], is_cut: bool) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(bytes) {
@@ -201,129 +377,4 @@ fn service_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split('.').find(|part| !part.is_empty()).unwrap_or(&name);
     stem.to_owned()
-}
-
-/// Values of a record that are looked at before they become fields, or instead.
-#[derive(Debug, Default)]
-struct Slots {
-    message: Best,
-    time: Best,
-    level: Best,
-    /// Fields named like labels: they need not be repeated.
-    like_labels: Vec<(String, Owned)>,
-}
-
-/// The candidates for one purpose.
-#[derive(Debug, Default)]
-struct Best {
-    /// Rank among the names, name and value.
-    found: Vec<(usize, &'static str, Owned)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Text,
-    Number,
-    Other,
-}
-
-#[derive(Debug)]
-struct Owned {
-    text: String,
-    kind: Kind,
-}
-
-impl Owned {
-    fn new(value: JsonValue<'_>) -> Self {
-        let kind = match value {
-            JsonValue::Text(_) => Kind::Text,
-            JsonValue::Number(_) => Kind::Number,
-            _ => Kind::Other,
-        };
-        Owned { text: value.as_text().to_owned(), kind }
-    }
-
-    fn value(&self) -> JsonValue<'_> {
-        match self.kind {
-            Kind::Number => JsonValue::Number(&self.text),
-            Kind::Text | Kind::Other => JsonValue::Text(&self.text),
-        }
-    }
-}
-
-impl Best {
-    fn take(&mut self, names: &[&'static str], name: &str, value: JsonValue<'_>) -> bool {
-        let Some(rank) = names.iter().position(|known| *known == name) else { return false };
-        let Some(known) = names.get(rank) else { return false };
-        self.found.push((rank, known, Owned::new(value)));
-        true
-    }
-
-    /// The best candidate; the others become fields.
-    fn settle(&mut self, builder: &mut BatchBuilder) -> Option<(&'static str, Owned)> {
-        let best = self.found.iter().enumerate().min_by_key(|(_, (rank, ..))| *rank)?.0;
-        let (_, name, value) = self.found.swap_remove(best);
-        for (_, name, value) in self.found.drain(..) {
-            set_field(builder, name, &value.value());
-        }
-        Some((name, value))
-    }
-}
-
-impl Slots {
-    fn clear(&mut self) {
-        self.message.found.clear();
-        self.time.found.clear();
-        self.level.found.clear();
-        self.like_labels.clear();
-    }
-
-    /// Keeps a field for later if it has a purpose; false if it is a field like any other.
-    fn take(&mut self, name: &str, value: JsonValue<'_>, labels: &StreamLabels) -> bool {
-        let simple = matches!(value, JsonValue::Text(_) | JsonValue::Number(_));
-        if simple
-            && (self.message.take(MESSAGE_NAMES, name, value)
-                || self.time.take(TIME_NAMES, name, value)
-                || self.level.take(LEVEL_NAMES, name, value))
-        {
-            return true;
-        }
-        if labels.get(name).is_some() {
-            self.like_labels.push((name.to_owned(), Owned::new(value)));
-            return true;
-        }
-        false
-    }
-
-    /// Sets message and level; gives the time. `whole` is the message of a record that has none.
-    fn settle(
-        &mut self,
-        builder: &mut BatchBuilder,
-        whole: Option<&str>,
-        context: &Context<'_>,
-    ) -> Option<i64> {
-        match (self.message.settle(builder), whole) {
-            // Docker's json-file keeps the line end within `log`.
-            (Some((_, text)), _) => builder.message(text.text.trim_end_matches(['\n', '\r'])),
-            (None, Some(whole)) => builder.message(whole),
-            (None, None) => {}
-        }
-        if let Some((name, level)) = self.level.settle(builder) {
-            set_field(builder, name, &level.value());
-            if let Some(canonical) = level::canonical(&level.text).filter(|_| name != "level") {
-                builder.field_str("level", canonical);
-            }
-        }
-        let (name, stated) = self.time.settle(builder)?;
-        let time_ns = time_of(&stated.text, context);
-        if time_ns.is_none() {
-            set_field(builder, name, &stated.value());
-        }
-        time_ns
-    }
-}
-
-/// The time that a value states: a format of plain lines, RFC 3339, or a number since 1970.
-fn time_of(value: &str, context: &Context<'_>) -> Option<i64> {
-    timestamp::parse(value, &context.time).or_else(|| time::parse(value))
 }

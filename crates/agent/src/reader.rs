@@ -20,6 +20,9 @@ use lodge_wire::agent_report::SOURCES_MAX;
 
 use crate::account::carry_refused;
 use crate::config::{AgentConfig, Start};
+use crate::containers::ContainersMode;
+use crate::containers::facts::ContainerFacts;
+use crate::containers::kubernetes::Kubernetes;
 use crate::counters::Counters;
 use crate::discover::Globs;
 use crate::identity::{FilePosition, Inode};
@@ -74,6 +77,8 @@ pub enum Event {
     Recalled { file: usize, state: Option<Option<ServerState>> },
     /// As `Recalled`, of the producer that the original of a copied file had.
     RecalledOriginal { file: usize, state: Option<Option<ServerState>> },
+    /// What is known of the container that writes a file.
+    Learned { file: usize, inode: Inode, facts: Arc<ContainerFacts> },
     /// Stop reading, wait for answers, write the checkpoint, end.
     Stop,
 }
@@ -85,6 +90,8 @@ pub struct Reader {
     pub(crate) counters: Arc<Counters>,
     pub(crate) shipper: Arc<Shipper>,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Who is asked about containers, if anyone can be.
+    pub(crate) kubernetes: Option<Arc<Kubernetes>>,
     events: Receiver<Event>,
     pub(crate) sender: Sender<Event>,
     pub(crate) globs: Vec<Globs>,
@@ -94,6 +101,8 @@ pub struct Reader {
     pub(crate) by_inode: HashMap<Inode, usize>,
     pub(crate) by_path: HashMap<PathBuf, usize>,
     pub(crate) remembered: HashMap<u64, Vec<FileEntry>>,
+    /// Files that are no more, the latest last.
+    pub(crate) gone: VecDeque<FileEntry>,
     pub(crate) skipped: HashMap<Inode, Skipped>,
     pub(crate) walks: u64,
     pub(crate) walk_at: Instant,
@@ -113,6 +122,8 @@ pub struct Reader {
     buffer: Vec<u8>,
     time: TimeContext,
     pub(crate) checkpoint_due: bool,
+    /// A file waits for the checkpoint to name it.
+    pub(crate) note_due: bool,
     checkpoint_at: Instant,
     checkpoint_cost: Duration,
     resends: HashMap<usize, u32>,
@@ -132,12 +143,20 @@ impl Reader {
         let (sender, events) = channel();
         let now = Instant::now();
         let mut remembered: HashMap<u64, Vec<FileEntry>> = HashMap::new();
+        let mut gone = VecDeque::new();
         for entry in state.load_files().files {
+            if entry.gone {
+                gone.push_back(entry);
+                continue;
+            }
             remembered.entry(entry.ino).or_default().push(entry);
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let half = usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX);
+        let asks = config.containers.mode == ContainersMode::Auto;
+        let kubernetes = Kubernetes::new(&config.containers.kubernetes).filter(|_| asks);
         let reader = Reader {
+            kubernetes: kubernetes.map(Arc::new),
             config,
             state,
             counters,
@@ -152,6 +171,7 @@ impl Reader {
             by_inode: HashMap::new(),
             by_path: HashMap::new(),
             remembered,
+            gone,
             skipped: HashMap::new(),
             walks: 0,
             walk_at: now,
@@ -169,6 +189,7 @@ impl Reader {
             buffer: Vec::new(),
             time: TimeContext::system(0),
             checkpoint_due: false,
+            note_due: false,
             checkpoint_at: now,
             checkpoint_cost: Duration::ZERO,
             resends: HashMap::new(),
@@ -240,6 +261,7 @@ impl Reader {
                 Event::Answered { file, batch, reply } => self.answered(file, batch, reply),
                 Event::Recalled { file, state } => self.recalled(file, state),
                 Event::RecalledOriginal { file, state } => self.recalled_original(file, state),
+                Event::Learned { file, inode, facts } => self.learned(file, inode, &facts),
             }
             next = self.events.try_recv().ok();
         }
@@ -391,6 +413,7 @@ impl Reader {
     /// Ends the tailing of a file.
     pub(crate) fn remove(&mut self, file: usize) {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::take) else { return };
+        self.remember_gone(&tailed);
         self.open_files -= usize::from(tailed.handle.is_some());
         self.by_inode.remove(&tailed.inode);
         if self.by_path.get(&tailed.path) == Some(&file) {
@@ -492,13 +515,15 @@ impl Reader {
             return Ok(false);
         };
         let (config, counters) = (Arc::clone(&self.config), Arc::clone(&self.counters));
-        let multiline = config.files.get(tailed.source).is_none_or(|s| s.multiline);
+        let Some(source) = config.files.get(tailed.source) else { return Ok(false) };
+        let zone = source.zone.clone().or_else(|| self.time.zone.clone());
         let context = TurnContext {
             now: Instant::now(),
-            time: self.time.clone(),
+            time: TimeContext { zone, ..self.time },
             counters: &counters,
             timing: &config.timing,
-            multiline,
+            multiline: &source.multiline,
+            format: source.format,
             agent: self.state.agent(),
         };
         if tailed.identity.is_none() {
@@ -507,7 +532,7 @@ impl Reader {
                     self.recall(file);
                     return Ok(false);
                 }
-                Ok(true) => {}
+                Ok(true) => self.keep_apart(file),
                 Ok(false) => return Ok(false),
                 Err(kind) => {
                     self.skip_binary(file, kind);
@@ -515,7 +540,7 @@ impl Reader {
                 }
             }
         }
-        if tailed.read.offset == 0 && !tailed.is_no_copy && !self.may_begin(file) {
+        if !self.may_read(file) {
             return Ok(false);
         }
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else {
@@ -533,6 +558,18 @@ impl Reader {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether a file that was identified may be read on: it is no copy of another, and noted.
+    fn may_read(&mut self, file: usize) -> bool {
+        let Some(tailed) = self.file(file) else { return false };
+        let begins = tailed.read.offset == 0 && !tailed.is_no_copy;
+        let may_begin = match tailed.gzip {
+            _ if !begins => true,
+            Some(_) => self.may_begin_compressed(file),
+            None => self.may_begin(file),
+        };
+        may_begin && self.is_noted(file)
     }
 
     fn skip_binary(&mut self, file: usize, kind: &'static str) {
@@ -594,7 +631,7 @@ impl Reader {
     }
 
     /// Asks the server what it knows of a file's producer, before anything is sent.
-    fn recall(&mut self, file: usize) {
+    pub(crate) fn recall(&mut self, file: usize) {
         let Some(tailed) = self.file_mut(file) else { return };
         let Some((_, sequence)) = tailed.identity else { return };
         tailed.recalling = true;
@@ -722,7 +759,10 @@ impl Reader {
     }
 
     fn save_checkpoint_if_due(&mut self) {
-        let pause = self.config.timing.checkpoint.max(self.checkpoint_cost * 20);
+        let pause = match self.note_due {
+            true => self.checkpoint_cost * 4,
+            false => self.config.timing.checkpoint.max(self.checkpoint_cost * 20),
+        };
         if self.checkpoint_due && self.checkpoint_at.elapsed() >= pause {
             self.save_checkpoint();
         }
@@ -733,12 +773,17 @@ impl Reader {
         let began = Instant::now();
         let now_s = now_ns().unsigned_abs() / 1_000_000_000;
         let tailed = self.files.iter().flatten().filter_map(|file| entry_of(file, now_s));
-        let remembered = self.remembered.values().flatten();
+        let remembered = self.remembered.values().flatten().chain(&self.gone);
         let remembered = remembered.filter(|e| e.seen_s.saturating_add(REMEMBER_S) > now_s);
         let entries = tailed.chain(remembered.cloned()).collect();
         match self.state.save_files(entries) {
             Ok(()) => self.checkpoint_due = false,
             Err(error) => tracing::error!(%error, "cannot write the checkpoint"),
+        }
+        // If it cannot be written, reading goes on: the server knows the positions.
+        self.note_due = false;
+        for tailed in self.files.iter_mut().flatten() {
+            tailed.noted |= tailed.identity.is_some();
         }
         self.checkpoint_cost = began.elapsed();
         self.checkpoint_at = Instant::now();
@@ -761,7 +806,8 @@ impl Reader {
     }
 }
 
-fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
+/// What is remembered of a file.
+pub(crate) fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
     let (head, sequence): (_, Sequence) = file.identity?;
     // While something is under way its account is too, and is given anew from the base on.
     let is_beyond = file.is_settled() && file.acked != file.base;
@@ -780,6 +826,7 @@ fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
         base: is_beyond.then(|| file.base.to_string()),
         unsaid: is_beyond.then(|| file.unsaid.clone()),
         seen_s: now_s,
+        gone: false,
     })
 }
 

@@ -14,7 +14,7 @@ use lodge_record::{Account, ProducerId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::identity;
+use crate::identity::{self, FilePosition};
 
 /// Version of the checkpoint files that this agent writes.
 const VERSION: u32 = 1;
@@ -82,6 +82,21 @@ pub struct FileEntry {
     pub unsaid: Option<Account>,
     /// Unix seconds when the file was seen last.
     pub seen_s: u64,
+    /// The file is no more; its text may turn up in a compressed one.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+impl FileEntry {
+    /// Where the last committed batch ended, if reading stands at `position`.
+    pub fn base(&self, position: FilePosition) -> FilePosition {
+        self.base.as_ref().and_then(|text| text.parse().ok()).unwrap_or(position)
+    }
+
+    /// What is to be said of the stretch from there on.
+    pub fn unsaid(&self) -> Account {
+        self.unsaid.clone().unwrap_or_default()
+    }
 }
 
 /// Checkpoint of the journal source.

@@ -7,9 +7,11 @@
 //!   was replaced begins a new generation and is never mistaken for the old one's continuation;
 //! - a record is built only from complete lines, but for the last line of a finished file.
 
-use std::fs::{File, Metadata};
+mod assembled;
+
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,11 +22,15 @@ use lodge_record::{Account, ProducerId};
 use lodge_wire::agent_report::LiveSource;
 
 use crate::config::Timing;
+use crate::content::Content;
 use crate::counters::Counters;
 use crate::frame::Frames;
+use crate::framing::Framing;
 use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
-use crate::parse::{Context, RecordParser, Text};
+use crate::parse::format::Format;
+use crate::parse::{Context, Envelope, RecordParser, Text};
 use crate::sequence::Sequence;
+use crate::trace::Rule;
 
 /// Most bytes that one long line is searched for its end in one turn.
 const LONG_SCAN_BYTES_MAX: u64 = 16 << 20;
@@ -79,10 +85,23 @@ pub struct TurnContext<'a> {
     pub counters: &'a Counters,
     /// Deadlines.
     pub timing: &'a Timing,
-    /// Whether lines are joined.
-    pub multiline: bool,
+    /// By what lines are joined.
+    pub multiline: &'a Rule,
+    /// In what notation the source is said to be.
+    pub format: Format,
     /// The agent, for producers' identities.
     pub agent: ProducerId,
+}
+
+/// A compressed file: its positions are offsets in its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gzip {
+    /// Length of the file at the last look; it is read once that stays.
+    pub bytes: u64,
+    /// Length of the text, once its end was reached.
+    pub text_bytes: Option<u64>,
+    /// Only read on if it is the rest of a file that was being read.
+    pub only_rest: bool,
 }
 
 /// One file.
@@ -97,7 +116,9 @@ pub struct TailedFile {
     /// What the file system calls it.
     pub inode: Inode,
     /// Open, or not while it is quiet and descriptors are scarce.
-    pub handle: Option<File>,
+    pub handle: Option<Content>,
+    /// What is known of it if it is compressed.
+    pub gzip: Option<Gzip>,
     /// Fingerprint and sequence, once the head is complete.
     pub identity: Option<(Head, Sequence)>,
     /// Identity before the content was replaced.
@@ -136,6 +157,8 @@ pub struct TailedFile {
     pub is_loss_told: bool,
     /// It is known not to be a copy of a file that was read already, or where it goes on from that.
     pub is_no_copy: bool,
+    /// The checkpoint names it.
+    pub noted: bool,
     /// The walk over globs that saw it last.
     pub seen: u64,
     pending_since: Option<Instant>,
@@ -143,7 +166,12 @@ pub struct TailedFile {
     blocked_size: Option<u64>,
     hold_until: Option<Instant>,
     long_scanned: u64,
-    parser: RecordParser,
+    /// Until then nothing is read, as more may be learned of the container that wrote it.
+    pub learning_until: Option<Instant>,
+    /// The shape of its lines, once that is known.
+    framing: Option<Framing>,
+    /// What makes rows of its records.
+    pub parser: RecordParser,
 }
 
 impl TailedFile {
@@ -163,6 +191,7 @@ impl TailedFile {
             path,
             inode: inode_of(metadata),
             handle: None,
+            gzip: None,
             identity: None,
             previous: None,
             base: FilePosition::start(0),
@@ -182,11 +211,14 @@ impl TailedFile {
             cut_bytes: 0,
             is_loss_told: false,
             is_no_copy: false,
+            noted: false,
             seen: 0,
             pending_since: None,
             blocked_size: None,
             hold_until: None,
             long_scanned: 0,
+            learning_until: None,
+            framing: None,
             parser,
         }
     }
@@ -234,12 +266,24 @@ impl TailedFile {
             self.deleted = true;
             self.moved = true;
         }
-        let size = metadata.len();
+        let size = match &mut self.gzip {
+            Some(gzip) => {
+                if gzip.bytes != metadata.len() {
+                    *gzip = Gzip { bytes: metadata.len(), text_bytes: None, ..*gzip };
+                    self.grown_at = now;
+                    self.blocked_size = None;
+                    self.handle.iter().for_each(Content::restart);
+                }
+                // Until its end was seen there is more.
+                gzip.text_bytes.unwrap_or(self.read.offset + 1)
+            }
+            None => metadata.len(),
+        };
         if size < self.read.offset && !self.replaced {
             self.replaced = true;
             self.cut_bytes = self.unread();
         }
-        if size > self.size {
+        if size > self.size && self.gzip.is_none() {
             self.grown_at = now;
         }
         if size > self.read.offset && self.pending_since.is_none() {
@@ -253,7 +297,13 @@ impl TailedFile {
         if self.waiting.is_some() || self.recalling || self.replaced || self.unread() == 0 {
             return false;
         }
+        if self.learning_until.is_some_and(|until| now < until) {
+            return false;
+        }
         let quiet_for = now.saturating_duration_since(self.grown_at);
+        if self.gzip.is_some() && quiet_for < timing.partial_idle {
+            return false;
+        }
         if self.blocked_size == Some(self.size) {
             let held = self.hold_until.is_some_and(|until| now >= until);
             let finished = self.moved && quiet_for >= timing.partial_idle;
@@ -270,6 +320,8 @@ impl TailedFile {
         self.replaced = false;
         self.cut_bytes = 0;
         self.is_loss_told = false;
+        self.framing = None;
+        self.noted = false;
         self.previous = self.identity.take().map(|(_, sequence)| sequence).or(self.previous);
         let generation = self.read.generation.max(self.acked.generation).saturating_add(1);
         self.begin_at = None;
@@ -324,7 +376,7 @@ impl TailedFile {
         let mut buffer = [0u8; CHECK_BYTES_MAX];
         let Some(before) = buffer.get_mut(..position.check_bytes()) else { return Ok(false) };
         let start = position.offset - before.len() as u64;
-        let length = read_full(file, before, start)?;
+        let length = file.read_at(before, start)?;
         Ok(length == before.len() && identity::check_of(before) == position.check)
     }
 
@@ -334,7 +386,9 @@ impl TailedFile {
         let mut before = vec![0u8; position.check_bytes()];
         if let Some(file) = &self.handle {
             let start = offset - before.len() as u64;
-            file.read_exact_at(&mut before, start)?;
+            if file.read_at(&mut before, start)? < before.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         position.check = identity::check_of(&before);
         Ok(position)
@@ -348,10 +402,12 @@ impl TailedFile {
         while end > 0 {
             let start = end.saturating_sub(step.len() as u64);
             let Some(window) = step.get_mut(..(end - start) as usize) else { break };
-            let length = read_full(file, window, start)?;
+            let length = file.read_at(window, start)?;
             let read = window.get(..length).unwrap_or_default();
+            // In UTF-16 both the high and the low byte may be this one: then the line is whole too.
             if let Some(newline) = memchr::memrchr(b'\n', read) {
-                return Ok(start + newline as u64 + 1);
+                let behind = start + newline as u64 + 1;
+                return Ok(if read_utf16(file)? { behind.next_multiple_of(2) } else { behind });
             }
             end = start;
         }
@@ -362,7 +418,7 @@ impl TailedFile {
     pub fn read_head(&self) -> io::Result<Vec<u8>> {
         let mut head = vec![0u8; HEAD_BYTES_MAX];
         let length = match &self.handle {
-            Some(file) => read_full(file, &mut head, 0)?,
+            Some(file) => file.read_at(&mut head, 0)?,
             None => 0,
         };
         head.truncate(length);
@@ -379,7 +435,7 @@ impl TailedFile {
         let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
         let before = self.read.check_bytes();
         buffer.resize(before + bytes_max, 0);
-        let length = read_full(file, buffer, self.read.offset - before as u64)?;
+        let length = file.read_at(buffer, self.read.offset - before as u64)?;
         buffer.truncate(length);
         let Some(check) = buffer.get(..before) else { return Ok(Turn::Replaced) };
         if identity::check_of(check) != self.read.check {
@@ -391,7 +447,10 @@ impl TailedFile {
         }
         let at_end = length < before + bytes_max;
         let end = self.read.offset + (length - before) as u64;
-        if end > self.size {
+        if let Some(gzip) = &mut self.gzip {
+            gzip.text_bytes = at_end.then_some(end);
+            self.size = end + u64::from(!at_end);
+        } else if end > self.size {
             self.size = end;
             self.grown_at = context.now;
         } else if at_end {
@@ -401,7 +460,21 @@ impl TailedFile {
             self.pending_since = None;
             return Ok(Turn::Nothing);
         }
-        self.frame(buffer, before, at_end, context)
+        match self.framing(context)? {
+            Some(Framing::Lines) => self.frame(buffer, before, at_end, context),
+            Some(framing) => self.assemble(framing, buffer, before, at_end, context),
+            None => {
+                self.hold_back(self.grown_at + context.timing.partial_idle);
+                Ok(Turn::Nothing)
+            }
+        }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.handle {
+            Some(file) => file.read_at(buffer, offset),
+            None => Ok(0),
+        }
     }
 
     /// Frames and parses the chunk behind the first `before` bytes of `buffer`.
@@ -417,9 +490,9 @@ impl TailedFile {
         let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
         let mut builder = BatchBuilder::new();
         let parse = Context { time: context.time.clone(), counters: context.counters };
-        let mut frames = Frames::new(chunk, context.multiline, finished);
+        let mut frames = Frames::by_rule(chunk, context.multiline.clone(), finished);
         let memory_max = chunk.len().max(64 << 10) * GROWTH_MAX;
-        let (mut lines, mut records) = (0, 0);
+        let mut lines = 0;
         let mut cut = false;
         self.hold_until = None;
         loop {
@@ -433,7 +506,6 @@ impl TailedFile {
             let original_bytes = frame.text.len() as u64;
             self.parser.append(&mut builder, Text { bytes: frame.text, original_bytes }, &parse);
             lines += u64::from(frame.lines);
-            records += 1;
             if builder.bytes() > memory_max {
                 cut = true;
                 break;
@@ -446,7 +518,7 @@ impl TailedFile {
         context.counters.dropped_bytes_holes.add(passed.hole_bytes);
         context.counters.multiline_capped.add(passed.capped);
         if consumed == 0 && !at_end {
-            return self.long_line(chunk.len(), context);
+            return self.long_line(Framing::Lines, chunk.len(), context);
         }
         if consumed == 0 {
             self.blocked_size = Some(self.size);
@@ -459,7 +531,6 @@ impl TailedFile {
         };
         // Go on at once if there is more, else wait for growth (or for what is held back).
         let more = cut || !at_end;
-        self.unsaid.read_records += records;
         self.advance(position, builder, more, context)
     }
 
@@ -498,11 +569,15 @@ impl TailedFile {
         context.counters.read_bytes.add(position.offset - self.read.offset);
         let hold_until = self.hold_until;
         self.go_on_at(position);
+        if let Some(content) = &self.handle {
+            content.forget_before(position.offset - position.check_bytes() as u64);
+        }
         self.hold_until = hold_until;
         if !more {
             // What is left is a partial line or held back.
             self.blocked_size = (self.unread() > 0).then_some(self.size);
         }
+        self.unsaid.read_records += builder.rows() as u64;
         if builder.rows() == 0 {
             if self.is_settled() {
                 self.acked = position;
@@ -515,19 +590,27 @@ impl TailedFile {
     }
 
     /// A line that is longer than a turn: looks for its end, and keeps its head once that is found.
-    fn long_line(&mut self, searched: usize, context: &TurnContext<'_>) -> io::Result<Turn> {
+    fn long_line(
+        &mut self,
+        framing: Framing,
+        searched: usize,
+        context: &TurnContext<'_>,
+    ) -> io::Result<Turn> {
         let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
         let start = self.read.offset;
         let mut at = self.long_scanned.max(start + searched as u64);
+        if framing.is_utf16() {
+            at -= at % 2;
+        }
         let stop = at.saturating_add(LONG_SCAN_BYTES_MAX);
         let mut step = vec![0u8; LONG_SCAN_STEP_BYTES];
         let mut newline = None;
         let mut at_end = false;
         while newline.is_none() && !at_end && at < stop {
-            let length = read_full(file, &mut step, at)?;
+            let length = file.read_at(&mut step, at)?;
             at_end = length < step.len();
             let read = step.get(..length).unwrap_or_default();
-            newline = memchr::memchr(b'\n', read).map(|place| at + place as u64);
+            newline = framing.line_end(read).map(|length| at + length as u64);
             at += length as u64;
         }
         self.size = self.size.max(at);
@@ -535,7 +618,7 @@ impl TailedFile {
         let quiet_for = context.now.saturating_duration_since(self.grown_at);
         let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
         let (text_end, end) = match newline {
-            Some(newline) => (newline, newline + 1),
+            Some(end) => (end - framing.line_end_bytes(), end),
             None if finished => (at, at),
             None => {
                 if at_end {
@@ -546,10 +629,10 @@ impl TailedFile {
         };
         let mut original_bytes = text_end - start;
         let mut head = vec![0u8; original_bytes.min(LINE_BYTES_MAX as u64) as usize];
-        let length = read_full(file, &mut head, start)?;
+        let length = file.read_at(&mut head, start)?;
         head.truncate(length);
         let mut tail = [0u8; CHECK_BYTES_MAX];
-        let tail_length = read_full(file, &mut tail, end - CHECK_BYTES_MAX as u64)?;
+        let tail_length = file.read_at(&mut tail, end - CHECK_BYTES_MAX as u64)?;
         let check = identity::check_of(tail.get(..tail_length).unwrap_or_default());
         let mut builder = BatchBuilder::new();
         let parse = Context { time: context.time.clone(), counters: context.counters };
@@ -558,9 +641,14 @@ impl TailedFile {
             head.pop();
             original_bytes -= 1;
         }
-        self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
+        if framing.is_utf16() {
+            let piece = framing.piece(&head, start);
+            let text = Text { bytes: &piece.text, original_bytes };
+            self.parser.append_enveloped(&mut builder, text, Envelope::default(), &parse);
+        } else {
+            self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
+        }
         context.counters.read_lines.increment();
-        self.unsaid.read_records += 1;
         let position = FilePosition { generation: self.read.generation, offset: end, check };
         self.advance(position, builder, true, context)
     }
@@ -572,6 +660,10 @@ impl TailedFile {
         context: &TurnContext<'_>,
     ) -> io::Result<Result<bool, &'static str>> {
         let bytes = self.read_head()?;
+        let damaged = self.handle.as_ref().is_some_and(|content| content.problem().is_some());
+        if bytes.is_empty() && damaged {
+            return Ok(Err("damaged gzip"));
+        }
         if let Some(kind) = binary_kind(&bytes) {
             return Ok(Err(kind));
         }
@@ -613,6 +705,9 @@ pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
     if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Some(kind);
     }
+    if Framing::of(head, Format::Text).is_some_and(Framing::is_utf16) {
+        return None;
+    }
     // Zeros at the start are the hole that a writer leaves when its log is truncated under it.
     let zeros = head.iter().take_while(|b| **b == 0).count();
     let text = head.get(zeros..).unwrap_or_default();
@@ -621,21 +716,14 @@ pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
     (text.len() >= 32 && controls * 10 > text.len() * 3).then_some("binary")
 }
 
+/// Whether a file begins with the byte order mark of UTF-16.
+fn read_utf16(file: &Content) -> io::Result<bool> {
+    let mut mark = [0u8; 2];
+    let length = file.read_at(&mut mark, 0)?;
+    Ok(length == 2 && Framing::of(&mark, Format::Text).is_some_and(Framing::is_utf16))
+}
+
 /// Device and inode of a file.
 pub fn inode_of(metadata: &Metadata) -> Inode {
     Inode { dev: metadata.dev(), ino: metadata.ino() }
-}
-
-/// Reads until `buffer` is full or the file ends.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut length = 0;
-    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + length as u64) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }

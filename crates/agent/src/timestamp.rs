@@ -3,9 +3,15 @@
 //!
 //! Sans-I/O: the caller brings the present time (for formats without a year) and the zone (for
 //! formats without an offset). Formats: RFC 3339 and its looser kin (`2024-01-02 15:04:05,123`,
-//! `2024/01/02 15:04:05`), syslog (`Jan  2 15:04:05`, RFC 3164), Common Log Format
-//! (`[02/Jan/2024:15:04:05 +0000]`), Apache errors (`[Tue Jan 02 15:04:05 2024]`) and klog
-//! (`I0102 15:04:05.000000`). A syslog priority (`<34>`, with or without a version) may come first.
+//! `2024/01/02 15:04:05`), syslog (`Jan  2 15:04:05`, with a year or without), Common Log Format
+//! (`[02/Jan/2024:15:04:05 +0000]`), Apache errors and ctime (`Tue Jan 02 15:04:05 2024`), RFC 2822
+//! (`Tue, 02 Jan 2024 15:04:05 +0000`), Tomcat (`02-Jan-2024 15:04:05.123`), Redis
+//! (`1:M 02 Jan 2024 15:04:05.123`), java.util.logging (`Jan 02, 2024 3:04:05 PM`), klog and glog
+//! (`I0102 15:04:05.000000`), and numbers since 1970 (`1704207845.123`) in seconds to nanoseconds.
+//! A syslog priority (`<34>`, with or without a version) may come first.
+//!
+//! `01/02/2024` is left alone: in half of the world it is in January, in the other half in
+//! February. Zones that are only named (`CET`) are left alone too, but for `UTC` and `GMT`.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -16,6 +22,8 @@ use jiff::tz::TimeZone;
 const CLF_SEARCH_BYTES_MAX: usize = 200;
 /// A time without a year that would be later than now by more than this was last year.
 const FUTURE_SLACK_NS: i64 = 2 * 86_400 * 1_000_000_000;
+/// Numbers since 1970 before 2001-09-09 have fewer digits.
+const EPOCH_NS_MIN: i64 = 1_000_000_000 * NS;
 const NS: i64 = 1_000_000_000;
 
 /// What is known about a line's time before reading it.
@@ -43,6 +51,28 @@ impl TimeContext {
     }
 }
 
+/// The zone of a configuration: a name of the system's zone files (`Europe/Berlin`), `UTC`, or a
+/// rule as POSIX writes it (`CET-1CEST,M3.5.0,M10.5.0/3`).
+pub fn zone(name: &str) -> Option<TimeZone> {
+    const FOLDERS: [&str; 3] =
+        ["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo"];
+    /// Largest zone file that is read.
+    const ZONE_BYTES_MAX: u64 = 1 << 20;
+    if matches!(name, "UTC" | "Etc/UTC" | "GMT" | "Z") {
+        return Some(TimeZone::UTC);
+    }
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.');
+    let in_folder = |folder: &&str| {
+        let path = std::path::Path::new(folder).join(name);
+        let small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= ZONE_BYTES_MAX);
+        let bytes = std::fs::read(path).ok().filter(|_| small)?;
+        TimeZone::tzif(name, &bytes).ok()
+    };
+    let of_file =
+        if name.split('/').all(plain) { FOLDERS.iter().find_map(in_folder) } else { None };
+    of_file.or_else(|| TimeZone::posix(name).ok())
+}
+
 /// A timestamp found in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -50,6 +80,16 @@ pub struct Found {
     pub time_ns: i64,
     /// Number of bytes from the line's start to behind the timestamp.
     pub end: usize,
+    /// It names its zone, or is a number since 1970: no setting was needed to read it.
+    pub zoned: bool,
+    /// It stands in brackets behind a client's name, as in access logs.
+    pub is_access: bool,
+}
+
+impl Found {
+    fn new(time_ns: i64, end: usize, zoned: bool) -> Found {
+        Found { time_ns, end, zoned, is_access: false }
+    }
 }
 
 /// Finds the timestamp at the start of `line` (or, for access logs, in its first bracket).
@@ -58,8 +98,10 @@ pub fn find(line: &[u8], context: &TimeContext) -> Option<Found> {
     let rest = line.get(start..)?;
     let first = *rest.first()?;
     let found = match first {
-        b'0'..=b'9' => iso(rest, context),
-        b'A'..=b'Z' => syslog(rest, context).or_else(|| klog(rest, context)),
+        b'0'..=b'9' => iso(rest, context).or_else(|| digits_first(rest, context)),
+        b'A'..=b'Z' => syslog(rest, context)
+            .or_else(|| klog(rest, context))
+            .or_else(|| weekday_first(rest, context)),
         b'[' => bracketed(rest, context),
         _ => None,
     };
@@ -69,9 +111,9 @@ pub fn find(line: &[u8], context: &TimeContext) -> Option<Found> {
 }
 
 /// Reads the whole of `text` as one of the timestamps above.
-pub fn parse(text: &str, context: &TimeContext) -> Option<i64> {
+pub fn parse(text: &str, context: &TimeContext) -> Option<Found> {
     let text = text.trim();
-    find(text.as_bytes(), context).filter(|found| found.end == text.len()).map(|f| f.time_ns)
+    find(text.as_bytes(), context).filter(|found| found.end == text.len())
 }
 
 /// Length of what may stand before a timestamp: blanks and a syslog priority.
@@ -116,7 +158,8 @@ impl<'a> Cursor<'a> {
         let text = self.bytes.get(self.at..self.at + count)?;
         let mut value = 0i64;
         for byte in text {
-            value = value * 10 + i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+            let digit = i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+            value = value.checked_mul(10)?.checked_add(digit)?;
         }
         self.at += count;
         Some(value)
@@ -129,17 +172,34 @@ impl<'a> Cursor<'a> {
         let minute = self.digits(2).filter(|m| *m < 60)?;
         self.eat(b":")?;
         let second = self.digits(2).filter(|s| *s <= 60)?;
-        let mut ns = (hour * 3600 + minute * 60 + second.min(59)) * NS;
-        let next_is_digit = self.bytes.get(self.at + 1).is_some_and(u8::is_ascii_digit);
-        if next_is_digit && self.eat(b".,").is_some() {
-            let mut unit = NS / 10;
-            while let Some(digit) = self.peek().filter(u8::is_ascii_digit) {
-                ns += i64::from(digit - b'0') * unit;
-                unit /= 10;
-                self.at += 1;
-            }
+        let ns = (hour * 3600 + minute * 60 + second.min(59)) * NS;
+        Some(ns + self.fraction().unwrap_or(0))
+    }
+
+    /// Digits behind `.` or `,`: nanoseconds.
+    fn fraction(&mut self) -> Option<i64> {
+        self.bytes.get(self.at + 1).filter(|b| b.is_ascii_digit())?;
+        self.eat(b".,")?;
+        let (mut ns, mut unit) = (0, NS / 10);
+        while let Some(digit) = self.peek().filter(u8::is_ascii_digit) {
+            ns += i64::from(digit - b'0') * unit;
+            unit /= 10;
+            self.at += 1;
         }
         Some(ns)
+    }
+
+    /// `3:04:05 PM`: nanoseconds of the day.
+    fn clock_of_halves(&mut self) -> Option<i64> {
+        let hour = self.digits(2).or_else(|| self.digits(1)).filter(|h| (1..=12).contains(h))?;
+        self.eat(b":")?;
+        let minute = self.digits(2).filter(|m| *m < 60)?;
+        self.eat(b":")?;
+        let second = self.digits(2).filter(|s| *s <= 60)?;
+        self.eat(b" ")?;
+        let half = if self.eat(b"AP")? == b'A' { 0 } else { 12 };
+        self.eat(b"M")?;
+        Some(((hour % 12 + half) * 3600 + minute * 60 + second.min(59)) * NS)
     }
 
     /// `Z`, `+hh:mm`, `+hhmm`, `+hh`, each also behind a blank, and ` UTC`/` GMT`: seconds.
@@ -194,39 +254,115 @@ fn month_number(name: &[u8]) -> Option<i64> {
 fn iso(bytes: &[u8], context: &TimeContext) -> Option<Found> {
     let mut cursor = Cursor::new(bytes, 0);
     let year = cursor.digits(4)?;
-    let separator = cursor.eat(b"-/")?;
+    let separator = cursor.eat(b"-/.")?;
     let month = cursor.digits(2)?;
     cursor.eat(&[separator])?;
     let day = cursor.digits(2)?;
-    cursor.eat(b"Tt ")?;
+    cursor.eat(b"Tt _")?;
     let clock = cursor.clock()?;
     let offset = cursor.offset();
     let time_ns = instant(year, month, day, clock, offset, context)?;
-    Some(Found { time_ns, end: cursor.at })
+    Some(Found::new(time_ns, cursor.at, offset.is_some()))
 }
 
-/// `Jan  2 15:04:05`, with fractions of a second where a daemon writes them.
+/// `Jan  2 15:04:05`, with fractions of a second where a daemon writes them, and with a year:
+/// `Jan  2 2024 15:04:05`, `Jan 02, 2024 3:04:05 PM`.
 fn syslog(bytes: &[u8], context: &TimeContext) -> Option<Found> {
     let mut cursor = Cursor::new(bytes, 0);
     let month = cursor.month_name()?;
     cursor.eat(b" ")?;
     let day = if cursor.eat(b" ").is_some() { cursor.digits(1)? } else { cursor.digits(2)? };
+    let comma = cursor.eat(b",").is_some();
     cursor.eat(b" ")?;
-    let clock = cursor.clock()?;
-    let time_ns = without_year(month, day, clock, context)?;
-    Some(Found { time_ns, end: cursor.at })
+    if bytes.get(cursor.at + 2) == Some(&b':') && !comma {
+        let clock = cursor.clock()?;
+        let time_ns = without_year(month, day, clock, context)?;
+        return Some(Found::new(time_ns, cursor.at, false));
+    }
+    let year = cursor.digits(4)?;
+    cursor.eat(b" ")?;
+    let clock = if comma { cursor.clock_of_halves()? } else { cursor.clock()? };
+    let offset = cursor.offset();
+    let time_ns = instant(year, month, day, clock, offset, context)?;
+    Some(Found::new(time_ns, cursor.at, offset.is_some()))
 }
 
-/// `I0102 15:04:05.000000`: level letter, month and day.
+/// `I0102 15:04:05.000000`: level letter, month and day, of glog also with the year before them.
 fn klog(bytes: &[u8], context: &TimeContext) -> Option<Found> {
     let mut cursor = Cursor::new(bytes, 0);
     cursor.eat(b"IWEF")?;
+    let year = if bytes.get(9) == Some(&b' ') { Some(cursor.digits(4)?) } else { None };
     let month = cursor.digits(2)?;
     let day = cursor.digits(2)?;
     cursor.eat(b" ")?;
     let clock = cursor.clock()?;
-    let time_ns = without_year(month, day, clock, context)?;
-    Some(Found { time_ns, end: cursor.at })
+    let time_ns = match year {
+        Some(year) => instant(year, month, day, clock, None, context)?,
+        None => without_year(month, day, clock, context)?,
+    };
+    Some(Found::new(time_ns, cursor.at, false))
+}
+
+/// What begins with a digit and is not written from the year on.
+fn digits_first(bytes: &[u8], context: &TimeContext) -> Option<Found> {
+    day_first(bytes, context).or_else(|| redis(bytes, context)).or_else(|| epoch(bytes, context))
+}
+
+/// `02-Jan-2024 15:04:05.123`, `02 Jan 2024 15:04:05 +0000`, `2 Jan 2024 15:04:05`.
+fn day_first(bytes: &[u8], context: &TimeContext) -> Option<Found> {
+    let mut cursor = Cursor::new(bytes, 0);
+    let day = cursor.digits(2).or_else(|| cursor.digits(1))?;
+    let separator = cursor.eat(b"- ")?;
+    let month = cursor.month_name()?;
+    cursor.eat(&[separator])?;
+    let year = cursor.digits(4)?;
+    cursor.eat(b" ")?;
+    let clock = cursor.clock()?;
+    let offset = cursor.offset();
+    let time_ns = instant(year, month, day, clock, offset, context)?;
+    Some(Found::new(time_ns, cursor.at, offset.is_some()))
+}
+
+/// `1:M 02 Jan 2024 15:04:05.123`: process and role come first.
+fn redis(bytes: &[u8], context: &TimeContext) -> Option<Found> {
+    let digits = bytes.iter().take(10).take_while(|b| b.is_ascii_digit()).count();
+    let mut cursor = Cursor::new(bytes, digits);
+    cursor.eat(b":")?;
+    cursor.eat(b"MSCX")?;
+    cursor.eat(b" ")?;
+    let found = day_first(bytes.get(cursor.at..)?, context)?;
+    Some(Found { end: found.end + cursor.at, ..found })
+}
+
+/// A number since 1970 in seconds (also with a fraction), milli-, micro- or nanoseconds, by its
+/// digits; only of this century and not later than now, as other numbers may stand there too.
+fn epoch(bytes: &[u8], context: &TimeContext) -> Option<Found> {
+    let digits = bytes.iter().take(20).take_while(|b| b.is_ascii_digit()).count();
+    let unit_ns = match digits {
+        10 => NS,
+        13 => 1_000_000,
+        16 => 1_000,
+        19 => 1,
+        _ => return None,
+    };
+    let mut cursor = Cursor::new(bytes, 0);
+    let mut time_ns = cursor.digits(digits)?.checked_mul(unit_ns)?;
+    if digits == 10 && cursor.peek() == Some(b'.') {
+        time_ns = time_ns.checked_add(cursor.fraction()?)?;
+    }
+    let ends = cursor.peek().is_none_or(|b| matches!(b, b' ' | b'\t' | b']' | b',' | b':' | b'|'));
+    let latest = context.now_ns.saturating_add(FUTURE_SLACK_NS);
+    let plausible = time_ns >= EPOCH_NS_MIN && (context.now_ns == 0 || time_ns <= latest);
+    (ends && plausible).then(|| Found::new(time_ns, cursor.at, true))
+}
+
+/// `Tue, 02 Jan 2024 15:04:05 +0000` and `Tue Jan  2 15:04:05 2024`.
+fn weekday_first(bytes: &[u8], context: &TimeContext) -> Option<Found> {
+    if bytes.get(3) == Some(&b',') && bytes.get(4) == Some(&b' ') {
+        let found = day_first(bytes.get(5..)?, context)?;
+        return Some(Found { end: found.end + 5, ..found });
+    }
+    apache(bytes, context)
 }
 
 /// `[2024-01-02T15:04:05Z]`, `[02/Jan/2024:15:04:05 +0000]`, `[Tue Jan 02 15:04:05.12 2024]`.
@@ -234,8 +370,9 @@ fn bracketed(bytes: &[u8], context: &TimeContext) -> Option<Found> {
     let inner = bytes.get(1..)?;
     let found = iso(inner, context)
         .or_else(|| clf(inner, context))
-        .or_else(|| apache(inner, context))
-        .or_else(|| syslog(inner, context))?;
+        .or_else(|| weekday_first(inner, context))
+        .or_else(|| syslog(inner, context))
+        .or_else(|| digits_first(inner, context))?;
     let closed = inner.get(found.end) == Some(&b']');
     Some(Found { end: found.end + 1 + usize::from(closed), ..found })
 }
@@ -251,7 +388,7 @@ fn clf(bytes: &[u8], context: &TimeContext) -> Option<Found> {
     let clock = cursor.clock()?;
     let offset = cursor.offset();
     let time_ns = instant(year, month, day, clock, offset, context)?;
-    Some(Found { time_ns, end: cursor.at })
+    Some(Found::new(time_ns, cursor.at, offset.is_some()))
 }
 
 fn apache(bytes: &[u8], context: &TimeContext) -> Option<Found> {
@@ -266,10 +403,12 @@ fn apache(bytes: &[u8], context: &TimeContext) -> Option<Found> {
     let day = cursor.digits(2).or_else(|| cursor.digits(1))?;
     cursor.eat(b" ")?;
     let clock = cursor.clock()?;
+    // date(1) writes the zone before the year.
+    let offset = cursor.offset();
     cursor.eat(b" ")?;
     let year = cursor.digits(4)?;
-    let time_ns = instant(year, month, day, clock, None, context)?;
-    Some(Found { time_ns, end: cursor.at })
+    let time_ns = instant(year, month, day, clock, offset, context)?;
+    Some(Found::new(time_ns, cursor.at, offset.is_some()))
 }
 
 /// An access log's `[02/Jan/2024:15:04:05 +0000]`, behind the client's address and name.
@@ -281,7 +420,8 @@ fn clf_anywhere(line: &[u8], context: &TimeContext) -> Option<Found> {
         }
         if let Some(found) = clf(line.get(open + 1..)?, context) {
             let closed = line.get(open + 1 + found.end) == Some(&b']');
-            return Some(Found { end: open + 1 + found.end + usize::from(closed), ..found });
+            let end = open + 1 + found.end + usize::from(closed);
+            return Some(Found { end, is_access: open > 0, ..found });
         }
     }
     None

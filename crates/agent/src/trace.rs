@@ -5,6 +5,10 @@
 //! - a JSON object is a record of its own and is never continued;
 //! - a line that begins with a timestamp begins a record;
 //! - a trace is joined to the record before it, if that is plain text.
+//!
+//! Or as a rule of the configuration says; then nothing of the above holds.
+
+use regex::bytes::Regex;
 
 use crate::level;
 use crate::timestamp::{self, TimeContext};
@@ -13,6 +17,8 @@ use crate::timestamp::{self, TimeContext};
 pub const JOINED_LINES_MAX: u32 = 2_000;
 /// Most bytes of a joined record; the line that would exceed it begins the next record.
 pub const JOINED_BYTES_MAX: usize = 256 << 10;
+/// How much of a line a rule of the configuration looks at.
+const RULE_SEARCH_BYTES_MAX: usize = 4 << 10;
 
 /// What a line is to the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,22 +49,48 @@ enum State {
     },
 }
 
+/// By what lines are joined.
+#[derive(Clone, Debug, Default)]
+pub enum Rule {
+    /// The traces and indented lines that are known here.
+    #[default]
+    Auto,
+    /// Nothing: every line is a record.
+    Off,
+    /// A line that matches begins a record, any other continues it.
+    Begins(Regex),
+    /// A line that matches continues the record before it.
+    Continues(Regex),
+}
+
+impl Rule {
+    /// As a configuration writes it.
+    pub fn text(&self) -> String {
+        match self {
+            Rule::Auto => "\"auto\"".to_owned(),
+            Rule::Off => "\"off\"".to_owned(),
+            Rule::Begins(pattern) => format!("{{ begins = {:?} }}", pattern.as_str()),
+            Rule::Continues(pattern) => format!("{{ continues = {:?} }}", pattern.as_str()),
+        }
+    }
+}
+
 /// Follows the lines of one file.
 #[derive(Debug)]
 pub struct Joiner {
     state: State,
-    enabled: bool,
+    rule: Rule,
 }
 
 impl Joiner {
-    /// With `enabled` false every line is a record.
-    pub fn new(enabled: bool) -> Self {
-        Joiner { state: State::Closed, enabled }
+    /// A joiner at the start of a record.
+    pub fn new(rule: Rule) -> Self {
+        Joiner { state: State::Closed, rule }
     }
 
     /// Whether a further line may still continue the open record.
     pub fn may_continue(&self) -> bool {
-        self.enabled && self.state != State::Closed
+        !matches!(self.rule, Rule::Off) && self.state != State::Closed
     }
 
     /// Whether the open record is, or by its text announces, a stack trace.
@@ -73,8 +105,17 @@ impl Joiner {
 
     /// Places `line` (without its line end), given the first line of the open record.
     pub fn place(&mut self, line: &[u8], open: &[u8]) -> Role {
-        if !self.enabled {
-            return if line.is_empty() { Role::Blank } else { Role::Begins };
+        match &self.rule {
+            Rule::Auto => {}
+            Rule::Off => return if line.is_empty() { Role::Blank } else { Role::Begins },
+            Rule::Begins(begins) => {
+                let continues = !begins.is_match(head_of(line));
+                return self.place_by_rule(line, continues);
+            }
+            Rule::Continues(pattern) => {
+                let continues = pattern.is_match(head_of(line));
+                return self.place_by_rule(line, continues);
+            }
         }
         if line.trim_ascii().is_empty() {
             return self.place_blank();
@@ -83,6 +124,20 @@ impl Joiner {
             return Role::Continues;
         }
         self.state = opening_state(line);
+        Role::Begins
+    }
+
+    /// An empty line continues an open record if the rule says so, and is nothing elsewhere.
+    fn place_by_rule(&mut self, line: &[u8], continues: bool) -> Role {
+        let open = self.state != State::Closed;
+        if continues && open {
+            return Role::Continues;
+        }
+        if line.trim_ascii().is_empty() {
+            self.state = State::Closed;
+            return Role::Blank;
+        }
+        self.state = State::Plain;
         Role::Begins
     }
 
@@ -148,6 +203,11 @@ impl Joiner {
         }
         chain
     }
+}
+
+/// The part of a line that a rule's regex looks at.
+fn head_of(line: &[u8]) -> &[u8] {
+    line.get(..line.len().min(RULE_SEARCH_BYTES_MAX)).unwrap_or(line)
 }
 
 const PYTHON_TRACEBACK: &[u8] = b"Traceback (most recent call last):";

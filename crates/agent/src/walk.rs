@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use crate::compressed::is_gzip_name;
+use crate::containers::facts;
 use crate::counters::Counter;
 use crate::discover::{self, FoundFile};
 use crate::identity::{FilePosition, Head, Inode};
@@ -11,7 +13,7 @@ use crate::parse::RecordParser;
 use crate::reader::Reader;
 use crate::sequence::Sequence;
 use crate::state::FileEntry;
-use crate::tail::{TailedFile, inode_of};
+use crate::tail::{Gzip, TailedFile, inode_of};
 
 impl Reader {
     /// Walks all globs once: new files are taken up, renamed ones recognised.
@@ -50,7 +52,8 @@ impl Reader {
         if self.skipped.get(&inode).is_some_and(|skipped| !skipped.denied) {
             return;
         }
-        if let Some(kind) = discover::unreadable_kind(&found.path) {
+        let is_gzip = is_gzip_name(&found.path);
+        if let Some(kind) = discover::unreadable_kind(&found.path).filter(|_| !is_gzip) {
             return self.skip(inode, &found.path, kind);
         }
         if rustix::fs::access(&found.path, rustix::fs::Access::READ_OK).is_err() {
@@ -69,13 +72,24 @@ impl Reader {
         let entry = entry.or_else(|| self.recollect(inode, &path));
         let label = entry.as_ref().map_or(&path, |entry| &entry.label);
         let Some(settings) = self.config.files.get(source) else { return };
-        let parser = RecordParser::for_file(&self.config.host, label, &settings.labels);
+        let facts = facts::find(&path);
+        let parser = match &facts {
+            Some(facts) => self.container_parser(source, facts),
+            None => RecordParser::for_file(&self.config.host, label, &settings.labels),
+        };
+        let parser = parser.reading(settings.format, settings.patterns.clone());
         let label = label.clone();
         if let Some(folder) = path.parent() {
             self.watch.add(folder);
         }
         let mut tailed = TailedFile::new(source, path.clone(), &metadata, Instant::now(), parser);
         tailed.label = label;
+        if is_gzip_name(&tailed.path) {
+            // Nothing is written to it any more, and nothing says how long its text is.
+            tailed.gzip = Some(Gzip { bytes: metadata.len(), ..Gzip::default() });
+            tailed.moved = true;
+            tailed.size = 1;
+        }
         tailed.seen = self.walks;
         let file = self.free.pop().unwrap_or(self.files.len());
         if file == self.files.len() {
@@ -87,10 +101,30 @@ impl Reader {
         self.by_inode.insert(inode, file);
         self.by_path.insert(path, file);
         self.activate(file);
+        if let Some(facts) = facts {
+            self.ask_about(file, facts);
+        }
         Counter::increment(&self.counters.files_found);
-        let resumed = entry.is_some_and(|entry| self.resume(file, entry));
+        let resumed = entry.is_some_and(|entry| {
+            let known = self.resume(file, entry.clone());
+            let replaced = self.file(file).is_some_and(|tailed| tailed.replaced);
+            if !known || replaced {
+                self.remember_entry(entry);
+            }
+            known
+        });
         if !resumed && self.begins_at_end(source) {
             self.begin_at_end(file);
+        }
+    }
+
+    /// Names the file's records after `label`.
+    pub(crate) fn relabel(&mut self, file: usize, label: &Path) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        let Some(settings) = self.config.files.get(tailed.source) else { return };
+        if facts::of_path(&tailed.path).is_none() {
+            let parser = RecordParser::for_file(&self.config.host, label, &settings.labels);
+            tailed.parser = parser.reading(settings.format, settings.patterns.clone());
         }
     }
 
@@ -121,8 +155,8 @@ impl Reader {
             return false;
         }
         tailed.identity = Some((head, sequence));
-        let base = entry.base.and_then(|text| text.parse().ok()).unwrap_or(position);
-        tailed.resume_at(position, base, entry.unsaid.unwrap_or_default());
+        tailed.resume_at(position, entry.base(position), entry.unsaid());
+        tailed.noted = true;
         tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(false);
         true
     }
@@ -131,6 +165,10 @@ impl Reader {
     fn begin_at_end(&mut self, file: usize) {
         self.ensure_open(file);
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        if let Some(gzip) = &mut tailed.gzip {
+            gzip.only_rest = true;
+            return;
+        }
         match tailed.last_line_start() {
             Ok(offset) => tailed.begin_at = Some(offset),
             Err(error) => {

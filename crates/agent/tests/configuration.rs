@@ -28,10 +28,10 @@ fn a_full_file() {
     assert_eq!(config.host, "web-1");
     assert_eq!(config.journal.mode, JournalMode::Auto);
     assert_eq!(config.journal.start, Start::End);
-    assert!(!config.files[0].multiline);
+    assert_eq!(config.files[0].multiline.text(), "\"off\"");
     assert_eq!(config.files[0].start, Start::End);
     assert_eq!(config.files[0].labels["env"], "prod");
-    assert!(config.files[1].multiline);
+    assert_eq!(config.files[1].multiline.text(), "\"auto\"");
     assert_eq!(config.files[1].start, Start::Beginning);
 }
 

@@ -1,6 +1,8 @@
 //! What happens to files on a real file system, and what arrives of it.
 #![allow(clippy::unwrap_used)]
 
+mod compressed;
+mod containers;
 mod receiver;
 mod running;
 

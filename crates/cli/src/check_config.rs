@@ -119,14 +119,18 @@ fn files(source: &FileSource) -> String {
          exclude = {:?}\n\
          # Labels beside host, file and service; default {{}}.\n\
          labels = {{ {} }}\n\
-         # Whether stack traces are joined to the line before: \"auto\", the default, or \"off\".\n\
-         multiline = \"{}\"\n\
+         # How lines are joined: \"auto\" (stack traces), the default, \"off\", or a regex of lines\n\
+         # that begin a record or continue one: {{ begins = '…' }}, {{ continues = '…' }}.\n\
+         multiline = {}\n\
+         # Notation: \"auto\", the default, or one of text, json, logfmt, access, syslog, cri, docker.\n\
+         format = \"{}\"\n\
          # Where a new file is begun: \"beginning\", the default, or \"end\".\n\
          start = \"{}\"\n",
         source.paths,
         source.exclude,
         labels.join(", "),
-        if source.multiline { "auto" } else { "off" },
+        source.multiline.text(),
+        source.format.name(),
         format!("{:?}", source.start).to_lowercase(),
     )
 }

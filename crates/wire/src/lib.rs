@@ -5,9 +5,12 @@
 
 pub mod agent_batch;
 pub mod agent_report;
+pub mod container_log;
 pub mod encoding;
 mod json_fields;
 pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
+pub mod syslog;
+pub mod syslog_frames;
