@@ -12,6 +12,7 @@ use regex::bytes::Regex;
 use serde::Deserialize;
 
 use crate::containers::{ContainerSource, ContainersMode, KubernetesApi};
+use crate::listen::{LISTEN_KEYS, ListenSource, RawListen, Sockets};
 use crate::parse::format::Format;
 use crate::parse::pattern::Patterns;
 use crate::timestamp;
@@ -19,6 +20,8 @@ use crate::trace::Rule;
 
 /// Most file sources of one agent.
 const FILE_SOURCES_MAX: usize = 256;
+/// Most listeners of one agent.
+const LISTENERS_MAX: usize = 64;
 /// Default port of a Lodge server.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:9420";
 /// Where state is kept when nothing is said, if the agent runs as root.
@@ -39,6 +42,10 @@ pub struct AgentConfig {
     pub journal: JournalSource,
     /// The container logs of this machine.
     pub containers: ContainerSource,
+    /// Addresses that records are sent to.
+    pub listen: Vec<ListenSource>,
+    /// Sockets that stay open from one run of the agent to the next; not a setting.
+    pub sockets: Sockets,
     /// Internal deadlines; not settings.
     pub timing: Timing,
 }
@@ -184,6 +191,8 @@ impl AgentConfig {
             files: Vec::new(),
             journal: JournalSource::default(),
             containers: ContainerSource::default(),
+            listen: Vec::new(),
+            sockets: Sockets::default(),
             timing: Timing::default(),
         }
     }
@@ -241,10 +250,18 @@ impl AgentConfig {
         }
         let machine =
             self.journal.mode == JournalMode::Auto || self.containers.mode == ContainersMode::Auto;
-        if self.files.is_empty() && !machine {
-            let problem = "nothing to read; name `paths`, or set `enabled = \"auto\"` in [journal] \
-                           or [containers]";
+        if self.files.is_empty() && self.listen.is_empty() && !machine {
+            let problem = "nothing to read; name `paths` or an address to `listen` on, or set \
+                           `enabled = \"auto\"` in [journal] or [containers]";
             return Err(value_error("files", problem));
+        }
+        if self.listen.len() > LISTENERS_MAX {
+            return Err(value_error("listen", format!("more than {LISTENERS_MAX} addresses")));
+        }
+        for (at, source) in self.listen.iter().enumerate() {
+            if self.listen.iter().take(at).any(|other| other.address == source.address) {
+                return Err(value_error("listen.address", format!("{} twice", source.address)));
+            }
         }
         if self.files.len() > FILE_SOURCES_MAX {
             return Err(value_error("files", format!("more than {FILE_SOURCES_MAX} sources")));
@@ -282,7 +299,7 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
+pub(crate) fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError::Value { key: key.to_owned(), problem: problem.into() }
 }
 
@@ -315,6 +332,8 @@ struct RawConfig {
     journal: RawJournal,
     #[serde(default)]
     containers: RawContainers,
+    #[serde(default)]
+    listen: Vec<RawListen>,
 }
 
 #[derive(Deserialize)]
@@ -466,6 +485,8 @@ impl RawConfig {
             host: self.host.unwrap_or_else(host_name),
             files,
             containers: self.containers.validate()?,
+            listen: self.listen.into_iter().map(RawListen::validate).collect::<Result<_, _>>()?,
+            sockets: Sockets::default(),
             journal: JournalSource {
                 mode: match self.journal.enabled {
                     RawJournalMode::Auto => JournalMode::Auto,
@@ -482,7 +503,8 @@ impl RawConfig {
     }
 }
 
-const ROOT_KEYS: &[&str] = &["servers", "state_dir", "host", "files", "journal", "containers"];
+const ROOT_KEYS: &[&str] =
+    &["servers", "state_dir", "host", "files", "journal", "containers", "listen"];
 const FILES_KEYS: &[&str] =
     &["paths", "exclude", "labels", "multiline", "format", "pattern", "zone", "start"];
 const CONTAINERS_KEYS: &[&str] = &["enabled", "start", "exclude", "labels", "kubernetes"];
@@ -493,6 +515,11 @@ fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
     if let Some(toml::Value::Array(sources)) = root.get("files") {
         for source in sources.iter().filter_map(toml::Value::as_table) {
             check_table(source, "[[files]]", FILES_KEYS)?;
+        }
+    }
+    if let Some(toml::Value::Array(sources)) = root.get("listen") {
+        for source in sources.iter().filter_map(toml::Value::as_table) {
+            check_table(source, "[[listen]]", LISTEN_KEYS)?;
         }
     }
     if let Some(toml::Value::Table(journal)) = root.get("journal") {

@@ -112,6 +112,10 @@ counters! {
     invalid_utf8_records,
     /// Records that were not in the notation that their source is said to be in; they are text.
     unmatched_records,
+    /// Records that were sent to a listener and dropped: its spool or its socket was full.
+    dropped_records_listen,
+    /// Times that records waited for a spool that was full or could not be written.
+    spool_waits,
     /// Times reading paused because the memory for unsent records was used up.
     memory_waits,
 }

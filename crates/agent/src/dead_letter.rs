@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lodge_record::Batch;
 use lodge_wire::agent_batch;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Most bytes of the file; what is refused beyond is dropped and counted.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -28,7 +28,7 @@ pub struct DeadLetters {
 }
 
 /// A batch that was refused. Persisted: the members keep their names.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Refusal {
     refused_at_s: u64,
     status: u16,
@@ -36,7 +36,7 @@ pub struct Refusal {
     producer: Option<String>,
     position: Option<String>,
     records: usize,
-    batch_base64: String,
+    pub(crate) batch_base64: String,
 }
 
 impl Refusal {

@@ -30,10 +30,12 @@ pub mod identity;
 mod journal;
 pub mod journal_export;
 pub mod level;
+pub mod listen;
 mod live;
 pub mod logfmt;
 pub mod parse;
 mod reader;
+mod replay;
 pub mod sequence;
 mod ship;
 mod state;
@@ -51,12 +53,15 @@ use tokio_util::sync::CancellationToken;
 pub use config::{AgentConfig, ConfigError, FileSource, JournalMode, JournalSource, Start, Timing};
 pub use containers::{ContainerSource, ContainersMode, KubernetesApi};
 pub use counters::{Counters, Totals};
+pub use listen::{Address, ListenSource, WhenFull};
+pub use replay::{Replayed, replay};
 pub use state::StateError;
 
 use crate::config::JournalMode as Mode;
 use crate::dead_letter::DeadLetters;
 use crate::discover::Globs;
 use crate::journal::Journal;
+use crate::listen::{ListenError, Parts};
 use crate::live::Live;
 use crate::reader::{Event, Reader};
 use crate::ship::Shipper;
@@ -77,6 +82,9 @@ pub enum AgentError {
     /// The HTTP client could not be made.
     #[error("cannot set up the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The thread that reads files could not be started, or ended by a bug.
     #[error("the thread that reads files {0}")]
     Thread(String),
@@ -119,6 +127,14 @@ pub async fn run_counted(
     );
     let log = report(Arc::clone(&counters));
     let report = tokio::spawn(async { tokio::join!(log, tell) });
+    let parts = Parts {
+        config: Arc::clone(&config),
+        state: Arc::clone(&state),
+        shipper: Arc::clone(&shipper),
+        counters: Arc::clone(&counters),
+        live: Arc::clone(&live),
+    };
+    let listeners = start_listeners(&parts, &shutdown).await?;
 
     let (reader, events) =
         Reader::new(Arc::clone(&config), state, Arc::clone(&counters), Arc::clone(&shipper), globs);
@@ -140,7 +156,13 @@ pub async fn run_counted(
     let _ = events.send(Event::Stop);
     let _ = end.await;
     shutdown.cancel();
+    // What is in the spools by then stays there for the next run.
+    let mut listeners = std::pin::pin!(listeners);
+    let drained = tokio::time::timeout(config.timing.drain, &mut listeners).await;
     cancel_shipping.cancel();
+    if drained.is_err() {
+        listeners.await;
+    }
     if let Some(journal) = journal
         && let Err(error) = journal.await
     {
@@ -151,6 +173,36 @@ pub async fn run_counted(
     let totals = counters.totals();
     tracing::info!(%totals, "agent stopped");
     Ok(totals)
+}
+
+/// Starts all listeners; the future ends when they all have. Where the standard input is all there
+/// is to read, its end is the agent's.
+async fn start_listeners(
+    parts: &Parts,
+    shutdown: &CancellationToken,
+) -> Result<impl Future<Output = ()> + use<>, ListenError> {
+    let config = &parts.config;
+    config.sockets.keep_only(&config.listen);
+    let mut listeners = Vec::new();
+    for source in &config.listen {
+        listeners.push(listen::start(source, parts, shutdown).await?);
+    }
+    let alone = config.files.is_empty() && config.journal.mode == Mode::Off;
+    let only_stdin = matches!(&*config.listen, [one] if one.address == Address::Stdin) && alone;
+    let shutdown = shutdown.clone();
+    let ended = tokio::spawn(async move {
+        for listener in listeners {
+            listener.ended().await;
+        }
+        if only_stdin {
+            shutdown.cancel();
+        }
+    });
+    Ok(async move {
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "the listeners' task failed");
+        }
+    })
 }
 
 fn start_journal(

@@ -6,18 +6,25 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use lodge_agent::{AgentConfig, ConfigError};
+use clap::{Parser, Subcommand};
+use lodge_agent::{Address, AgentConfig, ConfigError, ListenSource};
 use tokio_util::sync::CancellationToken;
 
 /// Ships log files and the systemd journal to a Lodge server, each record exactly once.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(
     version,
     after_help = "Examples:
   lodge-agent --path '/var/log/**/*.log' --journal
   lodge-agent --server http://logs:9420 --path /srv/app/*.log --state-dir /var/lib/lodge-agent
-  lodge-agent --config /etc/lodge/agent.toml"
+  lodge-agent --listen udp://0.0.0.0:514 --listen tcp://0.0.0.0:601
+  my-program 2>&1 | lodge-agent --listen stdin
+  lodge-agent --config /etc/lodge/agent.toml
+  lodge-agent --config /etc/lodge/agent.toml --validate
+  lodge-agent --state-dir /var/lib/lodge-agent replay
+
+With --config, SIGHUP reads the file again: a faulty one is logged and changes nothing, a good one is
+taken up where the old one stopped, without a loss."
 )]
 struct Arguments {
     /// Configuration file (TOML) instead of --server, --path, --journal and --containers
@@ -39,23 +46,38 @@ struct Arguments {
     /// Read the logs of this machine's containers, where there are any
     #[arg(long)]
     containers: bool,
+    /// Address to take records on: udp://IP:PORT, tcp://IP:PORT (syslog), unix:///PATH, stdin (lines)
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    listen: Vec<String>,
+    /// Check the configuration and end; exit code 1 if it is wrong
+    #[arg(long)]
+    validate: bool,
     /// Folder for the agent's identity and checkpoints
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The `host` label [default: name of this machine]
     #[arg(long)]
     host: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Send what the server once refused for good (dead-letter.jsonl) again; the agent must not run
+    Replay,
 }
 
 impl Arguments {
-    fn config(self) -> Result<AgentConfig, ConfigError> {
+    fn config(&self) -> Result<AgentConfig, ConfigError> {
+        let given = self.clone();
         let mut config = match &self.config {
             Some(path) => AgentConfig::load(path)?,
             None => {
                 let mut config = AgentConfig::new("", "./lodge-agent-state");
-                config.servers = self.server;
-                if !self.path.is_empty() {
-                    config = config.with_files(self.path);
+                config.servers = given.server;
+                if !given.path.is_empty() {
+                    config = config.with_files(given.path);
                 }
                 if self.journal {
                     config = config.with_journal();
@@ -63,19 +85,24 @@ impl Arguments {
                 if self.containers {
                     config = config.with_containers();
                 }
+                for address in &self.listen {
+                    config.listen.push(ListenSource::new(Address::parse(address)?));
+                }
                 for source in &mut config.files {
                     source.exclude = self.exclude.clone();
                 }
                 config
             }
         };
-        if let Some(state_dir) = self.state_dir {
+        if let Some(state_dir) = given.state_dir {
             config.state_dir = state_dir;
         }
-        if let Some(host) = self.host {
+        if let Some(host) = given.host {
             config.host = host;
         }
-        config.check()?;
+        if self.command.is_none() {
+            config.check()?;
+        }
         Ok(config)
     }
 }
@@ -84,7 +111,16 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LODGE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome = Arguments::parse().config().map_err(|error| error.to_string()).and_then(serve);
+    let arguments = Arguments::parse();
+    let outcome = arguments.config().map_err(|error| error.to_string());
+    let outcome = outcome.and_then(|config| match &arguments.command {
+        _ if arguments.validate => {
+            tracing::info!("the configuration is right");
+            Ok(())
+        }
+        Some(Command::Replay) => replay(&config),
+        None => serve(&arguments, config),
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -94,17 +130,74 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: AgentConfig) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(async {
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+fn replay(config: &AgentConfig) -> Result<(), String> {
+    let progress = |done: &lodge_agent::Replayed| tracing::debug!(?done, "replaying");
+    let done = runtime()?.block_on(lodge_agent::replay(config, progress));
+    let done = done.map_err(|error| error.to_string())?;
+    tracing::info!(
+        stored_records = done.stored_records,
+        known_records = done.known_records,
+        "dead letters were sent again"
+    );
+    match done.refused_records + done.unreadable_lines {
+        0 => Ok(()),
+        _ => Err(format!(
+            "{} records were refused again and {} lines cannot be read; they are still in \
+             dead-letter.jsonl",
+            done.refused_records, done.unreadable_lines
+        )),
+    }
+}
+
+fn serve(arguments: &Arguments, mut config: AgentConfig) -> Result<(), String> {
+    runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(stop_on_signal(shutdown.clone()));
-        lodge_agent::run(config, shutdown).await.map(drop).map_err(|error| error.to_string())
+        loop {
+            let (run, sockets) = (shutdown.child_token(), config.sockets.clone());
+            let reloaded = tokio::spawn(await_reload(arguments.clone(), run.clone()));
+            lodge_agent::run(config, run.clone()).await.map_err(|error| error.to_string())?;
+            run.cancel();
+            match reloaded.await {
+                Ok(Some(next)) if !shutdown.is_cancelled() => config = next,
+                _ => return Ok(()),
+            }
+            config.sockets = sockets;
+        }
     })
+}
+
+/// Waits for SIGHUP and a configuration that is right, and ends the run so that it is taken up;
+/// none if the run ends before.
+async fn await_reload(arguments: Arguments, run: CancellationToken) -> Option<AgentConfig> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).ok()?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = run.cancelled() => return None,
+        }
+        match arguments.config() {
+            Ok(config) => {
+                tracing::info!("taking up the configuration anew");
+                run.cancel();
+                return Some(config);
+            }
+            Err(error) => {
+                tracing::error!(
+                    "the new configuration is wrong; going on with the old one: {error}"
+                );
+            }
+        }
+    }
 }
 
 /// Asks for a graceful stop at the first SIGTERM or SIGINT; the second ends the process.

@@ -122,6 +122,29 @@ impl RecordParser {
         parser
     }
 
+    /// For a listener: labels are `host`, `listener`, those given, and `service` where records name
+    /// one.
+    pub fn for_listener(host: &str, listener: &str, labels: &BTreeMap<String, String>) -> Self {
+        let mut all = StreamLabels::new();
+        all.set("host", host);
+        all.set("listener", listener);
+        for (name, value) in labels {
+            all.set(name, value);
+        }
+        RecordParser::new(all, false)
+    }
+
+    /// Sets who sends the records that are appended next.
+    pub fn sent_by(&mut self, client: Option<&str>) {
+        const CLIENT: &str = "client.address";
+        match (client, self.fields.iter_mut().find(|(name, _)| name == CLIENT)) {
+            (Some(client), Some((_, known))) if known == client => {}
+            (Some(client), Some((_, known))) => client.clone_into(known),
+            (Some(client), None) => self.fields.push((CLIENT.to_owned(), client.to_owned())),
+            (None, _) => self.fields.retain(|(name, _)| name != CLIENT),
+        }
+    }
+
     fn new(labels: StreamLabels, learns_services: bool) -> Self {
         RecordParser {
             canonical: labels.canonical(),

@@ -34,6 +34,9 @@ const ENCODERS: usize = 2;
 /// How long a server may take for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a server is asked whether it is there, and how long it may take: a connection that one
+/// side has lost is given up within their sum.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
 /// Longest pause that a server's Retry-After is followed for.
 const RETRY_AFTER_S_MAX: u64 = 60;
 /// How often failures are logged.
@@ -88,8 +91,8 @@ impl Shipper {
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .http2_keep_alive_interval(KEEP_ALIVE.0)
+            .http2_keep_alive_timeout(KEEP_ALIVE.1)
             .user_agent(concat!("lodge-agent/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let servers = servers.iter().map(|s| s.trim_end_matches('/').to_owned()).collect();

@@ -1,7 +1,8 @@
 //! The agent's state folder: its identity, a lock, and checkpoints that are replaced atomically.
 //!
 //! Files: `lock` (held while an agent runs), `agent-id`, `files.json`, `journal.json`,
-//! `dead-letter.jsonl`. Persisted: the names and the JSON shapes below must stay readable.
+//! `dead-letter.jsonl`, and `spool/` with a folder for each listener. Persisted: the names and the
+//! JSON shapes below must stay readable.
 //!
 //! Invariant: a checkpoint never runs ahead of an acknowledgement. It may lag behind or be lost;
 //! then the server's answer to the next batch says where the producer stands.
@@ -147,6 +148,11 @@ impl StateDir {
         self.agent
     }
 
+    /// Folder of a listener's spool.
+    pub fn spool_path(&self, listener: &str) -> PathBuf {
+        self.path.join("spool").join(listener)
+    }
+
     /// Path of the dead-letter file.
     pub fn dead_letter_path(&self) -> PathBuf {
         self.path.join("dead-letter.jsonl")
@@ -197,12 +203,17 @@ impl StateDir {
 }
 
 /// Replaces the file at `path`: after a crash it holds the old bytes or the new ones.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
+    sync_folder(path)
+}
+
+/// Makes the name of the file at `path`, or that it has none, outlive a crash.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

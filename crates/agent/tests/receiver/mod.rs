@@ -176,7 +176,8 @@ async fn batch(State(receiver): State<Receiver>, body: Bytes) -> Response {
     }
     let origin = batch.origin.unwrap();
     let position = batch.position.as_ref().map(ToString::to_string);
-    let account = *batch.account.clone().expect("every batch of the agent gives an account");
+    // All but dead letters that are sent again give one.
+    let account = batch.account.as_deref().cloned();
     let answer = receiver.commit(origin, position, &text, account);
     if receiver.chance(faults.lost_after) { lost_answer() } else { answer }
 }
@@ -187,7 +188,7 @@ impl Receiver {
         origin: Origin,
         position: Option<String>,
         text: &str,
-        account: Account,
+        account: Option<Account>,
     ) -> Response {
         let mut inner = self.inner.lock().unwrap();
         inner.batches += 1;
@@ -204,11 +205,13 @@ impl Receiver {
             return conflict("gap", &state);
         }
         let rows = text.lines().count() as u64;
-        let follows = state.2.is_none() || state.2 == account.from;
-        if !follows || account.read_records != rows + account.dropped_records() {
-            inner.alarms.push(format!("{rows} rows after {state:?}: {account:?}"));
+        if let Some(account) = account {
+            let follows = state.2.is_none() || state.2 == account.from;
+            if !follows || account.read_records != rows + account.dropped_records() {
+                inner.alarms.push(format!("{rows} rows after {state:?}: {account:?}"));
+            }
+            inner.accounts.push(account);
         }
-        inner.accounts.push(account);
         let state = (origin.epoch, origin.seq, position);
         inner.producers.insert(origin.producer, state.clone());
         for line in text.lines() {
