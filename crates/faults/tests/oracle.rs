@@ -250,7 +250,7 @@ fn the_table_shows_every_number() {
         retries: 3,
         faults: 4,
         recoveries: [900, 100, 400].map(Duration::from_millis).to_vec(),
-        other: Vec::new(),
+        ..Report::default()
     };
     let table = report.to_string();
     let lines: Vec<_> = table.lines().collect();
