@@ -1,7 +1,6 @@
 //! The agent under test: started again and again with the same arguments and the same state.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ pub struct Agent {
 
 impl Agent {
     /// Describes an agent that tails `logs` and keeps `state`; `log` takes its output.
-    pub fn new(binary: &Path, state: &Path, logs: &Path, log: &Path, server: SocketAddr) -> Agent {
+    pub fn new(binary: &Path, state: &Path, logs: &Path, log: &Path, server: &str) -> Agent {
         let args = process::agent_args(server, state, &format!("{}/*.log*", logs.display()));
         Agent {
             binary: binary.to_owned(),

@@ -16,7 +16,7 @@ use crate::report::Floor;
 use crate::rig::{Finished, Options, Plan, Rig, RigError};
 
 /// What the server may hold, the kernel's pages of its files included.
-const SERVER_BYTES_MAX: u64 = 1 << 30;
+const SERVER_BYTES_MAX: u64 = 2 << 30;
 
 /// Clients that send the same hostile input at once.
 const CLIENTS: usize = 3;

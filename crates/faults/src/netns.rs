@@ -3,8 +3,10 @@
 //!
 //! Invariant: the namespace and its interfaces are removed when the handle is dropped.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::Wrap;
@@ -15,6 +17,7 @@ pub struct Namespace {
     name: String,
     host_link: String,
     host: Ipv4Addr,
+    hosts: PathBuf,
 }
 
 fn ip(args: &[&str]) -> io::Result<()> {
@@ -31,8 +34,9 @@ fn command(program: &str, args: &[&str]) -> io::Result<()> {
 }
 
 impl Namespace {
-    /// Makes a namespace; needs root.
-    pub fn make() -> io::Result<Namespace> {
+    /// Makes a namespace; needs root. In it `localhost` is the host at the other end of the cable, for
+    /// a server answers to its own names only; a file in `folder` says so.
+    pub fn make(folder: &Path) -> io::Result<Namespace> {
         let id = std::process::id();
         let name = format!("lodge-faults-{id}");
         // An interface's name has at most 15 letters.
@@ -41,8 +45,10 @@ impl Namespace {
         // 198.18/15 is set aside for tests of networks: no real host is there.
         let [.., high, low] = id.to_be_bytes();
         let host = Ipv4Addr::new(198, 18 | (high & 1), low, 1);
+        let hosts = folder.join("hosts");
+        fs::write(&hosts, format!("{host} localhost\n"))?;
         ip(&["netns", "add", &name])?;
-        let namespace = Namespace { name, host_link, host };
+        let namespace = Namespace { name, host_link, host, hosts };
         let (name, host_link) = (&namespace.name, &namespace.host_link);
         let inner = format!("{}/30", Ipv4Addr::from_bits(host.to_bits() + 1));
         ip(&["link", "add", host_link, "type", "veth", "peer", "name", &inner_link])?;
@@ -62,7 +68,11 @@ impl Namespace {
 
     /// How a process is started inside.
     pub fn wrap(&self) -> Wrap {
-        let prefix = ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec();
+        // The namespace has mounts of its own, which end with the process.
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        let hosts = self.hosts.display().to_string();
+        let prefix = ["ip", "netns", "exec", &self.name, "sh", "-c", script, &hosts];
+        let prefix = prefix.map(str::to_owned).to_vec();
         Wrap { prefix, envs: Vec::new() }
     }
 

@@ -65,9 +65,10 @@ fn deck(rig: &mut Rig<'_>, cable: bool, netem: bool) -> Vec<Fault> {
 pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished, RigError> {
     let folder = options.make_folder("network")?;
     let mut plan = Plan::new(&folder);
-    let cable = Namespace::make();
+    let cable = Namespace::make(&folder);
     if let Ok(cable) = &cable {
         plan.agent_side = cable.host();
+        plan.agent_side_name = "localhost";
         plan.agent_wrap = cable.wrap();
     }
     let mut rig = Rig::start(options, plan)?;

@@ -4,6 +4,7 @@
 //! while it is stopped; its output goes to a file in the run's folder, which later shows panics.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -335,7 +336,7 @@ impl Server {
 }
 
 /// The arguments with which `lodge-agent` tails `glob` and ships to `server`.
-pub fn agent_args(server: SocketAddr, state: &Path, glob: &str) -> Vec<String> {
+pub fn agent_args(server: impl Display, state: &Path, glob: &str) -> Vec<String> {
     vec![
         "--server".to_owned(),
         format!("http://{server}"),

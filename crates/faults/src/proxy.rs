@@ -211,11 +211,7 @@ impl Shared {
         if weather == Weather::HalfOpen {
             link.deserted.store(true, Ordering::SeqCst);
         }
-        let mut open = self.links();
-        // Forget connections that both sides have left; a recorded one is wanted to the last.
-        open.retain(|link| link.recorded.is_some() || !link.ended.load(Ordering::SeqCst));
-        open.push(Arc::clone(&link));
-        drop(open);
+        self.links().push(Arc::clone(&link));
         for answers in [false, true] {
             let (shared, link) = (Arc::clone(self), Arc::clone(&link));
             std::thread::spawn(move || {
@@ -254,6 +250,12 @@ impl Shared {
         if answers {
             link.ended.store(true, Ordering::SeqCst);
         }
+        self.forget_ended();
+    }
+
+    /// Lets go of connections that have ended, or they would stay open; a recorded one is wanted.
+    fn forget_ended(&self) {
+        self.links().retain(|link| link.recorded.is_some() || !link.ended.load(Ordering::SeqCst));
     }
 
     fn carry_piece(

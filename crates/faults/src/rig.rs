@@ -149,8 +149,10 @@ pub struct Plan {
     pub server_wrap: Wrap,
     /// How the agent is started.
     pub agent_wrap: Wrap,
-    /// Where the agent finds the server: the address its proxy listens on.
+    /// The address that the agent's proxy listens on.
     pub agent_side: IpAddr,
+    /// The name by which the agent calls that address.
+    pub agent_side_name: &'static str,
 }
 
 impl Plan {
@@ -164,6 +166,7 @@ impl Plan {
             server_wrap: Wrap::default(),
             agent_wrap: Wrap::default(),
             agent_side: Ipv4Addr::LOCALHOST.into(),
+            agent_side_name: "127.0.0.1",
         }
     }
 }
@@ -216,7 +219,8 @@ impl<'o> Rig<'o> {
         let writer_proxy = Proxy::start(Ipv4Addr::LOCALHOST.into(), server.addr())?;
         let logs = folder.join("logs");
         let agent_log = folder.join("agent.log");
-        let mut agent = Agent::new(&binaries.agent, state, &logs, &agent_log, agent_proxy.addr());
+        let called = format!("{}:{}", plan.agent_side_name, agent_proxy.addr().port());
+        let mut agent = Agent::new(&binaries.agent, state, &logs, &agent_log, &called);
         agent.set_wrap(plan.agent_wrap.clone());
         agent.start()?;
         let load = Load::new(Mint::new(options.seed));
@@ -340,6 +344,7 @@ impl<'o> Rig<'o> {
         let filter = self.load.mint.filter(id);
         let waited = Instant::now();
         while self.server.far_end().count(&filter).unwrap_or(0) == 0 {
+            self.notice_death();
             if waited.elapsed() > RECOVERY_MAX {
                 return Err(self.not_recovered("lines of files"));
             }
@@ -348,6 +353,18 @@ impl<'o> Rig<'o> {
         let after = mended.elapsed().as_secs_f64();
         let fault = format!("{fault}; files pass again after {after:.1} s");
         self.mended(&fault, mended, progress)
+    }
+
+    /// A server that ended by itself is a finding of its own; it is started again to go on.
+    fn notice_death(&mut self) {
+        if self.server.is_running() {
+            return;
+        }
+        let log = self.server.process().log_tail();
+        self.other.push(format!("the server ended by itself; its log ends: {log}"));
+        if let Err(e) = self.server.start() {
+            self.other.push(format!("and did not start again: {e}"));
+        }
     }
 
     fn not_recovered(&mut self, what: &'static str) -> RigError {
@@ -361,6 +378,7 @@ impl<'o> Rig<'o> {
             if let Some(after) = self.load.recovered_after(since) {
                 return Ok(after);
             }
+            self.notice_death();
             if since.elapsed() > RECOVERY_MAX {
                 return Err(self.not_recovered("requests"));
             }

@@ -101,7 +101,10 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
         if hit == 0 && !fault.rare {
             rig.other.push(format!("an idle fault proves nothing: {told}"));
         }
-        rig.mended_for_agent(&told, mended, progress)?;
+        match fault.target {
+            Target::Server => rig.mended(&told, mended, progress)?,
+            Target::Agent => rig.mended_for_agent(&told, mended, progress)?,
+        }
     }
     rig.notes.push(format!("{hits} system calls failed"));
     let report = rig.finish(progress)?;
