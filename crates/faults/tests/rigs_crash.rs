@@ -11,14 +11,18 @@ use lodge_faults::suite::{self, RIGS};
 /// Runs a rig; what it finds wrong fails the test, and what it cannot show is said aloud.
 fn run(rig: &str, rounds: Option<u32>, seconds: f64) {
     let kind = RIGS.into_iter().find(|kind| kind.name == rig).unwrap();
+    // Beside other runs of these tests on the same machine.
+    let parent = std::env::temp_dir().join(format!("lodge-rigs-{}", std::process::id()));
     let options = Options {
         rounds,
         seconds_per_round: 1.0,
         files: 4,
-        parent: std::env::temp_dir().join(format!("lodge-rigs-{}", std::process::id())),
+        parent: parent.clone(),
         ..Options::new(20_260_101, seconds)
     };
     let row = suite::run_one(kind, &options, &mut |line| println!("{line}"));
+    // Goes with the last of the tests, unless one of them has left something to look at.
+    let _not_empty_yet = std::fs::remove_dir(parent);
     assert!(row.verdict != Verdict::Bad, "rig {rig}, seed {}: {}", row.seed, row.why);
     if row.verdict == Verdict::Skipped {
         // Past the capture of the test harness: nothing is skipped in silence.
