@@ -1,5 +1,5 @@
-//! Rig clock: the clocks of server, agent and writers jump by up to an hour, forwards and backwards,
-//! under load.
+//! Rig clock: the clocks of server, agent and writers jump by up to an hour, forwards and
+//! backwards, under load.
 //!
 //! Sequences decide, not clocks: nothing is lost, doubled or deleted early, whatever a clock says.
 //! The clocks of the processes are bent by libfaketime; their monotonic clocks are not.

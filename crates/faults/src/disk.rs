@@ -1,5 +1,5 @@
-//! Rig L: the server's data and the agent's state on small disks that fill up and are freed by turns,
-//! under load.
+//! Rig L: the server's data and the agent's state on small disks that fill up and are freed by
+//! turns, under load.
 //!
 //! With its disk full the server refuses and goes on reading, also after a restart; an agent that
 //! cannot keep its checkpoint goes on, for the server knows the positions.

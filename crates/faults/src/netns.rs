@@ -34,8 +34,8 @@ fn command(program: &str, args: &[&str]) -> io::Result<()> {
 }
 
 impl Namespace {
-    /// Makes a namespace; needs root. In it `localhost` is the host at the other end of the cable, for
-    /// a server answers to its own names only; a file in `folder` says so.
+    /// Makes a namespace; needs root. In it `localhost` is the host at the other end of the cable,
+    /// for a server answers to its own names only; a file in `folder` says so.
     pub fn make(folder: &Path) -> io::Result<Namespace> {
         let id = std::process::id();
         let name = format!("lodge-faults-{id}");

@@ -1,8 +1,8 @@
-//! Rig N: the network between agent, writers and server delays, drops, resets, doubles, trickles and
-//! parts, under load.
+//! Rig N: the network between agent, writers and server delays, drops, resets, doubles, trickles
+//! and parts, under load.
 //!
-//! The proxies make what happens to a connection; a network namespace with a cable of its own makes
-//! what happens to packets.
+//! The proxies make what happens to a connection; a network namespace with a cable of its own
+//! makes what happens to packets.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,13 +1,13 @@
-//! Rig K at named points: the server or the agent is killed at the N-th call of a chosen system call,
-//! for every call that a short scripted load makes.
+//! Rig K at named points: the server or the agent is killed at the N-th call of a chosen system
+//! call, for every call that a short scripted load makes.
 //!
-//! A point is a system call, perhaps on one path, and a number: the thread that first makes so many
-//! of these calls dies before it makes the next, and its process with it. So each is the moment after
-//! one step and before the following: object written and not synced, synced and not named, committed
-//! and not answered, built and not swapped, deleted and not forgotten.
+//! A point is a system call, perhaps on one path, and a number: the thread that first makes so
+//! many of these calls dies before it makes the next, and its process with it. So each is the
+//! moment after one step and before the following: object written and not synced, synced and not
+//! named, committed and not answered, built and not swapped, deleted and not forgotten.
 //!
-//! The server starts from a folder in which all is due at once: objects to build, segments to merge,
-//! garbage and an orphan to sweep.
+//! The server starts from a folder in which all is due at once: objects to build, segments to
+//! merge, garbage and an orphan to sweep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

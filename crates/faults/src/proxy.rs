@@ -3,8 +3,8 @@
 //! The dangerous moment of exactly-once is a commit whose answer never arrives. A kill seldom hits
 //! it; this proxy makes it at will, with the other ways in which a network fails.
 //!
-//! Invariant: in good weather every byte passes unchanged and in order. Connections that bad weather
-//! has torn stay torn when it is over.
+//! Invariant: in good weather every byte passes unchanged and in order. Connections that bad
+//! weather has torn stay torn when it is over.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! Rig P: system calls of the server and of the agent fail for a while, under load.
 //!
-//! While everything that makes data durable fails, no request may be acknowledged; when the failures
-//! end, or after another start, everything goes on.
+//! While everything that makes data durable fails, no request may be acknowledged; when the
+//! failures end, or after another start, everything goes on.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
