@@ -48,12 +48,12 @@ fn failing_system_calls_lose_nothing_and_are_not_acknowledged_crash() {
 
 #[test]
 fn a_bad_network_loses_and_doubles_nothing_crash() {
-    run("network", Some(5), 0.0);
+    run("network", Some(4), 0.0);
 }
 
 #[test]
 fn hostile_input_under_a_memory_limit_harms_nobody_crash() {
-    run("memory", Some(4), 0.0);
+    run("memory", Some(2), 0.0);
 }
 
 #[test]
