@@ -52,6 +52,7 @@ pub enum ReadError {
 #[derive(Debug, Clone, Copy)]
 pub struct FarEnd {
     addr: SocketAddr,
+    only_ours: bool,
 }
 
 /// How often each line was found, and what was found that should not be there.
@@ -159,7 +160,12 @@ fn fields_agree(mint: &Mint, id: LineId, row: &Map<String, Value>) -> bool {
 impl FarEnd {
     /// The server at this address.
     pub fn new(addr: SocketAddr) -> FarEnd {
-        FarEnd { addr }
+        FarEnd { addr, only_ours: false }
+    }
+
+    /// Reads back only records with lines of the mint's run, among others that are nobody's.
+    pub fn only_ours(self) -> FarEnd {
+        FarEnd { only_ours: true, ..self }
     }
 
     /// The address asked.
@@ -234,10 +240,11 @@ impl FarEnd {
     /// be arriving: the count before and the count after are the bounds.
     pub fn read_all(&self, mint: &Mint) -> Result<Found, ReadError> {
         let mut found = Found::default();
-        let query = "* | fields _time, _msg, oracle.number";
-        let before = self.count("*")?;
+        let filter = if self.only_ours { mint.run_filter() } else { "*".to_owned() };
+        let query = &format!("{filter} | fields _time, _msg, oracle.number");
+        let before = self.count(&filter)?;
         self.query(query, &mut |row| found.row(mint, &row))?;
-        let after = self.count("*")?;
+        let after = self.count(&filter)?;
         if found.rows < before || found.rows > after {
             let rows = found.rows;
             let what = format!("{rows} rows came back, but count() says {before} to {after}");

@@ -4,7 +4,8 @@
 //! * a *file* source is bound by writing: a line in a file that an agent tails must be there in the
 //!   end exactly once, however often agent and server die;
 //! * a *request* source is bound by the answer: acknowledged lines must be there exactly once; a
-//!   request without an answer may be there whole or not at all; a refused one must not be there.
+//!   request without an answer may be there whole or not at all; a refused one must not be there;
+//!   one that was sent again may be there, whole, once for each time that it was not answered.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +56,8 @@ struct Request {
     first: u64,
     count: u64,
     outcome: Outcome,
+    /// How often it was sent without an answer before it was sent again.
+    unanswered: u64,
 }
 
 /// What the comparison of the books with the far end says. All zero is good.
@@ -72,8 +75,10 @@ pub struct Judgement {
     pub corrupted: u64,
     /// Surplus copies.
     pub doubled: u64,
-    /// Requests without an answer of which only a part is there.
+    /// Requests of which only a part is there, though all of it or nothing must be.
     pub torn: u64,
+    /// Copies that are there by right, because a client without an identity sent them again.
+    pub repeated: u64,
     /// The first few troubles, for a person.
     pub examples: Vec<String>,
 }
@@ -82,6 +87,28 @@ impl Judgement {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.lost + self.invented + self.corrupted + self.doubled + self.torn == 0
+    }
+
+    /// Adds what another comparison found.
+    pub fn add(&mut self, other: Judgement) {
+        self.sent += other.sent;
+        self.acknowledged += other.acknowledged;
+        self.lost += other.lost;
+        self.invented += other.invented;
+        self.corrupted += other.corrupted;
+        self.doubled += other.doubled;
+        self.torn += other.torn;
+        self.repeated += other.repeated;
+        let room = (2 * EXAMPLES_MAX).saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
+    }
+
+    /// All counts in a line, for a person.
+    pub fn counts(&self) -> String {
+        format!(
+            "{} acknowledged, {} lost, {} invented, {} corrupted, {} doubled, {} torn",
+            self.acknowledged, self.lost, self.invented, self.corrupted, self.doubled, self.torn,
+        )
     }
 
     fn example(&mut self, so_far: u64, text: impl FnOnce() -> String) {
@@ -127,7 +154,7 @@ impl Ledger {
             Kind::Requests { next, requests } => {
                 let first = *next;
                 *next += count;
-                requests.push(Request { first, count, outcome: Outcome::Unknown });
+                requests.push(Request { first, count, outcome: Outcome::Unknown, unanswered: 0 });
                 (RequestId { source, index: requests.len() - 1 }, first)
             }
             Kind::File { .. } => panic!("source {source} writes a file, it sends no requests"),
@@ -139,6 +166,22 @@ impl Ledger {
         if let Kind::Requests { requests, .. } = &mut self.lock()[usize::from(id.source)].kind {
             requests[id.index].outcome = outcome;
         }
+    }
+
+    /// Notes that a request without an answer is about to be sent again.
+    pub fn repeating(&self, id: RequestId) {
+        if let Kind::Requests { requests, .. } = &mut self.lock()[usize::from(id.source)].kind {
+            requests[id.index].unanswered += 1;
+        }
+    }
+
+    /// The line that a source will write or send next.
+    pub fn next_line(&self, source: u16) -> LineId {
+        let number = match &self.lock()[usize::from(source)].kind {
+            Kind::File { written } => *written,
+            Kind::Requests { next, .. } => *next,
+        };
+        LineId { source, number }
     }
 
     /// The last acknowledged line of a request source.
@@ -232,10 +275,9 @@ fn judge_request(
     found: &Found,
     verdict: &mut Judgement,
 ) {
-    let Request { first, count, outcome } = *request;
-    let there = (first..first + count)
-        .filter(|&number| found.copies(LineId { source: index, number }) > 0)
-        .count() as u64;
+    let Request { first, count, outcome, unanswered } = *request;
+    let copies = |number| found.copies(LineId { source: index, number });
+    let there = (first..first + count).filter(|&number| copies(number) > 0).count() as u64;
     let what = || format!("lines {first}..{} of {}: {there} are there", first + count, source.name);
     match outcome {
         Outcome::Acknowledged => {
@@ -251,12 +293,49 @@ fn judge_request(
             let torn = verdict.torn;
             verdict.example(torn, || format!("torn: unanswered {}", what()));
         }
+        Outcome::Refused if there > 0 && unanswered > 0 => {}
         Outcome::Refused if there > 0 => {
             verdict.invented += there;
             let invented = verdict.invented;
             verdict.example(invented, || format!("invented: refused {}", what()));
         }
         Outcome::Unknown | Outcome::Refused => {}
+    }
+    judge_repeats(source, request, copies, verdict);
+}
+
+/// A request may be there once for each time that it may have been carried out, each time whole.
+fn judge_repeats(
+    source: &Source,
+    request: &Request,
+    copies: impl Fn(u64) -> u64,
+    verdict: &mut Judgement,
+) {
+    let Request { first, count, outcome, unanswered } = *request;
+    let last = u64::from(outcome != Outcome::Refused);
+    let allowed = (unanswered + last).max(1);
+    let least = (first..first + count).map(&copies).min().unwrap_or(0);
+    let most = (first..first + count).map(&copies).max().unwrap_or(0);
+    if most <= 1 {
+        return;
+    }
+    verdict.repeated += count * (least.min(allowed).saturating_sub(1));
+    if most <= allowed && most > least {
+        verdict.torn += 1;
+        let torn = verdict.torn;
+        let name = &source.name;
+        verdict.example(torn, || {
+            format!("torn: lines {first}.. of {name} are there {least} to {most} times")
+        });
+    }
+    for number in first..first + count {
+        if copies(number) > allowed {
+            verdict.doubled += copies(number) - allowed;
+            let (doubled, name, copies) = (verdict.doubled, &source.name, copies(number));
+            verdict.example(doubled, || {
+                format!("doubled: line {number} of {name} is there {copies} times")
+            });
+        }
     }
 }
 
@@ -268,7 +347,7 @@ fn judge_copies(index: u16, source: &Source, sent: u64, found: &Found, verdict: 
             verdict.example(invented, || {
                 format!("invented: line {number} of {}, which sent only {sent}", source.name)
             });
-        } else if copies > 1 {
+        } else if copies > 1 && matches!(source.kind, Kind::File { .. }) {
             verdict.doubled += copies - 1;
             let doubled = verdict.doubled;
             verdict.example(doubled, || {

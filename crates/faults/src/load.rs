@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +30,20 @@ pub enum Form {
     Trace,
 }
 
+/// How a file writer rotates.
+#[derive(Debug, Clone, Copy)]
+pub enum Rotation {
+    /// `x.log` becomes `x.log.1`, a new `x.log` is made.
+    Rename,
+    /// `x.log` is copied to `x.log.1` and truncated, once this far end shows its last line: what is
+    /// written between the agent's last read and the truncation is lost by the rotation itself, and
+    /// must not be blamed on anyone.
+    CopyTruncate(FarEnd),
+}
+
+/// How long a writer waits for its last line to be shown before it truncates.
+const SHOWN_MAX: Duration = Duration::from_secs(20);
+
 /// What the writers and the watcher share.
 #[derive(Debug)]
 pub struct Load {
@@ -42,7 +56,9 @@ pub struct Load {
     idle: AtomicU64,
     troubles: AtomicU64,
     looks: AtomicU64,
-    acknowledgements: Mutex<Vec<Instant>>,
+    copied: AtomicU64,
+    skew_seconds: AtomicI64,
+    acknowledgements: Mutex<Vec<(Instant, Instant)>>,
     wrong: Mutex<Vec<String>>,
 }
 
@@ -57,6 +73,8 @@ impl Load {
             idle: AtomicU64::new(0),
             troubles: AtomicU64::new(0),
             looks: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
+            skew_seconds: AtomicI64::new(0),
             acknowledgements: Mutex::new(Vec::new()),
             wrong: Mutex::new(Vec::new()),
         })
@@ -98,7 +116,30 @@ impl Load {
     /// The first acknowledgement of an HTTP writer after a moment, as the time from it.
     pub fn recovered_after(&self, moment: Instant) -> Option<Duration> {
         let acknowledgements = self.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
-        acknowledgements.iter().find(|at| **at > moment).map(|at| at.duration_since(moment))
+        let after = acknowledgements.iter().find(|(_, at)| *at > moment);
+        after.map(|(_, at)| at.duration_since(moment))
+    }
+
+    /// Requests that were sent and acknowledged within a stretch of time.
+    pub fn acknowledged_within(&self, from: Instant, to: Instant) -> usize {
+        let acknowledgements = self.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
+        acknowledgements.iter().filter(|(sent, at)| *sent > from && *at < to).count()
+    }
+
+    /// Rotations by copying and truncating so far.
+    pub fn copied(&self) -> u64 {
+        self.copied.load(Ordering::SeqCst)
+    }
+
+    /// Makes the writers' clocks differ from the true one.
+    pub fn set_skew_seconds(&self, seconds: i64) {
+        self.skew_seconds.store(seconds, Ordering::SeqCst);
+    }
+
+    /// The time that writers put into their lines.
+    fn now(&self) -> jiff::Timestamp {
+        let skew = jiff::SignedDuration::from_secs(self.skew_seconds.load(Ordering::SeqCst));
+        jiff::Timestamp::now().saturating_add(skew).unwrap_or(jiff::Timestamp::MAX)
     }
 
     /// What the watcher and the writers saw that must never be.
@@ -155,6 +196,7 @@ pub struct FileWriter {
     number: u64,
     rotate_after: u64,
     since_rotation: u64,
+    rotation: Rotation,
     random: SmallRng,
 }
 
@@ -178,8 +220,15 @@ impl FileWriter {
             number: 0,
             rotate_after,
             since_rotation: 0,
+            rotation: Rotation::Rename,
             random: SmallRng::seed_from_u64(seed),
         })
+    }
+
+    /// Says how it rotates.
+    pub fn rotating(mut self, rotation: Rotation) -> FileWriter {
+        self.rotation = rotation;
+        self
     }
 
     /// Writes on a thread of its own, about `lines_per_second`, until the load ends.
@@ -202,8 +251,20 @@ impl FileWriter {
     /// Writes one record (of one or more lines), now and then in two halves, and rotates when due.
     pub fn write_record(&mut self) -> io::Result<()> {
         if self.since_rotation >= self.rotate_after {
-            rotate(&self.path)?;
-            self.file = append_to(&self.path)?;
+            match self.rotation {
+                Rotation::Rename => {
+                    make_room(&self.path)?;
+                    fs::rename(&self.path, numbered(&self.path, 1))?;
+                    self.file = append_to(&self.path)?;
+                }
+                Rotation::CopyTruncate(far_end) if self.is_shown(far_end) => {
+                    make_room(&self.path)?;
+                    fs::copy(&self.path, numbered(&self.path, 1))?;
+                    self.file.set_len(0)?;
+                    self.load.copied.fetch_add(1, Ordering::SeqCst);
+                }
+                Rotation::CopyTruncate(_) => {}
+            }
             self.since_rotation = 0;
         }
         let traced = self.form == Form::Trace && self.random.random_ratio(1, 10);
@@ -226,10 +287,27 @@ impl FileWriter {
         Ok(())
     }
 
+    /// Waits until the last line written is stored; false when the load rests or ends before.
+    fn is_shown(&self, far_end: FarEnd) -> bool {
+        let Some(number) = self.number.checked_sub(1) else { return true };
+        let filter = self.load.mint.filter(LineId { source: self.source, number });
+        let started = Instant::now();
+        while !self.load.paused.load(Ordering::SeqCst) && !self.load.ended() {
+            if far_end.count(&filter).is_ok_and(|count| count > 0) {
+                return true;
+            }
+            if started.elapsed() > SHOWN_MAX {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        false
+    }
+
     fn append_line(&self, record: &mut String, line: u64) {
         let id = LineId { source: self.source, number: self.number + line };
         let text = self.load.mint.text(id);
-        let now = jiff::Timestamp::now();
+        let now = self.load.now();
         match self.form {
             Form::Json => {
                 let number = self.load.mint.number_field(id);
@@ -252,27 +330,31 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// `x.log.2` → `x.log.3`, `x.log.1` → `x.log.2`, `x.log` → `x.log.1`: as logrotate does, nothing is
-/// deleted, for a file that is deleted while no agent runs is lost by right.
-fn rotate(path: &Path) -> io::Result<()> {
-    let numbered = |n: u64| PathBuf::from(format!("{}.{n}", path.display()));
+fn numbered(path: &Path, n: u64) -> PathBuf {
+    PathBuf::from(format!("{}.{n}", path.display()))
+}
+
+/// `x.log.2` → `x.log.3`, `x.log.1` → `x.log.2`: as logrotate does; nothing is deleted, for a file
+/// that is deleted while no agent runs is lost by right.
+fn make_room(path: &Path) -> io::Result<()> {
     let mut last = 0;
-    while numbered(last + 1).exists() {
+    while numbered(path, last + 1).exists() {
         last += 1;
     }
     for n in (1..=last).rev() {
-        fs::rename(numbered(n), numbered(n + 1))?;
+        fs::rename(numbered(path, n), numbered(path, n + 1))?;
     }
-    fs::rename(path, numbered(1))
+    Ok(())
 }
 
-/// Sends JSON lines over HTTP until the load ends. A request is never repeated, so each must be
-/// there once, whole — or, when it was not acknowledged, at most once, whole.
+/// Sends JSON lines over HTTP until the load ends. A request that was answered is never repeated; one
+/// without an answer is repeated, until it is answered, only if the writer `repeats`.
 pub fn spawn_http_writer(
     load: &Arc<Load>,
     far_end: FarEnd,
     name: &str,
     seed: u64,
+    repeats: bool,
 ) -> JoinHandle<()> {
     let load = Arc::clone(load);
     let source = load.ledger.open_requests(name);
@@ -282,15 +364,18 @@ pub fn spawn_http_writer(
         while !load.ended() {
             load.rest();
             let count = random.random_range(1..=120);
-            let (outcome, pause_ms) = send(&load, far_end, source, &name, count);
-            if outcome == Outcome::Acknowledged {
-                let mut times =
-                    load.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
-                times.push(Instant::now());
-            } else {
-                load.troubles.fetch_add(1, Ordering::SeqCst);
+            let (request, first) = load.ledger.sending(source, count);
+            loop {
+                let body = jsonline_body(&load, source, &name, first, count);
+                let (outcome, pause_ms) = send(&load, far_end, &body);
+                load.ledger.settled(request, outcome);
+                std::thread::sleep(Duration::from_millis(random.random_range(pause_ms)));
+                if outcome != Outcome::Unknown || !repeats || load.ended() {
+                    break;
+                }
+                load.rest();
+                load.ledger.repeating(request);
             }
-            std::thread::sleep(Duration::from_millis(random.random_range(pause_ms)));
         }
     })
 }
@@ -298,33 +383,35 @@ pub fn spawn_http_writer(
 /// Sends one request of a source of its own.
 pub fn send_once(load: &Load, far_end: FarEnd, name: &str, count: u64) -> Outcome {
     let source = load.ledger.open_requests(name);
-    send(load, far_end, source, name, count).0
+    let (request, first) = load.ledger.sending(source, count);
+    let body = jsonline_body(load, source, name, first, count);
+    let outcome = send(load, far_end, &body).0;
+    load.ledger.settled(request, outcome);
+    outcome
 }
 
 /// The target of a JSON-lines request whose lines name their source.
 pub const JSONLINE_TARGET: &str =
     "/insert/jsonline?_time_field=_time&_msg_field=_msg&_stream_fields=source";
 
-fn send(
-    load: &Load,
-    far_end: FarEnd,
-    source: u16,
-    name: &str,
-    count: u64,
-) -> (Outcome, std::ops::Range<u64>) {
-    let (request, first) = load.ledger.sending(source, count);
-    let body = jsonline_body(&load.mint, source, name, first, count);
+fn send(load: &Load, far_end: FarEnd, body: &[u8]) -> (Outcome, std::ops::Range<u64>) {
     let wait = Duration::from_secs(5);
-    let answer = http::request(far_end.addr(), "POST", JSONLINE_TARGET, &[], &body, wait);
+    let sent = Instant::now();
+    let answer = http::request(far_end.addr(), "POST", JSONLINE_TARGET, &[], body, wait);
     let (outcome, pause_ms) = settle(answer);
-    load.ledger.settled(request, outcome);
+    if outcome == Outcome::Acknowledged {
+        let mut times = load.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
+        times.push((sent, Instant::now()));
+    } else {
+        load.troubles.fetch_add(1, Ordering::SeqCst);
+    }
     (outcome, pause_ms)
 }
 
 /// The body of a JSON-lines request with `count` minted lines.
-pub fn jsonline_body(mint: &Mint, source: u16, name: &str, first: u64, count: u64) -> Vec<u8> {
+pub fn jsonline_body(load: &Load, source: u16, name: &str, first: u64, count: u64) -> Vec<u8> {
     let mut body = String::new();
-    let now = jiff::Timestamp::now();
+    let (mint, now) = (load.mint, load.now());
     for number in first..first + count {
         let id = LineId { source, number };
         let line = serde_json::json!({
@@ -362,12 +449,11 @@ pub fn spawn_watcher(load: &Arc<Load>, far_end: FarEnd, request_source: u16) -> 
                 most = most.max(count);
             }
             if let Some(id) = load.ledger.last_acknowledged(request_source) {
-                let text = load.mint.text(id);
-                let token = text.split(' ').next().unwrap_or_default();
-                match load.look(far_end.count(&format!("_msg:\"{token}\""))) {
+                let filter = load.mint.filter(id);
+                match load.look(far_end.count(&filter)) {
                     Some(1) | None => {}
                     Some(n) => {
-                        load.is_wrong(format!("{token}, acknowledged, was visible {n} times"));
+                        load.is_wrong(format!("{filter}, acknowledged, was visible {n} times"));
                     }
                 }
             }

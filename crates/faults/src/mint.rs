@@ -88,6 +88,17 @@ impl Mint {
         format!("#{:08x}/{}/{}/{checksum:08x}# {content}", self.run, id.source, id.number)
     }
 
+    /// The filter of LogsQL that finds all lines of this run.
+    pub fn run_filter(&self) -> String {
+        format!("_msg:\"#{:08x}/\"", self.run)
+    }
+
+    /// The filter of LogsQL that finds this line.
+    pub fn filter(&self, id: LineId) -> String {
+        let text = self.text(id);
+        format!("_msg:\"{}\"", text.split(' ').next().unwrap_or_default())
+    }
+
     /// Judges a line that came back. What stands before the token (a time, a level) is left to the
     /// program that wrote it; from the token on every byte must be as minted.
     pub fn judge(&self, line: &str) -> Verdict {

@@ -4,6 +4,7 @@
 //! while it is stopped; its output goes to a file in the run's folder, which later shows panics.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -98,6 +99,32 @@ fn find_binary(name: &'static str, variable: &'static str) -> Result<PathBuf, Pr
     Err(ProcessError::NoBinary { name, looked: looked.join(", "), variable })
 }
 
+/// What surrounds a binary when it is started: programs that run it, and its environment.
+#[derive(Debug, Clone, Default)]
+pub struct Wrap {
+    /// A command that ends by executing the binary under the same process id.
+    pub prefix: Vec<String>,
+    /// Variables of its environment.
+    pub envs: Vec<(String, String)>,
+}
+
+impl Wrap {
+    /// The command for `binary`, still without its arguments.
+    fn command(&self, binary: &Path) -> Command {
+        let mut command = match self.prefix.split_first() {
+            None => Command::new(binary),
+            Some((first, more)) => {
+                let mut command = Command::new(first);
+                command.args(more).arg(binary);
+                command
+            }
+        };
+        command.env("RUST_BACKTRACE", "1");
+        command.envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
 /// A child process.
 #[derive(Debug)]
 pub struct Process {
@@ -110,7 +137,7 @@ impl Process {
     pub fn start<A: AsRef<OsStr>>(
         binary: &Path,
         args: &[A],
-        envs: &[(&str, &str)],
+        wrap: &Wrap,
         log: &Path,
     ) -> Result<Process, ProcessError> {
         let os = |what: String| move |source| ProcessError::Os { what, source };
@@ -120,9 +147,9 @@ impl Process {
             .open(log)
             .map_err(os(format!("opening {}", log.display())))?;
         let also_errors: File = output.try_clone().map_err(os("a second log handle".into()))?;
-        let child = Command::new(binary)
+        let child = wrap
+            .command(binary)
             .args(args)
-            .envs(envs.iter().copied())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(also_errors)
@@ -207,6 +234,7 @@ pub struct Server {
     addr: SocketAddr,
     log: PathBuf,
     more_args: Vec<String>,
+    wrap: Wrap,
     running: Option<Process>,
 }
 
@@ -219,6 +247,7 @@ impl Server {
             addr: free_addr()?,
             log: folder.join("server.log"),
             more_args: Vec::new(),
+            wrap: Wrap::default(),
             running: None,
         })
     }
@@ -227,6 +256,11 @@ impl Server {
     pub fn with_args(mut self, args: &[&str]) -> Server {
         self.more_args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
+    }
+
+    /// Says how it is started from the next start on.
+    pub fn set_wrap(&mut self, wrap: Wrap) {
+        self.wrap = wrap;
     }
 
     /// Where it listens.
@@ -253,8 +287,7 @@ impl Server {
         args.push(self.data.display().to_string());
         args.extend(["--listen".to_owned(), self.addr.to_string()]);
         args.extend(self.more_args.iter().cloned());
-        let envs = [("RUST_BACKTRACE", "1")];
-        self.running = Some(Process::start(&self.binary, &args, &envs, &self.log)?);
+        self.running = Some(Process::start(&self.binary, &args, &self.wrap, &self.log)?);
         Ok(())
     }
 
@@ -303,7 +336,7 @@ impl Server {
 }
 
 /// The arguments with which `lodge-agent` tails `glob` and ships to `server`.
-pub fn agent_args(server: SocketAddr, state: &Path, glob: &str) -> Vec<String> {
+pub fn agent_args(server: impl Display, state: &Path, glob: &str) -> Vec<String> {
     vec![
         "--server".to_owned(),
         format!("http://{server}"),

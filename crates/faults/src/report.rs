@@ -30,6 +30,8 @@ pub struct Report {
     pub faults: u64,
     /// Time from each restart (or SIGCONT) of the server to the next acknowledged request.
     pub recoveries: Vec<Duration>,
+    /// Remarks for a person: figures that are told and not judged.
+    pub notes: Vec<String>,
     /// Anything else that is wrong: a panic in a log, a count that went back, rows lost in building.
     pub other: Vec<String>,
 }
@@ -75,39 +77,144 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The heads of a report's cells.
+const HEADS: [&str; 9] = [
+    "acknowledged",
+    "lost",
+    "invented",
+    "corrupted",
+    "doubled",
+    "torn",
+    "retries seen",
+    "recovery median / max",
+    "faults",
+];
+
+impl Report {
+    fn cells(&self) -> [String; 9] {
         let found = &self.judgement;
         let recovery = format!(
             "{:.1} / {:.1} s",
             self.recovery_median().as_secs_f64(),
             self.recovery_max().as_secs_f64()
         );
-        let cells: [(&str, String); 9] = [
-            ("acknowledged", found.acknowledged.to_string()),
-            ("lost", found.lost.to_string()),
-            ("invented", found.invented.to_string()),
-            ("corrupted", found.corrupted.to_string()),
-            ("doubled", found.doubled.to_string()),
-            ("torn", found.torn.to_string()),
-            ("retries seen", self.retries.to_string()),
-            ("recovery median / max", recovery),
-            ("faults", self.faults.to_string()),
-        ];
-        let width = |(name, value): &(&str, String)| name.len().max(value.len());
-        let mut lines = [String::new(), String::new(), String::new()];
-        for cell in &cells {
-            let width = width(cell);
-            lines[0].push_str(&format!("| {:>width$} ", cell.0));
-            lines[1].push_str(&format!("|-{:->width$}:", ""));
-            lines[2].push_str(&format!("| {:>width$} ", cell.1));
-        }
-        for line in &lines {
-            writeln!(f, "{line}|")?;
-        }
-        for example in &found.examples {
+        [
+            found.acknowledged.to_string(),
+            found.lost.to_string(),
+            found.invented.to_string(),
+            found.corrupted.to_string(),
+            found.doubled.to_string(),
+            found.torn.to_string(),
+            self.retries.to_string(),
+            recovery,
+            self.faults.to_string(),
+        ]
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_table(f, &HEADS, &[self.cells().to_vec()])?;
+        for example in &self.judgement.examples {
             writeln!(f, "  {example}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
         }
         Ok(())
     }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing wrong.
+    Good,
+    /// Not run, for want of something on this machine.
+    Skipped,
+    /// Something is wrong, or the rig could not be carried out.
+    Bad,
+}
+
+/// One run of one rig, for the table of them all.
+#[derive(Debug)]
+pub struct Row {
+    /// The rig.
+    pub rig: &'static str,
+    /// The seed of the run.
+    pub seed: u64,
+    /// What it found, if it could be carried out.
+    pub report: Option<Report>,
+    /// What that comes to.
+    pub verdict: Verdict,
+    /// What is wrong, or why it was not run.
+    pub why: String,
+}
+
+/// The table of many runs.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Its rows, in the order they were run.
+    pub rows: Vec<Row>,
+}
+
+impl Summary {
+    /// The worst of all verdicts.
+    pub fn verdict(&self) -> Verdict {
+        self.rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Bad)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut heads = vec!["rig", "seed"];
+        heads.extend(HEADS);
+        heads.push("verdict");
+        let rows: Vec<Vec<String>> = self.rows.iter().map(Row::cells).collect();
+        write_table(f, &heads, &rows)?;
+        for Row { rig, seed, why, .. } in self.rows.iter().filter(|row| !row.why.is_empty()) {
+            writeln!(f, "  {rig}, seed {seed}: {why}")?;
+        }
+        writeln!(f, "  an object store that fails: comes with S3; local files fail in rig syscalls")
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<String> {
+        let mut cells = vec![self.rig.to_owned(), self.seed.to_string()];
+        match &self.report {
+            Some(report) => cells.extend(report.cells()),
+            None => cells.extend(HEADS.map(|_| String::from("–"))),
+        }
+        let verdict = match self.verdict {
+            Verdict::Good => "good",
+            Verdict::Skipped => "NOT RUN",
+            Verdict::Bad => "BAD",
+        };
+        cells.push(verdict.to_owned());
+        cells
+    }
+}
+
+fn write_table(f: &mut fmt::Formatter<'_>, heads: &[&str], rows: &[Vec<String>]) -> fmt::Result {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+        heads.get(column).map_or(0, |head| head.chars().count()).max(widest)
+    };
+    for (column, head) in heads.iter().enumerate() {
+        write!(f, "| {head:>width$} ", width = width(column))?;
+    }
+    writeln!(f, "|")?;
+    for column in 0..heads.len() {
+        write!(f, "|-{:->width$}:", "", width = width(column))?;
+    }
+    writeln!(f, "|")?;
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            write!(f, "| {cell:>width$} ", width = width(column))?;
+        }
+        writeln!(f, "|")?;
+    }
+    Ok(())
 }

@@ -6,11 +6,12 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lodge_faults::http;
-use lodge_faults::ledger::{Ledger, Outcome};
-use lodge_faults::load::{JSONLINE_TARGET, jsonline_body};
+use lodge_faults::ledger::Outcome;
+use lodge_faults::load::{JSONLINE_TARGET, Load, jsonline_body};
 use lodge_faults::mint::Mint;
 use lodge_faults::process::{Binaries, Server};
 use lodge_faults::small_disk::SmallDisk;
@@ -24,8 +25,7 @@ struct Scene {
     server: Server,
     data: PathBuf,
     ballast: PathBuf,
-    mint: Mint,
-    ledger: Ledger,
+    load: Arc<Load>,
     // In this order: the server ends before its disk is unmounted and the folder removed.
     _disk: Option<SmallDisk>,
     _folder: TempDir,
@@ -54,10 +54,9 @@ fn scene(reserve_mib: u64) -> Scene {
         .unwrap()
         .with_args(&["--config", config.to_str().unwrap()]);
     server.start().unwrap_or_else(|e| panic!("{e}"));
-    let ledger = Ledger::default();
-    ledger.open_requests("full");
-    let mint = Mint::new(77);
-    Scene { server, data, ballast, mint, ledger, _disk: disk, _folder: folder }
+    let load = Load::new(Mint::new(77));
+    load.ledger.open_requests("full");
+    Scene { server, data, ballast, load, _disk: disk, _folder: folder }
 }
 
 fn free_bytes(path: &Path) -> u64 {
@@ -69,13 +68,13 @@ impl Scene {
     /// Sends one request of about 1 MiB.
     fn send(&self) -> http::Answer {
         let count = 4_000;
-        let (request, first) = self.ledger.sending(0, count);
-        let body = jsonline_body(&self.mint, 0, "full", first, count);
+        let (request, first) = self.load.ledger.sending(0, count);
+        let body = jsonline_body(&self.load, 0, "full", first, count);
         let wait = Duration::from_secs(60);
         let answer =
             http::request(self.server.addr(), "POST", JSONLINE_TARGET, &[], &body, wait).unwrap();
         let outcome = if answer.is_success() { Outcome::Acknowledged } else { Outcome::Unknown };
-        self.ledger.settled(request, outcome);
+        self.load.ledger.settled(request, outcome);
         answer
     }
 
@@ -92,8 +91,9 @@ impl Scene {
 
     #[track_caller]
     fn assert_all_acknowledged_readable(&self) {
-        let found = self.server.far_end().read_all(&self.mint).unwrap_or_else(|e| panic!("{e}"));
-        let judgement = self.ledger.judge(&found);
+        let found =
+            self.server.far_end().read_all(&self.load.mint).unwrap_or_else(|e| panic!("{e}"));
+        let judgement = self.load.ledger.judge(&found);
         assert!(judgement.is_clean(), "{judgement:?}");
         assert!(judgement.acknowledged > 0, "nothing was ever acknowledged");
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use lodge_faults::hostile::zstd_bomb;
 use lodge_faults::http;
 use serde_json::{Value, json};
 use support::{Bench, assert_clear_refusal, server};
@@ -320,17 +321,6 @@ fn deep_nesting_is_no_stack_overflow_e2e() {
     let body = format!("query={}", http::encode(&sql));
     assert_clear_refusal(&bench.post("/api/v1/sql", &form, body.as_bytes()));
     bench.assert_unharmed();
-}
-
-/// A zstd frame of `blocks` blocks that each say "128 KiB of x" in four bytes (RFC 8878, 3.1.1.2).
-fn zstd_bomb(blocks: u32) -> Vec<u8> {
-    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x70];
-    for block in 1..=blocks {
-        let header: u32 = (128 << 10) << 3 | 1 << 1 | u32::from(block == blocks);
-        frame.extend_from_slice(&header.to_le_bytes()[..3]);
-        frame.push(b'x');
-    }
-    frame
 }
 
 #[test]

@@ -1,23 +1,23 @@
 //! The short version of rig K: a few rounds of kills under load, as part of every test run. The long
-//! one is `lodge-faults kill --rounds 100`.
+//! one is `lodge-faults kill --rounds 1000`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use lodge_faults::kill::{self, KillOptions};
+use lodge_faults::kill;
+use lodge_faults::rig::Options;
 
 fn run(seed: u64, rounds: u32) {
-    let options = KillOptions {
-        rounds,
-        seed,
+    let options = Options {
+        rounds: Some(rounds),
         seconds_per_round: 1.0,
-        files: 3,
-        lines_per_second: 300,
-        parent: std::env::temp_dir(),
+        files: 4,
+        ..Options::new(seed, 0.0)
     };
-    let (report, folder) = kill::run(&options, &mut |line| println!("{line}"))
+    let finished = kill::run(&options, &mut |line| println!("{line}"))
         .unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    let report = finished.report;
     println!("{report}");
-    let violations = report.violations(&options.floor());
-    let kept = folder.display();
+    let violations = report.violations(&finished.floor);
+    let kept = finished.folder.display();
     assert!(violations.is_empty(), "seed {seed}, kept in {kept}: {violations:#?}\n{report}");
 }
 

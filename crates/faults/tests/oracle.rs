@@ -187,6 +187,34 @@ fn a_request_stored_in_part_is_found_out() {
     assert_eq!(violations(judgement), ["1 requests are stored in part"]);
 }
 
+/// The books of one request of ten lines that was sent `sent` times and answered at last, and a far
+/// end that holds the first `whole` copies of it, and `part` lines of another.
+fn repeated(sent: u64, whole: u64, part: u64) -> Judgement {
+    let mint = Mint::new(42);
+    let ledger = Ledger::default();
+    ledger.open_requests("http");
+    let (request, _) = ledger.sending(0, 10);
+    for _ in 1..sent {
+        ledger.repeating(request);
+    }
+    ledger.settled(request, Outcome::Acknowledged);
+    let copies = (0..whole).flat_map(|_| 0..10).chain(0..part);
+    let rows = copies.map(|number| row(&mint, 0, number)).collect();
+    ledger.judge(&far_end(rows, Ending::Whole).read_all(&mint).unwrap())
+}
+
+#[test]
+fn a_request_sent_again_may_be_there_as_often_as_it_was_sent() {
+    for whole in 1..=3 {
+        let judgement = repeated(3, whole, 0);
+        assert!(judgement.is_clean(), "{whole} copies: {judgement:?}");
+        assert_eq!(judgement.repeated, (whole - 1) * 10);
+    }
+    assert_eq!(repeated(3, 0, 0).lost, 10);
+    assert_eq!(repeated(3, 4, 0).doubled, 10);
+    assert_eq!(repeated(3, 1, 4).torn, 1);
+}
+
 #[test]
 fn an_idle_run_is_no_success() {
     let (mint, ledger, rows) = scenario();
@@ -250,7 +278,7 @@ fn the_table_shows_every_number() {
         retries: 3,
         faults: 4,
         recoveries: [900, 100, 400].map(Duration::from_millis).to_vec(),
-        other: Vec::new(),
+        ..Report::default()
     };
     let table = report.to_string();
     let lines: Vec<_> = table.lines().collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lodge_faults::far_end::FarEnd;
 use lodge_faults::http::{self, Answer};
-use lodge_faults::process::{Binaries, Process, Server, agent_args};
+use lodge_faults::process::{Binaries, Process, Server, Wrap, agent_args};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -76,7 +76,7 @@ impl Bench {
         std::fs::create_dir_all(&state).unwrap();
         let args = agent_args(self.far_end.addr(), &state, glob);
         let log = self.agent_log();
-        Process::start(&binaries.agent, &args, &[("RUST_BACKTRACE", "1")], &log).unwrap()
+        Process::start(&binaries.agent, &args, &Wrap::default(), &log).unwrap()
     }
 
     pub fn agent_log(&self) -> std::path::PathBuf {
