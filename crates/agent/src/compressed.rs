@@ -161,8 +161,9 @@ impl Reader {
         let Some((head, own)) = tailed.identity else { return };
         tracing::info!(path = %tailed.path.display(), offset = position.offset,
             "compressed rest of a file that was read to this offset; going on behind it");
+        let goes_alone = in_use || shared;
         let taken = Sequence::resume(producer, entry.epoch, entry.seq);
-        tailed.identity = Some((head, if in_use || shared { own } else { taken }));
+        tailed.identity = Some((head, if goes_alone { own } else { taken }));
         tailed.stand_at(position);
         tailed.is_no_copy = true;
         tailed.label.clone_from(&entry.label);
@@ -178,7 +179,12 @@ impl Reader {
             tailed.noted = false;
         }
         self.checkpoint_due = true;
-        self.recall(file);
+        if goes_alone {
+            // Only how far the other had come is asked for.
+            self.ask_for_producer(file, producer);
+        } else {
+            self.recall(file);
+        }
     }
 
     /// The server's position of a compressed file's producer is not one of its text: the producer

@@ -153,9 +153,12 @@ impl Model {
         }
         let mut file = File::create(path).unwrap();
         if self.rng.random_bool(0.6) {
-            let header = "# the same first line as ever";
+            // Where only a first line was read, a compressed file that begins with the same one is
+            // taken for the rest of it; so first lines differ where files are compressed.
+            let number = if self.compresses { self.line() } else { "as ever".to_owned() };
+            let header = format!("# the same first line {number}");
             writeln!(file, "{header}").unwrap();
-            self.note(header);
+            self.note(&header);
         }
     }
 
