@@ -21,8 +21,6 @@ use crate::tail::TailedFile;
 
 /// How long a compressed file waits while the file that it was made of is still being read.
 const RECHECK: Duration = Duration::from_secs(1);
-/// How long a file that ends early is given to be written to its end.
-const UNFINISHED: Duration = Duration::from_secs(30);
 /// How long a file waits until the checkpoint names it.
 const NOTE: Duration = Duration::from_millis(20);
 /// Most files that are remembered after they are gone.
@@ -110,7 +108,9 @@ impl Reader {
             match other.identity {
                 Some((own, _)) if own != head => false,
                 None => other.handle.is_some(),
-                Some(_) => other.acked.offset == 0 || may_hold(tailed, &other.acked) != Some(false),
+                Some(_) => {
+                    other.acked.offset == 0 || self.may_hold(tailed, &other.acked) != Some(false)
+                }
             }
         })
     }
@@ -140,9 +140,18 @@ impl Reader {
     fn entry_of_rest(&self, file: usize, head: Head) -> Option<FileEntry> {
         let tailed = self.file(file)?;
         self.entries_of(&tailed.path, head)
-            .filter(|(position, _)| may_hold(tailed, position) == Some(true))
+            .filter(|(position, _)| self.may_hold(tailed, position) == Some(true))
             .max_by_key(|(position, _)| position.offset)
             .map(|(_, entry)| entry.clone())
+    }
+
+    /// Whether the text before `position` is the one that its check was made of; `None` while it may
+    /// not be all there.
+    fn may_hold(&self, tailed: &TailedFile, position: &FilePosition) -> Option<bool> {
+        if tailed.has_content_before(position).unwrap_or(false) {
+            return Some(true);
+        }
+        (!tailed.is_unfinished(&self.config.timing)).then_some(false)
     }
 
     /// Goes on where a file stood that is gone, and asks the server whether it had come further.
@@ -218,17 +227,6 @@ impl Reader {
             tailed.identity = Some((head, Sequence::unknown(again)));
         }
     }
-}
-
-/// Whether the text before `position` is the one that its check was made of; `None` if the file
-/// has not been long enough as it is for the text to be all there.
-fn may_hold(tailed: &TailedFile, position: &FilePosition) -> Option<bool> {
-    if tailed.has_content_before(position).unwrap_or(false) {
-        return Some(true);
-    }
-    let ends_early = tailed.handle.as_ref().is_some_and(|content| content.problem().is_some());
-    let unfinished = ends_early && tailed.grown_at.elapsed() < UNFINISHED;
-    (!unfinished).then_some(false)
 }
 
 /// Whether `path` is named like a compressed rotation of the file at `original`, wherever that is;
