@@ -72,7 +72,7 @@ impl Reader {
             return true;
         }
         let only_rest = tailed.gzip.is_some_and(|gzip| gzip.only_rest);
-        if self.is_being_read(file, head) {
+        if self.is_being_read(file, head) || self.is_unfinished_rest(file, head) {
             if let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) {
                 tailed.hold_back(Instant::now() + RECHECK);
             }
@@ -92,37 +92,66 @@ impl Reader {
         self.may_begin(file)
     }
 
-    /// Whether the file that this one was made of is open and not yet done with.
+    /// Whether the file that this one was made of is open and not yet done with, or that cannot be
+    /// told yet.
     fn is_being_read(&self, file: usize, head: Head) -> bool {
         let Some(tailed) = self.file(file) else { return false };
         self.files.iter().flatten().any(|other| {
-            let same = other.inode != tailed.inode
-                && other.gzip.is_none()
-                && other.identity.is_some_and(|(own, _)| own == head);
+            if other.inode == tailed.inode || other.gzip.is_some() {
+                return false;
+            }
             // A living file under its own name is not compressed.
-            let going = other.moved || is_made_of(&tailed.path, &other.path, true);
-            same && going
-                && is_made_of(&tailed.path, &other.label, false)
-                && (other.acked.offset == 0
-                    || tailed.has_content_before(&other.acked).unwrap_or(false))
+            let gone = other.moved || is_made_of(&tailed.path, &other.path, true);
+            if !gone || !is_made_of(&tailed.path, &other.label, false) {
+                return false;
+            }
+            match other.identity {
+                Some((own, _)) if own != head => false,
+                None => other.handle.is_some(),
+                Some(_) => {
+                    other.acked.offset == 0 || self.may_hold(tailed, &other.acked) != Some(false)
+                }
+            }
         })
+    }
+
+    /// Whether the text is not all there yet, but may come to be what is remembered of a file.
+    fn is_unfinished_rest(&self, file: usize, head: Head) -> bool {
+        let Some(tailed) = self.file(file) else { return false };
+        self.entries_of(&tailed.path, head)
+            .any(|(position, _)| may_hold(tailed, &position).is_none())
+    }
+
+    /// What is remembered of files with this head and a name that `path` may come from.
+    fn entries_of<'r>(
+        &'r self,
+        path: &'r Path,
+        head: Head,
+    ) -> impl Iterator<Item = (FilePosition, &'r FileEntry)> {
+        let remembered = self.remembered.values().flatten().chain(&self.gone);
+        let fits = move |entry: &&FileEntry| {
+            (entry.head_bytes, entry.head_hash) == (head.length, head.hash)
+                && (is_made_of(path, &entry.label, false) || is_made_of(path, &entry.path, false))
+        };
+        remembered.filter(fits).filter_map(|entry| Some((entry.position.parse().ok()?, entry)))
     }
 
     /// What is remembered of the file that this one was made of; the furthest, if of several.
     fn entry_of_rest(&self, file: usize, head: Head) -> Option<FileEntry> {
         let tailed = self.file(file)?;
-        let remembered = self.remembered.values().flatten().chain(&self.gone);
-        let fits = |entry: &&FileEntry| {
-            (entry.head_bytes, entry.head_hash) == (head.length, head.hash)
-                && (is_made_of(&tailed.path, &entry.label, false)
-                    || is_made_of(&tailed.path, &entry.path, false))
-        };
-        let known = remembered.filter(fits).filter_map(|entry| {
-            let position = entry.position.parse::<FilePosition>().ok()?;
-            let same = tailed.has_content_before(&position).unwrap_or(false);
-            same.then_some((position.offset, entry))
-        });
-        known.max_by_key(|(offset, _)| *offset).map(|(_, entry)| entry.clone())
+        self.entries_of(&tailed.path, head)
+            .filter(|(position, _)| self.may_hold(tailed, position) == Some(true))
+            .max_by_key(|(position, _)| position.offset)
+            .map(|(_, entry)| entry.clone())
+    }
+
+    /// Whether the text before `position` is the one that its check was made of; `None` while it may
+    /// not be all there.
+    fn may_hold(&self, tailed: &TailedFile, position: &FilePosition) -> Option<bool> {
+        if tailed.has_content_before(position).unwrap_or(false) {
+            return Some(true);
+        }
+        (!tailed.is_unfinished(&self.config.timing)).then_some(false)
     }
 
     /// Goes on where a file stood that is gone, and asks the server whether it had come further.
@@ -132,41 +161,56 @@ impl Reader {
         else {
             return;
         };
-        let in_use = self.files.iter().flatten().any(|other| {
-            other.identity.is_some_and(|(_, sequence)| sequence.producer() == producer)
-        });
+        // An inode that was used again for a file that begins alike has the same producer.
+        let living = self.files.iter().flatten().filter_map(|other| other.identity);
+        let in_use = living.filter(|(_, s)| s.producer() == producer).count() > 0;
+        let known = self.remembered.values().flatten().chain(&self.gone);
+        let shared = known.filter(|other| other.producer == entry.producer).count() > 1;
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         let Some((head, own)) = tailed.identity else { return };
         tracing::info!(path = %tailed.path.display(), offset = position.offset,
             "compressed rest of a file that was read to this offset; going on behind it");
-        if !in_use {
-            tailed.identity = Some((head, Sequence::resume(producer, entry.epoch, entry.seq)));
+        let goes_alone = in_use || shared;
+        let taken = Sequence::resume(producer, entry.epoch, entry.seq);
+        tailed.identity = Some((head, if goes_alone { own } else { taken }));
+        if goes_alone {
+            tailed.stand_at(position);
         } else {
-            tailed.identity = Some((head, own));
-        }
-        match in_use {
-            false => tailed.resume_at(position, entry.base(position), entry.unsaid()),
-            true => tailed.stand_at(position),
+            tailed.resume_at(position, entry.base(position), entry.unsaid());
         }
         tailed.is_no_copy = true;
         tailed.label.clone_from(&entry.label);
         let label = tailed.label.clone();
         self.relabel(file, &label);
         self.counters.copied_files.increment();
-        self.gone.retain(|gone| gone.producer != entry.producer);
-        self.forget_remembered(&entry.producer);
+        let same = |other: &FileEntry| {
+            other.producer == entry.producer && other.position == entry.position
+        };
+        self.gone.retain(|other| !same(other));
+        self.remembered.values_mut().for_each(|entries| entries.retain(|other| !same(other)));
         if let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) {
             tailed.noted = false;
         }
         self.checkpoint_due = true;
-        self.recall(file);
+        if goes_alone {
+            // Only how far the other had come is asked for.
+            self.ask_for_producer(file, producer);
+        } else {
+            self.recall(file);
+        }
     }
 
-    fn forget_remembered(&mut self, producer: &str) {
-        for entries in self.remembered.values_mut() {
-            entries.retain(|entry| entry.producer != producer);
-        }
-        self.remembered.retain(|_, entries| !entries.is_empty());
+    /// The server's position of a compressed file's producer is not one of its text: the producer
+    /// was another file's since. It goes on as a producer of its own.
+    pub(crate) fn go_alone(&mut self, file: usize) {
+        let agent = self.state.agent();
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        let Some((head, _)) = tailed.identity else { return };
+        let own = identity::file_producer(agent, tailed.inode, head);
+        tailed.identity = Some((head, Sequence::unknown(own)));
+        tailed.noted = false;
+        tailed.rewind_to(tailed.acked);
+        self.checkpoint_due = true;
     }
 
     /// A compressed file may go on as the producer of a file whose inode is used again since: then

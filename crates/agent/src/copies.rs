@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lodge_record::ProducerId;
+
 use crate::identity::{self, FilePosition};
 use crate::reader::{Event, Reader};
 use crate::sequence::ServerState;
@@ -74,8 +76,14 @@ impl Reader {
         let agent = self.state.agent();
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         let Some((head, _)) = tailed.identity else { return };
-        tailed.recalling = true;
         let producer = identity::file_producer(agent, original, head);
+        self.ask_for_producer(file, producer);
+    }
+
+    /// Asks how far `producer` had come, whose content the file may hold.
+    pub(crate) fn ask_for_producer(&mut self, file: usize, producer: ProducerId) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        tailed.recalling = true;
         let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
         self.runtime.spawn(async move {
             let state = shipper.recall(producer).await;

@@ -754,6 +754,9 @@ impl Reader {
         }
         let Some(tailed) = self.file_mut(file) else { return };
         let same = tailed.has_content_before(&position).unwrap_or(false);
+        if !same && tailed.gzip.is_some() {
+            return self.go_alone(file);
+        }
         tailed.stand_at(position);
         tailed.replaced = !same;
     }

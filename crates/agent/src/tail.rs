@@ -653,6 +653,18 @@ impl TailedFile {
         self.advance(position, builder, true, context)
     }
 
+    /// Whether it is compressed and not all there, or damaged.
+    fn ends_early(&self) -> bool {
+        self.handle.as_ref().is_some_and(|content| content.problem().is_some())
+    }
+
+    /// Whether it ends early and may still be written to its end.
+    pub fn is_unfinished(&self, timing: &Timing) -> bool {
+        /// How many times as long as for a last line its end is waited for.
+        const PATIENCE: u32 = 6;
+        self.ends_early() && self.grown_at.elapsed() < timing.partial_idle * PATIENCE
+    }
+
     /// Finds out who this is, if the head is complete: true once it is known. The error is why it
     /// is no text file.
     pub fn identify(
@@ -660,8 +672,11 @@ impl TailedFile {
         context: &TurnContext<'_>,
     ) -> io::Result<Result<bool, &'static str>> {
         let bytes = self.read_head()?;
-        let damaged = self.handle.as_ref().is_some_and(|content| content.problem().is_some());
-        if bytes.is_empty() && damaged {
+        if bytes.is_empty() && self.ends_early() {
+            if self.is_unfinished(context.timing) {
+                self.hold_back(context.now + context.timing.partial_idle);
+                return Ok(Ok(false));
+            }
             return Ok(Err("damaged gzip"));
         }
         if let Some(kind) = binary_kind(&bytes) {

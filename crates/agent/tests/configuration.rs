@@ -1,7 +1,8 @@
 //! The agent's configuration file: what it means, and what it says when it is wrong.
 #![allow(clippy::unwrap_used)]
 
-use lodge_agent::{AgentConfig, JournalMode, Start};
+use lodge_agent::parse::format::Format;
+use lodge_agent::{AgentConfig, ContainersMode, JournalMode, KubernetesApi, Start};
 
 #[test]
 fn a_full_file() {
@@ -19,8 +20,18 @@ fn a_full_file() {
         multiline = "off"
         start = "end"
         labels = { env = "prod" }
+        [containers]
+        enabled = "auto"
+        exclude = ["/var/log/pods/kube-system_*/**"]
+        kubernetes = "http://127.0.0.1:8001"
         [[files]]
         paths = ["/srv/*.log"]
+        [[files]]
+        paths = ["/srv/own/*.log"]
+        multiline = { begins = '^\d{4}-' }
+        format = "syslog"
+        pattern = ['^%{IP:client.address} ', '(?<a>x)']
+        zone = "CET-1CEST,M3.5.0,M10.5.0/3"
         "#,
     )
     .unwrap();
@@ -33,6 +44,12 @@ fn a_full_file() {
     assert_eq!(config.files[0].labels["env"], "prod");
     assert_eq!(config.files[1].multiline.text(), "\"auto\"");
     assert_eq!(config.files[1].start, Start::Beginning);
+    assert_eq!(config.containers.mode, ContainersMode::Auto);
+    assert_eq!(config.containers.kubernetes, KubernetesApi::At("http://127.0.0.1:8001".into()));
+    let own = &config.files[2];
+    assert_eq!(own.multiline.text(), r#"{ begins = "^\\d{4}-" }"#);
+    assert_eq!(own.format, Format::Syslog);
+    assert!(own.patterns.is_some() && own.zone.is_some());
 }
 
 #[test]
@@ -49,6 +66,13 @@ fn mistakes_are_named_with_the_way_to_mend_them() {
         ("servers = ['http://a/b']\n[journal]\nenabled='auto'", "http://HOST:PORT"),
         ("[[files]]\npaths = 'x'", "expected a sequence"),
         ("[[files]]\npaths = ['x']\nstart = 'middle'", "unknown variant `middle`"),
+        ("[[files]]\npaths = ['x']\nformat = 'xml'", "unknown variant `xml`"),
+        ("[[files]]\npaths = ['x']\npattern = '%{NOPE:a}'", "unknown part `NOPE`"),
+        ("[[files]]\npaths = ['x']\nzone = 'Europa/Berlin'", "POSIX rule"),
+        ("[[files]]\npaths = ['x']\nmultiline = { begins = '(' }", "unclosed group"),
+        ("[[files]]\npaths = ['x']\nmultiline = { starts = 'x' }", "unknown variant `starts`"),
+        ("[containers]\nenable = 'auto'", "did you mean `enabled`?"),
+        ("[containers]\nenabled = 'auto'\nkubernetes = 'https://x'", "kubectl proxy"),
         ("a =", "TOML parse error"),
     ] {
         let error = AgentConfig::parse(text).unwrap_err().to_string();

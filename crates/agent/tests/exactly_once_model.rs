@@ -10,6 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use lodge_agent::Totals;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -29,6 +31,8 @@ struct Model {
     rotations: u64,
     totals: Vec<Totals>,
     old_checkpoint: Option<Vec<u8>>,
+    /// Rotated files are compressed, and the checkpoint is never lost: both together double lines.
+    compresses: bool,
 }
 
 impl Model {
@@ -45,6 +49,7 @@ impl Model {
             rotations: 0,
             totals: Vec::new(),
             old_checkpoint: None,
+            compresses: seed % 3 == 2,
         }
     }
 
@@ -110,6 +115,31 @@ impl Model {
         }
     }
 
+    /// Compresses a rotated file as gzip does, in pieces under its last name.
+    async fn compress(&mut self) {
+        let rotated: Vec<PathBuf> = fs::read_dir(&self.folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e != "log" && e != "gz"))
+            .filter(|path| path.is_file())
+            .collect();
+        if !self.compresses || rotated.is_empty() {
+            return;
+        }
+        let path = &rotated[self.rng.random_range(0..rotated.len())];
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&fs::read(path).unwrap()).unwrap();
+        let bytes = encoder.finish().unwrap();
+        let mut file = File::create(format!("{}.gz", path.display())).unwrap();
+        let cut = self.rng.random_range(0..bytes.len());
+        file.write_all(&bytes[..cut]).unwrap();
+        if self.rng.random_bool(0.3) {
+            self.pause().await;
+        }
+        file.write_all(&bytes[cut..]).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
     /// Cuts a file that has arrived, and often begins it again with a line that it always had.
     async fn copytruncate(&mut self) {
         if self.agent.is_none() {
@@ -123,9 +153,12 @@ impl Model {
         }
         let mut file = File::create(path).unwrap();
         if self.rng.random_bool(0.6) {
-            let header = "# the same first line as ever";
+            // Where only a first line was read, a compressed file that begins with the same one is
+            // taken for the rest of it; so first lines differ where files are compressed.
+            let number = if self.compresses { self.line() } else { "as ever".to_owned() };
+            let header = format!("# the same first line {number}");
             writeln!(file, "{header}").unwrap();
-            self.note(header);
+            self.note(&header);
         }
     }
 
@@ -149,7 +182,7 @@ impl Model {
     async fn restart(&mut self) {
         self.stop().await;
         let checkpoint = self.folder.join("state/files.json");
-        match self.rng.random_range(0..4) {
+        match if self.compresses { 3 } else { self.rng.random_range(0..4) } {
             0 => {
                 let _ = fs::remove_file(&checkpoint);
             }
@@ -167,7 +200,11 @@ impl Model {
             self.old_checkpoint = fs::read(&checkpoint).ok();
         }
         for _ in 0..self.rng.random_range(0..4) {
-            if self.rng.random_bool(0.3) { self.rotate() } else { self.append().await }
+            match self.rng.random_range(0..10) {
+                0..3 => self.rotate(),
+                3..6 => self.compress().await,
+                _ => self.append().await,
+            }
         }
         self.start();
     }
@@ -191,6 +228,7 @@ impl Model {
             72..77 => self.copytruncate().await,
             77..82 => self.delete().await,
             82..90 => self.restart().await,
+            90..94 => self.compress().await,
             _ => self.pause().await,
         }
     }
@@ -240,15 +278,17 @@ async fn run(seed: u64) -> Vec<Totals> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_line_arrives_once_model() {
     let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
-    let (mut retried, mut duplicates, mut truncated) = (0, 0, 0);
+    let (mut retried, mut duplicates, mut truncated, mut copied) = (0, 0, 0, 0);
     for seed in (0..seeds).step_by(3) {
         let (a, b, c) = tokio::join!(run(seed), run(seed + 1), run(seed + 2));
         for totals in [a, b, c].iter().flatten() {
             retried += totals.retried_requests;
             duplicates += totals.duplicate_batches;
             truncated += totals.truncated_files;
+            copied += totals.copied_files;
         }
     }
     // A run in which nothing went wrong would prove nothing.
     assert!(retried > 50 && duplicates > 50 && truncated > 5, "{retried} {duplicates} {truncated}");
+    assert!(copied > 5, "{copied} compressed files recognised");
 }

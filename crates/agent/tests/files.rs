@@ -336,6 +336,111 @@ async fn one_state_folder_serves_one_agent() {
     agent.stop().await;
 }
 
+fn utf16(text: &str, big: bool) -> Vec<u8> {
+    let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+    text.encode_utf16().flat_map(bytes).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn utf_16_is_read_in_both_orders_and_its_damage_is_kept() {
+    for big in [false, true] {
+        let (folder, receiver) = set_up().await;
+        let log = folder.path().join("a.log");
+        // U+0A0A and U+0A00 have bytes that are a line feed elsewhere.
+        let texts = ["first ä", "\u{a0a}\u{a00}\u{d0a}", "smile \u{1f600}", "ERROR x\n\tat a.b"];
+        append(&log, utf16("\u{feff}", big));
+        for text in texts {
+            append(&log, utf16(&format!("{}\r\n", text.replace('\n', "\r\n")), big));
+        }
+        let config = || config(&receiver.url, folder.path(), "*.log");
+        let agent = RunningAgent::start(config());
+        receiver.wait_for_rows(4).await;
+        agent.stop().await;
+        // Half a pair, a unit in two writes, and a line that is longer than a turn and the limit.
+        let lone = if big { [0xd8, 0x00] } else { [0x00, 0xd8] };
+        let line = [&utf16("a", big)[..], &lone, &utf16("b\n", big)].concat();
+        append(&log, &line[..3]);
+        let agent = RunningAgent::start(config());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        append(&log, &line[3..]);
+        append(&log, utf16(&format!("{}\nlast\n", "é".repeat(5 << 20)), big));
+        receiver.wait_for_rows(7).await;
+        agent.stop().await;
+        let rows = receiver.rows();
+        let messages = receiver.messages();
+        assert_eq!(messages[..4], texts);
+        assert_eq!(messages[4], "a\u{fffd}b");
+        let raw = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &line);
+        assert_eq!(text(&rows[4], "lodge.raw_base64"), raw);
+        assert!(messages[5].starts_with("ééé") && !messages[5].contains('\u{fffd}'));
+        assert_eq!(text(&rows[5], "truncated"), "true");
+        assert_eq!(text(&rows[5], "lodge.original_bytes"), (10 << 20).to_string());
+        assert_eq!(messages[6], "last");
+        assert!(rows.iter().filter(|row| !text(row, "lodge.raw_base64").is_empty()).count() == 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_swapped_brings_both_files_once_and_whole() {
+    let (folder, receiver) = set_up().await;
+    let data = folder.path().join("data");
+    fs::create_dir_all(&data).unwrap();
+    let link = folder.path().join("current.log");
+    let agent = RunningAgent::start(config(&receiver.url, folder.path(), "*.log"));
+    for n in 0..5 {
+        let file = data.join(format!("{n}.txt"));
+        append(&file, lines(&format!("file {n}"), 100));
+        // A link is swapped by a rename, so that there is always one.
+        let next = folder.path().join("next");
+        std::os::unix::fs::symlink(&file, &next).unwrap();
+        fs::rename(&next, &link).unwrap();
+        receiver.wait_for_rows(n * 102 + 100).await;
+        // A file that the link led to is still written to when it leads elsewhere.
+        let before = data.join(format!("{}.txt", n.saturating_sub(1)));
+        append(&before, lines(&format!("late {n}"), 2));
+        receiver.wait_for_rows(n * 102 + 102).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    agent.stop().await;
+    let messages: std::collections::HashSet<_> = receiver.messages().into_iter().collect();
+    assert_eq!((receiver.row_count(), messages.len()), (510, 510));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_file_lets_the_others_have_their_turns() {
+    let (folder, receiver) = set_up().await;
+    let busy = folder.path().join("0-busy.log");
+    let line = format!("busy {}\n", "x".repeat(1000));
+    append(&busy, line.repeat(60_000));
+    for n in 0..20 {
+        append(&folder.path().join(format!("quiet{n}.log")), format!("quiet {n}\n"));
+    }
+    let agent = RunningAgent::start(config(&receiver.url, folder.path(), "*.log"));
+    receiver.wait_for_rows(60_020).await;
+    agent.stop().await;
+    let messages = receiver.messages();
+    let last = messages.iter().rposition(|message| message.starts_with("quiet")).unwrap();
+    // Of sixty turns that the busy file needs it had a few when all others had theirs.
+    assert!(last < 40_000, "the last of the quiet files came behind {last} records");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_excluded_are_never_opened() {
+    let (folder, receiver) = set_up().await;
+    append(&folder.path().join("a.log"), "a\n");
+    append(&folder.path().join("debug-a.log"), "not wanted\n");
+    fs::create_dir_all(folder.path().join("sub")).unwrap();
+    append(&folder.path().join("sub/b.log"), "not wanted\n");
+    let mut config = config(&receiver.url, folder.path(), "**/*.log");
+    let exclude = ["debug-*", "sub/*"].map(|glob| folder.path().join(glob));
+    config.files[0].exclude = exclude.map(|glob| glob.to_string_lossy().into_owned()).to_vec();
+    let agent = RunningAgent::start(config);
+    receiver.wait_for_rows(1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let totals = agent.stop().await;
+    assert_eq!((receiver.messages(), totals.files_found), (vec!["a".to_owned()], 1));
+}
+
 /// A program that plays `journalctl`: entries 0 to 99 behind the cursor that it is given.
 const JOURNAL: &str = r#"#!/bin/sh
 at=-1

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use lodge_agent::frame::Frames;
-use lodge_agent::trace::{JOINED_BYTES_MAX, JOINED_LINES_MAX};
+use lodge_agent::framing::Framing;
+use lodge_agent::parse::format::Format;
+use lodge_agent::trace::{JOINED_BYTES_MAX, JOINED_LINES_MAX, Rule};
 
 fn frames(chunk: &str, multiline: bool) -> Vec<String> {
     Frames::new(chunk.as_bytes(), multiline, true)
@@ -155,4 +157,60 @@ fn lines_that_have_nothing_to_do_with_each_other_are_not_joined() {
 #[test]
 fn without_multiline_every_line_is_a_record() {
     assert_eq!(frames(JAVA, false).len(), JAVA.lines().count());
+}
+
+fn by_rule(chunk: &str, rule: Rule) -> Vec<String> {
+    Frames::by_rule(chunk.as_bytes(), rule, true)
+        .map(|frame| String::from_utf8(frame.text.to_vec()).unwrap())
+        .collect()
+}
+
+#[test]
+fn lines_are_joined_by_rules_of_the_configuration() {
+    let begins = |pattern: &str| Rule::Begins(regex::bytes::Regex::new(pattern).unwrap());
+    let continues = |pattern: &str| Rule::Continues(regex::bytes::Regex::new(pattern).unwrap());
+    let log = "tail of an older record\n# one\na\n\n  b\n# two\n# three\nc\n";
+    assert_eq!(
+        by_rule(log, begins("^# ")),
+        ["tail of an older record", "# one\na\n\n  b", "# two", "# three\nc"]
+    );
+    let log = "one\n| a\n| b\n\n| c\ntwo\n  three\n";
+    assert_eq!(by_rule(log, continues(r"^\|")), ["one\n| a\n| b", "| c", "two", "  three"]);
+    // The limits hold for rules too, and a line of the limit's length is not searched whole.
+    let endless = format!("# x\n{}", "more\n".repeat(JOINED_LINES_MAX as usize + 10));
+    assert_eq!(by_rule(&endless, begins("^# ")).len(), 2);
+    assert_eq!(by_rule(&"x".repeat(100_000), begins("y$")).len(), 1);
+}
+
+#[test]
+fn the_last_record_of_a_rule_waits_for_more() {
+    let rule = Rule::Begins(regex::bytes::Regex::new("^# ").unwrap());
+    let mut frames = Frames::by_rule(b"# one\na\n# two\nb\n", rule, false);
+    assert_eq!(frames.next().unwrap().text, b"# one\na");
+    assert_eq!(frames.next(), None);
+    assert!(frames.holds());
+    assert_eq!(frames.consumed(), 8);
+}
+
+#[test]
+fn the_shape_of_a_file_is_told_by_its_head() {
+    for (head, expected) in [
+        (&b"2024-01-02T15:04:05Z stdout F x\nmore"[..], Some(Framing::Cri)),
+        (b"2024-01-02T15:04:05Z stdout F not yet a line", None),
+        (b"2024-01-02T15:04:05Z INFO stdout F x\n", Some(Framing::Lines)),
+        (
+            b"{\"log\":\"x\\n\",\"stream\":\"stdout\",\"time\":\"2024-01-02T15:04:05Z\"}\n",
+            Some(Framing::Docker),
+        ),
+        (b"{\"log\":\"x\",\"level\":\"info\"}\n", Some(Framing::Lines)),
+        (b"\xff\xfea\0\n\0", Some(Framing::Utf16Le)),
+        (b"\xfe\xff\0a\0\n", Some(Framing::Utf16Be)),
+        (b"plain", Some(Framing::Lines)),
+        (b"", Some(Framing::Lines)),
+    ] {
+        assert_eq!(Framing::of(head, Format::Auto), expected, "{}", head.escape_ascii());
+    }
+    let cri = b"2024-01-02T15:04:05Z stdout F x\n";
+    assert_eq!(Framing::of(cri, Format::Text), Some(Framing::Lines));
+    assert_eq!(Framing::of(b"anything", Format::Cri), Some(Framing::Cri));
 }
