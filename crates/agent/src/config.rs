@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::pipeline::settings::{self, RawPipeline};
+use crate::pipeline::{Pipeline, PipelineConfig, environment};
+
 /// Most file sources of one agent.
 const FILE_SOURCES_MAX: usize = 256;
 /// Default port of a Lodge server.
@@ -29,6 +32,8 @@ pub struct AgentConfig {
     pub files: Vec<FileSource>,
     /// The systemd journal.
     pub journal: JournalSource,
+    /// What happens to records between parsing and shipping.
+    pub pipeline: PipelineConfig,
     /// Internal deadlines; not settings.
     pub timing: Timing,
 }
@@ -42,6 +47,8 @@ pub struct FileSource {
     pub exclude: Vec<String>,
     /// Labels of the streams, beside `host`, `file` and `service`.
     pub labels: BTreeMap<String, String>,
+    /// Servers of its own; those of all sources where there are none.
+    pub servers: Vec<String>,
     /// Whether stack traces and indented lines are joined to the line before them.
     pub multiline: bool,
     /// Where a file is begun that no one knows yet and that was there before the agent.
@@ -78,6 +85,8 @@ pub struct JournalSource {
     pub start: Start,
     /// Labels of its streams, beside `host` and `unit`.
     pub labels: BTreeMap<String, String>,
+    /// Servers of its own; those of all sources where there are none.
+    pub servers: Vec<String>,
     /// Program that is run instead of `journalctl`; not a setting.
     pub program: Option<PathBuf>,
 }
@@ -167,6 +176,7 @@ impl AgentConfig {
             host: host_name(),
             files: Vec::new(),
             journal: JournalSource::default(),
+            pipeline: PipelineConfig::default(),
             timing: Timing::default(),
         }
     }
@@ -205,9 +215,11 @@ impl AgentConfig {
         if self.servers.is_empty() {
             return Err(value_error("servers", "name at least one, such as http://127.0.0.1:9420"));
         }
-        for server in &self.servers {
+        let of_files = self.files.iter().flat_map(|source| &source.servers);
+        for server in self.servers.iter().chain(of_files).chain(&self.journal.servers) {
             check_server(server)?;
         }
+        Pipeline::new(&self.pipeline)?;
         if self.files.is_empty() && self.journal.mode == JournalMode::Off {
             let problem = "nothing to read; name `paths`, or set `enabled = \"auto\"` in [journal]";
             return Err(value_error("files", problem));
@@ -234,6 +246,7 @@ impl Default for FileSource {
             paths: Vec::new(),
             exclude: Vec::new(),
             labels: BTreeMap::new(),
+            servers: Vec::new(),
             multiline: true,
             start: Start::Beginning,
         }
@@ -245,7 +258,8 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
+/// A value that cannot be used: what is wrong with it, and how to mend it.
+pub(crate) fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError::Value { key: key.to_owned(), problem: problem.into() }
 }
 
@@ -276,6 +290,8 @@ struct RawConfig {
     files: Vec<RawFiles>,
     #[serde(default)]
     journal: RawJournal,
+    #[serde(flatten)]
+    pipeline: RawPipeline,
 }
 
 #[derive(Deserialize)]
@@ -285,6 +301,8 @@ struct RawFiles {
     exclude: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    servers: Vec<String>,
     #[serde(default)]
     multiline: RawMultiline,
     #[serde(default)]
@@ -307,6 +325,8 @@ struct RawJournal {
     start: Start,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    servers: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -319,27 +339,40 @@ enum RawJournalMode {
 
 impl RawConfig {
     fn validate(self) -> Result<AgentConfig, ConfigError> {
-        let files = self.files.into_iter().map(|raw| FileSource {
-            paths: raw.paths,
-            exclude: raw.exclude,
-            labels: raw.labels,
-            multiline: raw.multiline == RawMultiline::Auto,
-            start: raw.start,
+        let lookup = &environment::of_process;
+        let pipeline = self.pipeline.validate(lookup)?;
+        let labels_of = |key: &str, own: &BTreeMap<String, String>| {
+            environment::expand_labels(key, &pipeline.labels, own, lookup)
+        };
+        let files = self.files.into_iter().map(|raw| {
+            Ok(FileSource {
+                paths: raw.paths,
+                exclude: raw.exclude,
+                labels: labels_of("files.labels", &raw.labels)?,
+                servers: raw.servers,
+                multiline: raw.multiline == RawMultiline::Auto,
+                start: raw.start,
+            })
         });
         let config = AgentConfig {
             servers: self.servers.unwrap_or_else(|| vec![DEFAULT_SERVER.to_owned()]),
             state_dir: self.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
-            host: self.host.unwrap_or_else(host_name),
-            files: files.collect(),
+            host: match self.host {
+                Some(host) => environment::expand("host", &host, lookup)?,
+                None => host_name(),
+            },
+            files: files.collect::<Result<_, ConfigError>>()?,
             journal: JournalSource {
                 mode: match self.journal.enabled {
                     RawJournalMode::Auto => JournalMode::Auto,
                     RawJournalMode::Off => JournalMode::Off,
                 },
                 start: self.journal.start,
-                labels: self.journal.labels,
+                labels: labels_of("journal.labels", &self.journal.labels)?,
+                servers: self.journal.servers,
                 program: None,
             },
+            pipeline,
             timing: Timing::default(),
         };
         config.check()?;
@@ -348,11 +381,12 @@ impl RawConfig {
 }
 
 const ROOT_KEYS: &[&str] = &["servers", "state_dir", "host", "files", "journal"];
-const FILES_KEYS: &[&str] = &["paths", "exclude", "labels", "multiline", "start"];
-const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels"];
+const FILES_KEYS: &[&str] = &["paths", "exclude", "labels", "servers", "multiline", "start"];
+const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels", "servers"];
 
 fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
-    check_table(root, "the file", ROOT_KEYS)?;
+    check_table(root, "the file", &[ROOT_KEYS, &settings::ROOT_KEYS].concat())?;
+    settings::check_keys(root)?;
     if let Some(toml::Value::Array(sources)) = root.get("files") {
         for source in sources.iter().filter_map(toml::Value::as_table) {
             check_table(source, "[[files]]", FILES_KEYS)?;
@@ -364,7 +398,12 @@ fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_table(table: &toml::Table, place: &str, known: &[&str]) -> Result<(), ConfigError> {
+/// Checks that a table has known keys only; the error names the nearest one.
+pub(crate) fn check_table(
+    table: &toml::Table,
+    place: &str,
+    known: &[&str],
+) -> Result<(), ConfigError> {
     let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };

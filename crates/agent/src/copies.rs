@@ -7,7 +7,6 @@
 //! lost.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::identity::{self, FilePosition};
@@ -72,11 +71,12 @@ impl Reader {
 
     fn ask_for_original(&mut self, file: usize, original: identity::Inode) {
         let agent = self.state.agent();
+        let Some(shipper) = self.shipper(file) else { return };
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         let Some((head, _)) = tailed.identity else { return };
         tailed.recalling = true;
         let producer = identity::file_producer(agent, original, head);
-        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        let sender = self.sender.clone();
         self.runtime.spawn(async move {
             let state = shipper.recall(producer).await;
             // The loop may have ended; then no one waits for the answer.

@@ -100,6 +100,8 @@ counters! {
     multiline_capped,
     /// Records whose bytes were not UTF-8; they carry their original bytes.
     invalid_utf8_records,
+    /// Records dropped by rules and programs; the pipeline's totals say by which.
+    dropped_records_rules,
     /// Times reading paused because the memory for unsent records was used up.
     memory_waits,
 }

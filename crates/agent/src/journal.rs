@@ -24,6 +24,7 @@ use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::journal_export::{Entry, FIELD_BYTES_MAX, Parser};
 use crate::level;
+use crate::pipeline::Pipeline;
 use crate::reader::now_ns;
 use crate::sequence::{Sequence, Step};
 use crate::ship::Shipper;
@@ -42,6 +43,7 @@ pub struct Journal {
     config: Arc<AgentConfig>,
     state: Arc<StateDir>,
     shipper: Arc<Shipper>,
+    pipeline: Arc<Pipeline>,
     counters: Arc<Counters>,
     sequence: Sequence,
     /// Cursor behind the last acknowledged entry.
@@ -78,6 +80,7 @@ impl Journal {
         config: Arc<AgentConfig>,
         state: Arc<StateDir>,
         shipper: Arc<Shipper>,
+        pipeline: Arc<Pipeline>,
         counters: Arc<Counters>,
     ) -> Self {
         let producer = ProducerId::derive(&[&state.agent().to_bytes(), b"journal"]);
@@ -89,7 +92,16 @@ impl Journal {
             Sequence::unknown(producer)
         };
         let rows = EntryRows::new(&config.host, &config.journal.labels);
-        Journal { config, state, shipper, counters, sequence, cursor: checkpoint.cursor, rows }
+        Journal {
+            config,
+            state,
+            shipper,
+            pipeline,
+            counters,
+            sequence,
+            cursor: checkpoint.cursor,
+            rows,
+        }
     }
 
     /// Reads and ships until `stop`.
@@ -220,6 +232,13 @@ impl Journal {
                 return Some(End::Exited);
             }
         };
+        let processed = self.pipeline.apply(records);
+        self.counters.dropped_records_rules.add(processed.dropped_records());
+        let records = processed.records;
+        if records.num_rows() == 0 {
+            self.stand_behind(pending.cursor);
+            return None;
+        }
         let position = match Position::new(pending.cursor.clone()) {
             Ok(position) => position,
             Err(error) => {

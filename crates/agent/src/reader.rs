@@ -20,6 +20,7 @@ use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::discover::Globs;
 use crate::identity::{FilePosition, Inode};
+use crate::pipeline::Pipeline;
 use crate::sequence::{Reply, Sequence, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{FileEntry, StateDir};
@@ -79,7 +80,9 @@ pub struct Reader {
     pub(crate) config: Arc<AgentConfig>,
     pub(crate) state: Arc<StateDir>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) shipper: Arc<Shipper>,
+    pub(crate) pipeline: Arc<Pipeline>,
+    /// By source, in their order.
+    shippers: Vec<Arc<Shipper>>,
     pub(crate) runtime: tokio::runtime::Handle,
     events: Receiver<Event>,
     pub(crate) sender: Sender<Event>,
@@ -120,7 +123,8 @@ impl Reader {
         config: Arc<AgentConfig>,
         state: Arc<StateDir>,
         counters: Arc<Counters>,
-        shipper: Arc<Shipper>,
+        pipeline: Arc<Pipeline>,
+        shippers: Vec<Arc<Shipper>>,
         globs: Vec<Globs>,
     ) -> (Self, Sender<Event>) {
         let (sender, events) = channel();
@@ -135,7 +139,8 @@ impl Reader {
             config,
             state,
             counters,
-            shipper,
+            pipeline,
+            shippers,
             runtime: tokio::runtime::Handle::current(),
             events,
             sender: sender.clone(),
@@ -438,6 +443,7 @@ impl Reader {
             return Ok(false);
         };
         let (config, counters) = (Arc::clone(&self.config), Arc::clone(&self.counters));
+        let pipeline = Arc::clone(&self.pipeline);
         let multiline = config.files.get(tailed.source).is_none_or(|s| s.multiline);
         let context = TurnContext {
             now: Instant::now(),
@@ -446,6 +452,7 @@ impl Reader {
             timing: &config.timing,
             multiline,
             agent: self.state.agent(),
+            pipeline: &pipeline,
         };
         if tailed.identity.is_none() {
             match tailed.identify(&context)? {
@@ -474,6 +481,10 @@ impl Reader {
                 Ok(true)
             }
             Turn::Nothing => Ok(false),
+            Turn::Dropped => {
+                self.checkpoint_due = true;
+                Ok(true)
+            }
             Turn::Replaced => {
                 tailed.replaced = true;
                 Ok(false)
@@ -521,8 +532,13 @@ impl Reader {
         self.send(file, batch, Duration::ZERO);
     }
 
+    /// The shipper of the source that a file belongs to.
+    pub(crate) fn shipper(&self, file: usize) -> Option<Arc<Shipper>> {
+        self.shippers.get(self.file(file)?.source).cloned()
+    }
+
     fn send(&self, file: usize, batch: Batch, delay: Duration) {
-        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        let (Some(shipper), sender) = (self.shipper(file), self.sender.clone()) else { return };
         self.runtime.spawn(async move {
             tokio::time::sleep(delay).await;
             let reply = shipper.ship(&batch).await;
@@ -533,10 +549,11 @@ impl Reader {
 
     /// Asks the server what it knows of a file's producer, before anything is sent.
     fn recall(&mut self, file: usize) {
+        let Some(shipper) = self.shipper(file) else { return };
         let Some(tailed) = self.file_mut(file) else { return };
         let Some((_, sequence)) = tailed.identity else { return };
         tailed.recalling = true;
-        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        let sender = self.sender.clone();
         self.runtime.spawn(async move {
             let state = shipper.recall(sequence.producer()).await;
             let _ = sender.send(Event::Recalled { file, state });

@@ -22,6 +22,7 @@ use crate::counters::Counters;
 use crate::frame::Frames;
 use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
 use crate::parse::{Context, RecordParser, Text};
+use crate::pipeline::Pipeline;
 use crate::sequence::Sequence;
 
 /// Most bytes that one long line is searched for its end in one turn.
@@ -61,6 +62,8 @@ pub enum Turn {
     Built(Built),
     /// Nothing complete yet, or only blank lines.
     Nothing,
+    /// Records, all of which a rule dropped.
+    Dropped,
     /// The content is not the one that was read before.
     Replaced,
 }
@@ -79,6 +82,8 @@ pub struct TurnContext<'a> {
     pub multiline: bool,
     /// The agent, for producers' identities.
     pub agent: ProducerId,
+    /// What records go through before they are shipped.
+    pub pipeline: &'a Pipeline,
 }
 
 /// One file.
@@ -451,6 +456,15 @@ impl TailedFile {
             return Ok(Turn::Nothing);
         }
         let records = builder.finish().map_err(io::Error::other)?;
+        let processed = context.pipeline.apply(records);
+        context.counters.dropped_records_rules.add(processed.dropped_records());
+        let records = processed.records;
+        if records.num_rows() == 0 {
+            if self.is_settled() {
+                self.acked = position;
+            }
+            return Ok(Turn::Dropped);
+        }
         let memory = records.get_array_memory_size();
         Ok(Turn::Built(Built { records, position, memory }))
     }
