@@ -15,6 +15,8 @@ use crate::containers::{ContainerSource, ContainersMode, KubernetesApi};
 use crate::listen::{LISTEN_KEYS, ListenSource, RawListen, Sockets};
 use crate::parse::format::Format;
 use crate::parse::pattern::Patterns;
+use crate::pipeline::settings::{self, RawPipeline};
+use crate::pipeline::{Pipeline, PipelineConfig, environment};
 use crate::timestamp;
 use crate::trace::Rule;
 
@@ -46,6 +48,8 @@ pub struct AgentConfig {
     pub listen: Vec<ListenSource>,
     /// Sockets that stay open from one run of the agent to the next; not a setting.
     pub sockets: Sockets,
+    /// What happens to records between parsing and shipping.
+    pub pipeline: PipelineConfig,
     /// Internal deadlines; not settings.
     pub timing: Timing,
 }
@@ -59,6 +63,8 @@ pub struct FileSource {
     pub exclude: Vec<String>,
     /// Labels of the streams, beside `host`, `file` and `service`.
     pub labels: BTreeMap<String, String>,
+    /// Servers of its own; those of all sources where there are none.
+    pub servers: Vec<String>,
     /// By what lines are joined to records.
     pub multiline: Rule,
     /// In what notation the records are.
@@ -101,6 +107,8 @@ pub struct JournalSource {
     pub start: Start,
     /// Labels of its streams, beside `host` and `unit`.
     pub labels: BTreeMap<String, String>,
+    /// Servers of its own; those of all sources where there are none.
+    pub servers: Vec<String>,
     /// Program that is run instead of `journalctl`; not a setting.
     pub program: Option<PathBuf>,
 }
@@ -193,6 +201,7 @@ impl AgentConfig {
             containers: ContainerSource::default(),
             listen: Vec::new(),
             sockets: Sockets::default(),
+            pipeline: PipelineConfig::default(),
             timing: Timing::default(),
         }
     }
@@ -245,9 +254,11 @@ impl AgentConfig {
         if self.servers.is_empty() {
             return Err(value_error("servers", "name at least one, such as http://127.0.0.1:9420"));
         }
-        for server in &self.servers {
+        let of_files = self.files.iter().flat_map(|source| &source.servers);
+        for server in self.servers.iter().chain(of_files).chain(&self.journal.servers) {
             check_server(server)?;
         }
+        Pipeline::new(&self.pipeline)?;
         let machine =
             self.journal.mode == JournalMode::Auto || self.containers.mode == ContainersMode::Auto;
         if self.files.is_empty() && self.listen.is_empty() && !machine {
@@ -285,6 +296,7 @@ impl Default for FileSource {
             paths: Vec::new(),
             exclude: Vec::new(),
             labels: BTreeMap::new(),
+            servers: Vec::new(),
             multiline: Rule::Auto,
             format: Format::Auto,
             patterns: None,
@@ -299,6 +311,7 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// A value that cannot be used: what is wrong with it, and how to mend it.
 pub(crate) fn value_error(key: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError::Value { key: key.to_owned(), problem: problem.into() }
 }
@@ -334,6 +347,8 @@ struct RawConfig {
     containers: RawContainers,
     #[serde(default)]
     listen: Vec<RawListen>,
+    #[serde(flatten)]
+    pipeline: RawPipeline,
 }
 
 #[derive(Deserialize)]
@@ -343,6 +358,8 @@ struct RawFiles {
     exclude: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    servers: Vec<String>,
     #[serde(default)]
     multiline: RawMultiline,
     #[serde(default)]
@@ -466,6 +483,8 @@ struct RawJournal {
     start: Start,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    servers: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -478,14 +497,32 @@ enum RawJournalMode {
 
 impl RawConfig {
     fn validate(self) -> Result<AgentConfig, ConfigError> {
-        let files = self.files.into_iter().map(RawFiles::validate).collect::<Result<_, _>>()?;
+        let lookup = &environment::of_process;
+        let pipeline = self.pipeline.validate(lookup)?;
+        let labels_of = |key: &str, own: &BTreeMap<String, String>| {
+            environment::expand_labels(key, &pipeline.labels, own, lookup)
+        };
+        let files = self.files.into_iter().map(|raw| {
+            let labels = labels_of("files.labels", &raw.labels)?;
+            Ok(FileSource { labels, ..raw.validate()? })
+        });
+        let listen = self.listen.into_iter().map(|raw| {
+            let source = raw.validate()?;
+            let labels = labels_of("listen.labels", &source.labels)?;
+            Ok(ListenSource { labels, ..source })
+        });
+        let containers = self.containers.validate()?;
+        let labels = labels_of("containers.labels", &containers.labels)?;
         let config = AgentConfig {
             servers: self.servers.unwrap_or_else(|| vec![DEFAULT_SERVER.to_owned()]),
             state_dir: self.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
-            host: self.host.unwrap_or_else(host_name),
-            files,
-            containers: self.containers.validate()?,
-            listen: self.listen.into_iter().map(RawListen::validate).collect::<Result<_, _>>()?,
+            host: match self.host {
+                Some(host) => environment::expand("host", &host, lookup)?,
+                None => host_name(),
+            },
+            files: files.collect::<Result<_, ConfigError>>()?,
+            containers: ContainerSource { labels, ..containers },
+            listen: listen.collect::<Result<_, ConfigError>>()?,
             sockets: Sockets::default(),
             journal: JournalSource {
                 mode: match self.journal.enabled {
@@ -493,9 +530,11 @@ impl RawConfig {
                     RawJournalMode::Off => JournalMode::Off,
                 },
                 start: self.journal.start,
-                labels: self.journal.labels,
+                labels: labels_of("journal.labels", &self.journal.labels)?,
+                servers: self.journal.servers,
                 program: None,
             },
+            pipeline,
             timing: Timing::default(),
         };
         config.check()?;
@@ -506,12 +545,13 @@ impl RawConfig {
 const ROOT_KEYS: &[&str] =
     &["servers", "state_dir", "host", "files", "journal", "containers", "listen"];
 const FILES_KEYS: &[&str] =
-    &["paths", "exclude", "labels", "multiline", "format", "pattern", "zone", "start"];
+    &["paths", "exclude", "labels", "servers", "multiline", "format", "pattern", "zone", "start"];
 const CONTAINERS_KEYS: &[&str] = &["enabled", "start", "exclude", "labels", "kubernetes"];
-const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels"];
+const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels", "servers"];
 
 fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
-    check_table(root, "the file", ROOT_KEYS)?;
+    check_table(root, "the file", &[ROOT_KEYS, &settings::ROOT_KEYS].concat())?;
+    settings::check_keys(root)?;
     if let Some(toml::Value::Array(sources)) = root.get("files") {
         for source in sources.iter().filter_map(toml::Value::as_table) {
             check_table(source, "[[files]]", FILES_KEYS)?;
@@ -531,7 +571,12 @@ fn check_keys(root: &toml::Table) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_table(table: &toml::Table, place: &str, known: &[&str]) -> Result<(), ConfigError> {
+/// Checks that a table has known keys only; the error names the nearest one.
+pub(crate) fn check_table(
+    table: &toml::Table,
+    place: &str,
+    known: &[&str],
+) -> Result<(), ConfigError> {
     let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };

@@ -7,7 +7,6 @@
 //! lost.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lodge_record::ProducerId;
@@ -74,6 +73,7 @@ impl Reader {
 
     fn ask_for_original(&mut self, file: usize, original: identity::Inode) {
         let agent = self.state.agent();
+        let Some(shipper) = self.shipper(file) else { return };
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         let Some((head, _)) = tailed.identity else { return };
         let producer = identity::file_producer(agent, original, head);
@@ -82,9 +82,10 @@ impl Reader {
 
     /// Asks how far `producer` had come, whose content the file may hold.
     pub(crate) fn ask_for_producer(&mut self, file: usize, producer: ProducerId) {
+        let Some(shipper) = self.shipper(file) else { return };
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         tailed.recalling = true;
-        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        let sender = self.sender.clone();
         self.runtime.spawn(async move {
             let state = shipper.recall(producer).await;
             // The loop may have ended; then no one waits for the answer.

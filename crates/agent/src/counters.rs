@@ -116,6 +116,8 @@ counters! {
     dropped_records_listen,
     /// Times that records waited for a spool that was full or could not be written.
     spool_waits,
+    /// Records dropped by rules and programs; the pipeline's totals say by which.
+    dropped_records_rules,
     /// Times reading paused because the memory for unsent records was used up.
     memory_waits,
 }

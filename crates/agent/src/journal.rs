@@ -25,6 +25,7 @@ use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::journal_export::{Entry, FIELD_BYTES_MAX, Parser};
 use crate::level;
+use crate::pipeline::Pipeline;
 use crate::reader::now_ns;
 use crate::sequence::{Sequence, Step};
 use crate::ship::Shipper;
@@ -43,6 +44,7 @@ pub struct Journal {
     config: Arc<AgentConfig>,
     state: Arc<StateDir>,
     shipper: Arc<Shipper>,
+    pipeline: Arc<Pipeline>,
     counters: Arc<Counters>,
     sequence: Sequence,
     /// Cursor behind the last entry that is done with.
@@ -83,6 +85,7 @@ impl Journal {
         config: Arc<AgentConfig>,
         state: Arc<StateDir>,
         shipper: Arc<Shipper>,
+        pipeline: Arc<Pipeline>,
         counters: Arc<Counters>,
     ) -> Self {
         let producer = ProducerId::derive(&[&state.agent().to_bytes(), b"journal"]);
@@ -97,7 +100,7 @@ impl Journal {
         let (cursor, base) = (checkpoint.cursor, checkpoint.base);
         let base = base.or_else(|| cursor.clone());
         let unsaid = checkpoint.unsaid.unwrap_or_default();
-        Journal { config, state, shipper, counters, sequence, cursor, base, unsaid, rows }
+        Journal { config, state, shipper, pipeline, counters, sequence, cursor, base, unsaid, rows }
     }
 
     /// Reads and ships until `stop`.
@@ -229,6 +232,15 @@ impl Journal {
                 return Some(End::Exited);
             }
         };
+        let processed = self.pipeline.apply(records);
+        self.counters.dropped_records_rules.add(processed.dropped_records());
+        self.unsaid.read_records += processed.dropped_records();
+        processed.tell(&mut self.unsaid);
+        let records = processed.records;
+        if records.num_rows() == 0 {
+            self.stand_behind(pending.cursor);
+            return None;
+        }
         let position = match Position::new(pending.cursor.clone()) {
             Ok(position) => position,
             Err(error) => {

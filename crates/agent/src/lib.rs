@@ -2,9 +2,9 @@
 //! so that each is stored exactly once.
 //!
 //! The way of a record: [`discover`] finds a file, [`tail`] reads a turn of it, [`frame`] cuts it
-//! into records ([`trace`] says which lines belong together), [`parse`] makes rows of them, and
-//! [`ship`] sends the batch under the producer's next [`sequence`] number. Only the server's
-//! acknowledgement moves the checkpoint in [`state`].
+//! into records ([`trace`] says which lines belong together), [`parse`] makes rows of them,
+//! [`pipeline`] drops, routes and redacts them, and [`ship`] sends the batch under the producer's
+//! next [`sequence`] number. Only the server's acknowledgement moves the checkpoint in [`state`].
 //!
 //! Invariants:
 //! - for files the file is the buffer: no bytes are kept between turns, so a server that is down
@@ -34,6 +34,7 @@ pub mod listen;
 mod live;
 pub mod logfmt;
 pub mod parse;
+pub mod pipeline;
 mod reader;
 mod replay;
 pub mod sequence;
@@ -63,8 +64,9 @@ use crate::discover::Globs;
 use crate::journal::Journal;
 use crate::listen::{ListenError, Parts};
 use crate::live::Live;
+use crate::pipeline::{Pipeline, PipelineTotals};
 use crate::reader::{Event, Reader};
-use crate::ship::Shipper;
+use crate::ship::{Shipper, Shippers};
 use crate::state::StateDir;
 
 /// How often the counters are logged.
@@ -108,16 +110,24 @@ pub async fn run_counted(
     let config = Arc::new(config);
     let state = Arc::new(StateDir::open(&config.state_dir, &config.host)?);
     let cancel_shipping = CancellationToken::new();
-    let shipper = Arc::new(Shipper::new(
-        &config.servers,
-        config.timing.backoff,
-        DeadLetters::new(&state.dead_letter_path()),
-        Arc::clone(&counters),
-        cancel_shipping.clone(),
-    )?);
+    let pipeline = Arc::new(Pipeline::new(&config.pipeline)?);
+    let dead_letters = DeadLetters::new(&state.dead_letter_path());
+    let mut shippers = Shippers::new(&config.servers, |servers| {
+        Shipper::new(
+            servers,
+            config.timing.backoff,
+            dead_letters.clone(),
+            Arc::clone(&counters),
+            cancel_shipping.clone(),
+        )
+    });
+    let of_files = config.files.iter().map(|source| shippers.to(&source.servers));
+    let of_files = of_files.collect::<Result<Vec<_>, _>>()?;
+    let of_journal = shippers.to(&config.journal.servers)?;
+    let shipper = shippers.to(&[])?;
     tracing::info!(agent = %state.agent(), servers = ?config.servers, host = config.host,
         state_dir = %config.state_dir.display(), "agent started");
-    let journal = start_journal(&config, &state, &shipper, &counters, &shutdown);
+    let journal = start_journal(&config, &state, &of_journal, &pipeline, &counters, &shutdown);
     let live = Arc::new(Live::default());
     let tell = Arc::clone(&live).report(
         state.agent(),
@@ -125,19 +135,26 @@ pub async fn run_counted(
         Arc::clone(&shipper),
         Arc::clone(&counters),
     );
-    let log = report(Arc::clone(&counters));
+    let log = report(Arc::clone(&counters), Arc::clone(&pipeline));
     let report = tokio::spawn(async { tokio::join!(log, tell) });
     let parts = Parts {
         config: Arc::clone(&config),
         state: Arc::clone(&state),
         shipper: Arc::clone(&shipper),
+        pipeline: Arc::clone(&pipeline),
         counters: Arc::clone(&counters),
         live: Arc::clone(&live),
     };
     let listeners = start_listeners(&parts, &shutdown).await?;
 
-    let (reader, events) =
-        Reader::new(Arc::clone(&config), state, Arc::clone(&counters), Arc::clone(&shipper), globs);
+    let (reader, events) = Reader::new(
+        Arc::clone(&config),
+        state,
+        Arc::clone(&counters),
+        Arc::clone(&pipeline),
+        of_files,
+        globs,
+    );
     let reader = reader.telling(live);
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
@@ -171,7 +188,7 @@ pub async fn run_counted(
     report.abort();
     thread.join().map_err(|_| AgentError::Thread("ended by a bug; see its panic above".into()))?;
     let totals = counters.totals();
-    tracing::info!(%totals, "agent stopped");
+    tracing::info!(%totals, pipeline = %pipeline.totals(), "agent stopped");
     Ok(totals)
 }
 
@@ -209,6 +226,7 @@ fn start_journal(
     config: &Arc<AgentConfig>,
     state: &Arc<StateDir>,
     shipper: &Arc<Shipper>,
+    pipeline: &Arc<Pipeline>,
     counters: &Arc<Counters>,
     stop: &CancellationToken,
 ) -> Option<tokio::task::JoinHandle<()>> {
@@ -223,19 +241,20 @@ fn start_journal(
         Arc::clone(config),
         Arc::clone(state),
         Arc::clone(shipper),
+        Arc::clone(pipeline),
         Arc::clone(counters),
     );
     Some(tokio::spawn(journal.run(stop.clone())))
 }
 
-async fn report(counters: Arc<Counters>) {
-    let mut last = Totals::default();
+async fn report(counters: Arc<Counters>, pipeline: Arc<Pipeline>) {
+    let mut last = (Totals::default(), PipelineTotals::default());
     loop {
         tokio::time::sleep(REPORT_PERIOD).await;
-        let totals = counters.totals();
-        if totals != last {
-            tracing::info!(%totals, "so far");
-            last = totals;
+        let now = (counters.totals(), pipeline.totals());
+        if now != last {
+            tracing::info!(totals = %now.0, pipeline = %now.1, "so far");
+            last = now;
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What comes this way cannot be read again, so it goes through a spool on the disk.
 //!
 //! ```text
-//!  socket ─► intake: frame, parse, batch ─► spool, synced ─► deliver: one batch in flight ─► server
+//!  socket ─► intake: frame, parse, batch, pipeline ─► spool, synced ─► deliver: one batch in flight ─► server
 //! ```
 //!
 //! Invariants:
@@ -39,6 +39,7 @@ use crate::config::AgentConfig;
 use crate::counters::Counters;
 use crate::live::Live;
 use crate::parse::RecordParser;
+use crate::pipeline::Pipeline;
 use crate::ship::Shipper;
 use crate::state::{self, StateDir};
 use deliver::Deliver;
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<AgentConfig>,
     pub(crate) state: Arc<StateDir>,
     pub(crate) shipper: Arc<Shipper>,
+    pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) live: Arc<Live>,
 }

@@ -27,6 +27,7 @@ use crate::counters::Counters;
 use crate::discover::Globs;
 use crate::identity::{FilePosition, Inode};
 use crate::live::{self, Live};
+use crate::pipeline::Pipeline;
 use crate::sequence::{Reply, Sequence, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{FileEntry, StateDir};
@@ -88,7 +89,9 @@ pub struct Reader {
     pub(crate) config: Arc<AgentConfig>,
     pub(crate) state: Arc<StateDir>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) shipper: Arc<Shipper>,
+    pub(crate) pipeline: Arc<Pipeline>,
+    /// By source, in their order.
+    shippers: Vec<Arc<Shipper>>,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Who is asked about containers, if anyone can be.
     pub(crate) kubernetes: Option<Arc<Kubernetes>>,
@@ -137,7 +140,8 @@ impl Reader {
         config: Arc<AgentConfig>,
         state: Arc<StateDir>,
         counters: Arc<Counters>,
-        shipper: Arc<Shipper>,
+        pipeline: Arc<Pipeline>,
+        shippers: Vec<Arc<Shipper>>,
         globs: Vec<Globs>,
     ) -> (Self, Sender<Event>) {
         let (sender, events) = channel();
@@ -160,7 +164,8 @@ impl Reader {
             config,
             state,
             counters,
-            shipper,
+            pipeline,
+            shippers,
             runtime: tokio::runtime::Handle::current(),
             events,
             sender: sender.clone(),
@@ -517,6 +522,7 @@ impl Reader {
         let (config, counters) = (Arc::clone(&self.config), Arc::clone(&self.counters));
         let Some(source) = config.files.get(tailed.source) else { return Ok(false) };
         let zone = source.zone.clone().or_else(|| self.time.zone.clone());
+        let pipeline = Arc::clone(&self.pipeline);
         let context = TurnContext {
             now: Instant::now(),
             time: TimeContext { zone, ..self.time },
@@ -525,6 +531,7 @@ impl Reader {
             multiline: &source.multiline,
             format: source.format,
             agent: self.state.agent(),
+            pipeline: &pipeline,
         };
         if tailed.identity.is_none() {
             match tailed.identify(&context)? {
@@ -553,6 +560,10 @@ impl Reader {
                 Ok(true)
             }
             Turn::Nothing => Ok(false),
+            Turn::Dropped => {
+                self.checkpoint_due = true;
+                Ok(true)
+            }
             Turn::Replaced => {
                 tailed.replaced = true;
                 Ok(false)
@@ -620,8 +631,13 @@ impl Reader {
         self.send(file, batch, Duration::ZERO);
     }
 
+    /// The shipper of the source that a file belongs to.
+    pub(crate) fn shipper(&self, file: usize) -> Option<Arc<Shipper>> {
+        self.shippers.get(self.file(file)?.source).cloned()
+    }
+
     fn send(&self, file: usize, batch: Batch, delay: Duration) {
-        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        let (Some(shipper), sender) = (self.shipper(file), self.sender.clone()) else { return };
         self.runtime.spawn(async move {
             tokio::time::sleep(delay).await;
             let reply = shipper.ship(&batch).await;
@@ -632,10 +648,11 @@ impl Reader {
 
     /// Asks the server what it knows of a file's producer, before anything is sent.
     pub(crate) fn recall(&mut self, file: usize) {
+        let Some(shipper) = self.shipper(file) else { return };
         let Some(tailed) = self.file_mut(file) else { return };
         let Some((_, sequence)) = tailed.identity else { return };
         tailed.recalling = true;
-        let (shipper, sender) = (Arc::clone(&self.shipper), self.sender.clone());
+        let sender = self.sender.clone();
         self.runtime.spawn(async move {
             let state = shipper.recall(sequence.producer()).await;
             let _ = sender.send(Event::Recalled { file, state });

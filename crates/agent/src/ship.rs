@@ -60,6 +60,32 @@ pub struct Shipper {
     failure_logged: Mutex<Option<Instant>>,
 }
 
+/// The shippers of all sources: one for each list of servers, so that a source has one destination
+/// and sources with the same one share its limits.
+pub struct Shippers<F> {
+    default: Vec<String>,
+    make: F,
+    made: Vec<(Vec<String>, Arc<Shipper>)>,
+}
+
+impl<F: Fn(&[String]) -> Result<Shipper, reqwest::Error>> Shippers<F> {
+    /// Sources that name no servers ship to `default`.
+    pub fn new(default: &[String], make: F) -> Self {
+        Shippers { default: default.to_vec(), make, made: Vec::new() }
+    }
+
+    /// The shipper of a source that names these servers.
+    pub fn to(&mut self, servers: &[String]) -> Result<Arc<Shipper>, reqwest::Error> {
+        let servers = if servers.is_empty() { self.default.clone() } else { servers.to_vec() };
+        if let Some((_, shipper)) = self.made.iter().find(|(known, _)| *known == servers) {
+            return Ok(Arc::clone(shipper));
+        }
+        let shipper = Arc::new((self.make)(&servers)?);
+        self.made.push((servers, Arc::clone(&shipper)));
+        Ok(shipper)
+    }
+}
+
 /// What one attempt came to.
 enum Attempt {
     Final(Reply),

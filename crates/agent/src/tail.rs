@@ -29,6 +29,7 @@ use crate::framing::Framing;
 use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
 use crate::parse::format::Format;
 use crate::parse::{Context, Envelope, RecordParser, Text};
+use crate::pipeline::Pipeline;
 use crate::sequence::Sequence;
 use crate::trace::Rule;
 
@@ -71,6 +72,8 @@ pub enum Turn {
     Built(Built),
     /// Nothing complete yet, or only blank lines.
     Nothing,
+    /// Records, all of which a rule dropped.
+    Dropped,
     /// The content is not the one that was read before.
     Replaced,
 }
@@ -91,6 +94,8 @@ pub struct TurnContext<'a> {
     pub format: Format,
     /// The agent, for producers' identities.
     pub agent: ProducerId,
+    /// What records go through before they are shipped.
+    pub pipeline: &'a Pipeline,
 }
 
 /// A compressed file: its positions are offsets in its text.
@@ -585,6 +590,16 @@ impl TailedFile {
             return Ok(Turn::Nothing);
         }
         let records = builder.finish().map_err(io::Error::other)?;
+        let processed = context.pipeline.apply(records);
+        context.counters.dropped_records_rules.add(processed.dropped_records());
+        processed.tell(&mut self.unsaid);
+        let records = processed.records;
+        if records.num_rows() == 0 {
+            if self.is_settled() {
+                self.acked = position;
+            }
+            return Ok(Turn::Dropped);
+        }
         let memory = records.get_array_memory_size();
         Ok(Turn::Built(Built { records, position, memory }))
     }

@@ -53,6 +53,63 @@ fn a_full_file() {
 }
 
 #[test]
+fn labels_of_all_sources_and_variables() {
+    let config = AgentConfig::parse(
+        r#"
+        host = "web-${LODGE_NOT_SET:-7}"
+        labels = { env = "prod", zone = "${LODGE_NOT_SET:-eu}" }
+        [journal]
+        enabled = "auto"
+        servers = ["http://audit:9420"]
+        [[files]]
+        paths = ["/var/log/*.log"]
+        labels = { env = "test", binary = "${CARGO_PKG_NAME}" }
+        servers = ["http://c:9420"]
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.host, "web-7");
+    assert_eq!((&*config.journal.labels["env"], &*config.journal.labels["zone"]), ("prod", "eu"));
+    assert_eq!(config.journal.servers, ["http://audit:9420"]);
+    let labels = &config.files[0].labels;
+    let of_file = ["env", "zone", "binary"].map(|name| labels[name].as_str());
+    assert_eq!(of_file, ["test", "eu", "lodge-agent"]);
+    assert_eq!(config.files[0].servers, ["http://c:9420"]);
+}
+
+#[test]
+fn mistakes_in_the_pipeline_are_named() {
+    let rule = |when: &str, then: &str| {
+        format!("[[rules]]\nname = 'r'\nwhen = {{ {when} }}\nthen = {then}")
+    };
+    for (text, expected) in [
+        ("labels = { a = '${LODGE_NOT_SET}' }".into(), "LODGE_NOT_SET is not set"),
+        ("labels = { _msg = 'x' }".into(), "cannot be the name of a label"),
+        ("[redact]\nbuilt = []".into(), "did you mean `builtin`?"),
+        ("[redact]\nbuiltin = ['cards']".into(), "unknown variant `cards`"),
+        ("[[redact.patterns]]\nname = 'p'\nregexp = 'x'".into(), "did you mean `regex`?"),
+        ("[[redact.patterns]]\nname = 'p'\nregex = '('".into(), "redact.patterns.regex"),
+        ("[[redact.patterns]]\nname = 'card'\nregex = 'x'".into(), "is taken"),
+        (rule("a = { match = 'x' }", "'drop'"), "`rules.r.when.a.match`: is no test"),
+        (rule("a = { matches = '(' }", "'drop'"), "rules.r.when.a.matches"),
+        (rule("level = { below = 'loud' }", "'drop'"), "one of the levels trace, debug"),
+        (rule("not = 'x'", "'drop'"), "takes a table of tests"),
+        (rule("", "'drop'"), "would drop everything"),
+        (rule("a = 1", "'dorp'"), "takes \"drop\", \"keep\""),
+        (rule("a = 1", "{ sample = 2 }"), "a share from 0 to 1"),
+        (rule("a = 1", "{ labels = { _time = 'x' } }"), "cannot be the name of a label"),
+        ("[vrl]\nprogram = '.'\nfile = 'x'".into(), "either `program` or `file`"),
+        #[cfg(not(feature = "vrl"))]
+        ("[vrl]\nprogram = '.'".into(), "--features vrl"),
+    ] {
+        let text: String = text;
+        let text = format!("{text}\n[[files]]\npaths = ['x']");
+        let error = AgentConfig::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text:?} gave {error:?}");
+    }
+}
+
+#[test]
 fn mistakes_are_named_with_the_way_to_mend_them() {
     for (text, expected) in [
         ("", "nothing to read"),

@@ -3,6 +3,7 @@
 
 mod compressed;
 mod containers;
+mod pipeline;
 mod receiver;
 mod running;
 

@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::listen::config::{ListenSource, WhenFull};
 use crate::parse::format::Format;
 use crate::parse::{Context, RecordParser, Text};
+use crate::pipeline::Pipeline;
 use crate::reader::now_ns;
 use crate::timestamp::TimeContext;
 
@@ -31,6 +32,7 @@ pub(super) struct Intake {
     /// Held while a batch goes to the disk, so that batches stay in order.
     writing: tokio::sync::Mutex<()>,
     queue: Arc<Queue>,
+    pipeline: Arc<Pipeline>,
     counters: Arc<Counters>,
     when_full: WhenFull,
     format: Format,
@@ -62,6 +64,7 @@ impl Intake {
             gathering: Mutex::new(gathering),
             writing: tokio::sync::Mutex::default(),
             queue,
+            pipeline: Arc::clone(&parts.pipeline),
             counters: Arc::clone(&parts.counters),
             when_full: source.when_full,
             format: source.format,
@@ -155,9 +158,17 @@ impl Intake {
                 std::mem::take(&mut gathering.account),
             )
         };
-        let said = account.clone();
-        let encoded = tokio::task::spawn_blocking(move || {
+        let mut account = account;
+        let pipeline = Arc::clone(&self.pipeline);
+        let processed = tokio::task::spawn_blocking(move || {
             let records = builder.finish().expect("a builder's columns have the shape of a batch");
+            pipeline.apply(records)
+        });
+        let processed = processed.await.expect("the pipeline does not panic");
+        self.counters.dropped_records_rules.add(processed.dropped_records());
+        processed.tell(&mut account);
+        let (said, records) = (account.clone(), processed.records);
+        let encoded = tokio::task::spawn_blocking(move || {
             let mut batch = Batch::new(TenantId::default(), None, None, records)
                 .expect("the builder gives the shape that a batch has");
             batch.account = Some(Box::new(said));
