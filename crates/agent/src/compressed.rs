@@ -119,7 +119,7 @@ impl Reader {
     fn is_unfinished_rest(&self, file: usize, head: Head) -> bool {
         let Some(tailed) = self.file(file) else { return false };
         self.entries_of(&tailed.path, head)
-            .any(|(position, _)| may_hold(tailed, &position).is_none())
+            .any(|(position, _)| self.may_hold(tailed, &position).is_none())
     }
 
     /// What is remembered of files with this head and a name that `path` may come from.
@@ -162,7 +162,9 @@ impl Reader {
             return;
         };
         // An inode that was used again for a file that begins alike has the same producer.
-        let living = self.files.iter().flatten().filter_map(|other| other.identity);
+        // One that was replaced lets it go: its new content is kept apart.
+        let living = self.files.iter().flatten().filter(|other| !other.replaced);
+        let living = living.filter_map(|other| other.identity);
         let in_use = living.filter(|(_, s)| s.producer() == producer).count() > 0;
         let known = self.remembered.values().flatten().chain(&self.gone);
         let shared = known.filter(|other| other.producer == entry.producer).count() > 1;
