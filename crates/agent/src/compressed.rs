@@ -107,7 +107,8 @@ impl Reader {
             }
             match other.identity {
                 Some((own, _)) if own != head => false,
-                None => other.handle.is_some(),
+                // An empty file never gets a head.
+                None => other.handle.is_some() && other.size > 0,
                 Some(_) => {
                     other.acked.offset == 0 || self.may_hold(tailed, &other.acked) != Some(false)
                 }
