@@ -107,7 +107,8 @@ impl Reader {
             }
             match other.identity {
                 Some((own, _)) if own != head => false,
-                None => other.handle.is_some(),
+                // An empty file never gets a head.
+                None => other.handle.is_some() && other.size > 0,
                 Some(_) => {
                     other.acked.offset == 0 || self.may_hold(tailed, &other.acked) != Some(false)
                 }
@@ -119,7 +120,7 @@ impl Reader {
     fn is_unfinished_rest(&self, file: usize, head: Head) -> bool {
         let Some(tailed) = self.file(file) else { return false };
         self.entries_of(&tailed.path, head)
-            .any(|(position, _)| may_hold(tailed, &position).is_none())
+            .any(|(position, _)| self.may_hold(tailed, &position).is_none())
     }
 
     /// What is remembered of files with this head and a name that `path` may come from.
@@ -162,7 +163,9 @@ impl Reader {
             return;
         };
         // An inode that was used again for a file that begins alike has the same producer.
-        let living = self.files.iter().flatten().filter_map(|other| other.identity);
+        // One that was replaced lets it go: its new content is kept apart.
+        let living = self.files.iter().flatten().filter(|other| !other.replaced);
+        let living = living.filter_map(|other| other.identity);
         let in_use = living.filter(|(_, s)| s.producer() == producer).count() > 0;
         let known = self.remembered.values().flatten().chain(&self.gone);
         let shared = known.filter(|other| other.producer == entry.producer).count() > 1;
