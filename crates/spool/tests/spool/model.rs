@@ -103,3 +103,21 @@ fn a_file_that_never_was_does_not_stand_in_for_the_last_one_model() {
         Step::Crash(0, 0),
     ]);
 }
+
+/// A name that the process before had made, but not durably, was relied on to keep the number.
+#[test]
+fn a_name_seen_after_a_restart_is_durable_before_it_is_relied_on_model() {
+    run(&[
+        Step::Append(200),
+        Step::Sync,
+        // The header is not written, and the file not removed.
+        Step::Fail(1, 2, Fault::Nothing),
+        Step::Append(200),
+        Step::Restart,
+        Step::Read(3),
+        // The first file is removed; the folder is not synced.
+        Step::Fail(1, 1, Fault::Nothing),
+        Step::Acknowledge,
+        Step::Crash(0b10, 0),
+    ]);
+}
