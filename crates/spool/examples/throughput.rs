@@ -16,7 +16,7 @@ fn main() {
         let folder = base.join(format!("lodge-spool-{}", std::process::id()));
         let options = Options::default();
         let (mut spool, _) = Spool::open(&folder, options.clone(), None).unwrap();
-        let frame: Vec<u8> = (0..frame_bytes).map(|byte| (byte * 31 >> 3) as u8).collect();
+        let frame: Vec<u8> = (0..frame_bytes).map(|byte| ((byte * 31) >> 3) as u8).collect();
         let frames = BYTES / frame_bytes;
         let mb = BYTES as f64 / 1e6;
 

@@ -143,6 +143,9 @@ pub(crate) fn recover<D: Disk>(disk: &D, quarantine: &mut Quarantine) -> Result<
         .filter_map(|(name, length)| Some((FileId::parse(&name)?, length)))
         .collect();
     listed.sort_by_key(|(id, _)| (id.number, id.salt));
+    // A name that is seen after a crash of the process alone may not be durable; numbers are kept
+    // from being used again by names.
+    disk.sync_folder("").map_err(fault("sync", ""))?;
     let number_last = listed.last().map_or(0, |(id, _)| id.number);
 
     let mut report = Recovery::default();

@@ -196,6 +196,8 @@ pub struct Spool<D: Disk = StdDisk> {
     disk: D,
     options: Options,
     files: VecDeque<Kept>,
+    /// Files that could not be begun, and maybe not be removed either. They hold nothing.
+    stillborn: Vec<FileId>,
     /// If none, the next frame begins a file.
     active: Option<Active<D::File>>,
     /// The file read last.
@@ -254,6 +256,7 @@ impl<D: Disk> Spool<D> {
             durable: durable.unwrap_or_default(),
             ranges_reported: found.kept.iter().map(|kept| kept.reported.len()).sum(),
             files: found.kept,
+            stillborn: Vec::new(),
             active: None,
             reading: None,
             quarantine,
@@ -420,7 +423,8 @@ impl<D: Disk> Spool<D> {
         let begins = self.active.as_ref().is_none_or(|active| !self.fits(active, needed));
         let needed = if begins { needed + FRAMES_AT } else { needed };
         self.bytes().saturating_add(needed) <= self.options.bytes_max
-            && self.files.len() + usize::from(begins) <= self.options.files_max
+            && self.files.len() + self.stillborn.len() + usize::from(begins)
+                <= self.options.files_max
     }
 
     /// Begins a file. It is durable, with its header, before this returns: frames that come back
@@ -435,25 +439,23 @@ impl<D: Disk> Spool<D> {
         self.number_last = id.number;
         let begun_ms = self.disk.now_ms();
         let name = id.to_string();
-        let file = match self.disk.create(&name) {
-            Ok(file) => file,
-            Err(error) => return Err(self.give_up("create", id, 0, error)),
-        };
         let header = FileHeader { id, begun_ms, ends: self.durable };
-        let begun = self
-            .disk
-            .write_at(&file, &header.encode(), 0)
-            .and_then(|()| self.disk.sync(&file))
-            .and_then(|()| self.disk.sync_folder(""));
-        self.files.push_back(Kept::empty(id, Some(begun_ms)));
-        if let Err(error) = begun {
-            // No position in it was given out. If it cannot go now, it goes when the next one is
-            // begun.
-            if self.disk.remove(&name).is_ok() {
-                self.files.pop_back();
+        let begun = self.disk.create(&name).and_then(|file| {
+            self.disk.write_at(&file, &header.encode(), 0)?;
+            self.disk.sync(&file)?;
+            self.disk.sync_folder("")?;
+            Ok(file)
+        });
+        let file = match begun {
+            Ok(file) => file,
+            Err(error) => {
+                // It may be there or not. No position in it was given out.
+                self.stillborn.push(id);
+                let _ = self.remove_stillborn();
+                return Err(self.give_up("begin", id, 0, error));
             }
-            return Err(self.give_up("begin", id, 0, error));
-        }
+        };
+        self.files.push_back(Kept::empty(id, Some(begun_ms)));
         // What only stayed because it was the last file can go. Errors show when something is
         // acknowledged.
         let _ = self.remove_acknowledged();
@@ -522,9 +524,7 @@ impl<D: Disk> Spool<D> {
     /// Deletes files that have no frame above the acknowledged position. The last one stays: its
     /// name keeps its number from being used again.
     fn remove_acknowledged(&mut self) -> Result<(), SpoolError> {
-        let fault = |disk: &D, doing, name: &str, error| {
-            Err(SpoolError { doing, path: disk.path(name), error })
-        };
+        self.remove_stillborn()?;
         let mut index = 0;
         while index + 1 < self.files.len() {
             let Some(kept) = self.files.get(index) else { break };
@@ -532,24 +532,43 @@ impl<D: Disk> Spool<D> {
                 index += 1;
                 continue;
             }
-            let (id, name) = (kept.id, kept.id.to_string());
-            match self.disk.remove(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return fault(&self.disk, "delete", &name, error);
-                }
-                _ => {}
-            }
-            self.removed = true;
+            let id = kept.id;
+            self.remove(id)?;
             self.reading.take_if(|(reading, _)| *reading == id);
             let gone = self.files.remove(index);
             self.ranges_reported -= gone.map_or(0, |kept| kept.reported.len());
         }
         if self.removed {
-            if let Err(error) = self.disk.sync_folder("") {
-                return fault(&self.disk, "sync", "", error);
-            }
+            let path = || self.disk.path("");
+            self.disk.sync_folder("").map_err(|error| SpoolError {
+                doing: "sync",
+                path: path(),
+                error,
+            })?;
             self.removed = false;
         }
         Ok(())
+    }
+
+    fn remove_stillborn(&mut self) -> Result<(), SpoolError> {
+        while let Some(id) = self.stillborn.last().copied() {
+            self.remove(id)?;
+            self.stillborn.pop();
+        }
+        Ok(())
+    }
+
+    /// Removes a file, if it is there.
+    fn remove(&mut self, id: FileId) -> Result<(), SpoolError> {
+        let name = id.to_string();
+        match self.disk.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SpoolError { doing: "delete", path: self.disk.path(&name), error })
+            }
+            _ => {
+                self.removed = true;
+                Ok(())
+            }
+        }
     }
 }

@@ -174,8 +174,8 @@ impl Driver {
                 true
             }
             Err(lost) => {
-                assert_eq!(lost.frames, self.pending.len() as u64);
                 self.settle(lost.durable);
+                assert_eq!(lost.frames, self.pending.len() as u64);
                 false
             }
         }

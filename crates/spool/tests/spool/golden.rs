@@ -1,4 +1,6 @@
 //! The bytes of version 1 stay readable, and those of a later one are refused and left alone.
+//!
+//! `LODGE_GOLDEN=write cargo test -p lodge-spool golden` writes them anew, for a new version.
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,7 +42,7 @@ fn golden() -> Image {
 
 #[test]
 fn version_1_is_written_as_it_was() {
-    if std::env::var_os("LODGE_WRITE_GOLDEN").is_some() {
+    if std::env::var("LODGE_GOLDEN").is_ok_and(|v| v == "write") {
         fs::create_dir_all(folder()).unwrap();
         written().iter().for_each(|(name, bytes)| fs::write(folder().join(name), bytes).unwrap());
     }

@@ -243,7 +243,7 @@ impl Disk for Simulated {
     }
 
     fn now_ms(&self) -> u64 {
-        1_700_000_000_000 + self.calls()
+        1_700_000_000_000 + self.0.lock().unwrap().salt
     }
 
     fn salt(&self) -> u64 {
