@@ -212,7 +212,7 @@ impl Reader {
         let own = identity::file_producer(agent, tailed.inode, head);
         tailed.identity = Some((head, Sequence::unknown(own)));
         tailed.noted = false;
-        tailed.rewind_to(tailed.acked);
+        tailed.stand_at(tailed.acked);
         self.checkpoint_due = true;
     }
 

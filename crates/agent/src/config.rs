@@ -421,6 +421,7 @@ impl RawFiles {
             paths: self.paths,
             exclude: self.exclude,
             labels: self.labels,
+            servers: self.servers,
             multiline: self.multiline.validate()?,
             format: self.format,
             patterns: patterns.map_err(|problem| value_error("files.pattern", problem))?,

@@ -73,9 +73,7 @@ impl Reader {
 
     fn ask_for_original(&mut self, file: usize, original: identity::Inode) {
         let agent = self.state.agent();
-        let Some(shipper) = self.shipper(file) else { return };
-        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
-        let Some((head, _)) = tailed.identity else { return };
+        let Some((head, _)) = self.file(file).and_then(|tailed| tailed.identity) else { return };
         let producer = identity::file_producer(agent, original, head);
         self.ask_for_producer(file, producer);
     }

@@ -77,6 +77,8 @@ impl Deliver {
             self.sequence.recall(&known);
             if let Some(position) = known.position {
                 self.adopt(&position);
+                // Files that were delivered may have come back with a crash.
+                self.acknowledge(self.at).await;
             }
         }
         loop {
@@ -182,11 +184,15 @@ impl Deliver {
             }
         }
         self.at = next;
-        if let Err(error) = self.queue.with(move |spool| spool.acknowledge(next)).await {
-            tracing::warn!(listener = self.name, %error, "delivered files stay in the spool");
-        }
+        self.acknowledge(next).await;
         self.tell_live(0).await;
         true
+    }
+
+    async fn acknowledge(&self, up_to: Position) {
+        if let Err(error) = self.queue.with(move |spool| spool.acknowledge(up_to)).await {
+            tracing::warn!(listener = self.name, %error, "delivered files stay in the spool");
+        }
     }
 
     /// The server has everything up to `text`.
