@@ -12,9 +12,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::checkpoint::entry_of;
 use crate::copies::names_of_originals;
 use crate::identity::{self, FilePosition, Head};
-use crate::reader::{Reader, entry_of, now_ns};
+use crate::reader::{Reader, now_ns};
 use crate::sequence::Sequence;
 use crate::state::FileEntry;
 use crate::tail::TailedFile;
@@ -33,6 +34,12 @@ pub fn is_gzip_name(path: &Path) -> bool {
 }
 
 impl Reader {
+    /// Whether the source of a file reads compressed ones, too.
+    pub(crate) fn reads_compressed(&self, file: usize) -> bool {
+        let source = self.file(file).and_then(|tailed| self.config.files.get(tailed.source));
+        source.is_some_and(|source| source.compressed)
+    }
+
     /// Whether the checkpoint names the file, so that its first batch may be sent. If not, this has
     /// it written soon.
     pub(crate) fn is_noted(&mut self, file: usize) -> bool {

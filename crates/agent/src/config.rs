@@ -73,6 +73,8 @@ pub struct FileSource {
     pub patterns: Option<Patterns>,
     /// Zone of times that name none; `None` is the machine's.
     pub zone: Option<TimeZone>,
+    /// Whether `.gz` files are read, too. Their lines may come twice: see GUARANTEES.md.
+    pub compressed: bool,
     /// Where a file is begun that no one knows yet and that was there before the agent.
     pub start: Start,
 }
@@ -301,6 +303,7 @@ impl Default for FileSource {
             format: Format::Auto,
             patterns: None,
             zone: None,
+            compressed: false,
             start: Start::Beginning,
         }
     }
@@ -367,6 +370,8 @@ struct RawFiles {
     pattern: Option<OneOrMore>,
     zone: Option<String>,
     #[serde(default)]
+    compressed: bool,
+    #[serde(default)]
     start: Start,
 }
 
@@ -426,6 +431,7 @@ impl RawFiles {
             format: self.format,
             patterns: patterns.map_err(|problem| value_error("files.pattern", problem))?,
             zone: zone.transpose()?,
+            compressed: self.compressed,
             start: self.start,
         })
     }
@@ -545,8 +551,18 @@ impl RawConfig {
 
 const ROOT_KEYS: &[&str] =
     &["servers", "state_dir", "host", "files", "journal", "containers", "listen"];
-const FILES_KEYS: &[&str] =
-    &["paths", "exclude", "labels", "servers", "multiline", "format", "pattern", "zone", "start"];
+const FILES_KEYS: &[&str] = &[
+    "paths",
+    "exclude",
+    "labels",
+    "servers",
+    "multiline",
+    "format",
+    "pattern",
+    "zone",
+    "compressed",
+    "start",
+];
 const CONTAINERS_KEYS: &[&str] = &["enabled", "start", "exclude", "labels", "kubernetes"];
 const JOURNAL_KEYS: &[&str] = &["enabled", "start", "labels", "servers"];
 

@@ -15,6 +15,7 @@
 
 mod account;
 pub mod assemble;
+mod checkpoint;
 mod compressed;
 pub mod config;
 pub mod containers;
@@ -33,6 +34,7 @@ pub mod level;
 pub mod listen;
 mod live;
 pub mod logfmt;
+mod losses;
 pub mod parse;
 pub mod pipeline;
 mod reader;

@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
   lodge-agent --config /etc/lodge/agent.toml --validate
   lodge-agent --state-dir /var/lib/lodge-agent replay
 
-With --config, SIGHUP reads the file again: a faulty one is logged and changes nothing, a good one is
-taken up where the old one stopped, without a loss."
+With --config, SIGHUP reads the file again: a faulty one is logged and changes nothing, a good
+one is taken up where the old one stopped, without a loss."
 )]
 struct Arguments {
     /// Configuration file (TOML) instead of --server, --path, --journal and --containers

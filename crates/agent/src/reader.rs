@@ -14,8 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lodge_record::builder::BatchBuilder;
-use lodge_record::{Batch, Hole, TenantId};
+use lodge_record::{Batch, TenantId};
 use lodge_wire::agent_report::SOURCES_MAX;
 
 use crate::account::carry_refused;
@@ -28,7 +27,7 @@ use crate::discover::Globs;
 use crate::identity::{FilePosition, Inode};
 use crate::live::{self, Live};
 use crate::pipeline::Pipeline;
-use crate::sequence::{Reply, Sequence, ServerState, Step};
+use crate::sequence::{Reply, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{FileEntry, StateDir};
 use crate::tail::{Built, Sent, TailedFile, Turn, TurnContext, inode_of};
@@ -127,8 +126,8 @@ pub struct Reader {
     pub(crate) checkpoint_due: bool,
     /// A file waits for the checkpoint to name it.
     pub(crate) note_due: bool,
-    checkpoint_at: Instant,
-    checkpoint_cost: Duration,
+    pub(crate) checkpoint_at: Instant,
+    pub(crate) checkpoint_cost: Duration,
     resends: HashMap<usize, u32>,
     live: Arc<Live>,
     told_at: Option<Instant>,
@@ -361,7 +360,7 @@ impl Reader {
         self.files.get(file)?.as_ref()
     }
 
-    fn file_mut(&mut self, file: usize) -> Option<&mut TailedFile> {
+    pub(crate) fn file_mut(&mut self, file: usize) -> Option<&mut TailedFile> {
         self.files.get_mut(file)?.as_mut()
     }
 
@@ -391,18 +390,6 @@ impl Reader {
             let grew = now.saturating_duration_since(tailed.grown_at) < GROWING;
             !tailed.is_quiet() || grew || (tailed.moved && tailed.unread() > 0)
         })
-    }
-
-    fn begin_generation(&mut self, file: usize) {
-        let counters = Arc::clone(&self.counters);
-        let Some(tailed) = self.file_mut(file) else { return };
-        let lost = tailed.cut_bytes;
-        counters.truncated_files.increment();
-        counters.dropped_bytes_truncated.add(lost);
-        tracing::info!(path = %tailed.path.display(), offset = tailed.read.offset,
-            "content was cut off or replaced; reading from the start");
-        tailed.begin_generation();
-        self.checkpoint_due = true;
     }
 
     /// A deleted file that was read to its end and acknowledged is let go after a while.
@@ -450,29 +437,6 @@ impl Reader {
             }
             None => true,
         }
-    }
-
-    /// Tells the server, in a batch without records, of what will never be read. False if that was
-    /// done, or if the server does not know the file.
-    fn tell_loss(&mut self, file: usize, reason: &str, bytes: u64) -> bool {
-        let Some(tailed) = self.file_mut(file) else { return false };
-        if tailed.is_loss_told || tailed.identity.is_none() || tailed.read.offset == 0 {
-            return false;
-        }
-        tailed.is_loss_told = true;
-        let position = tailed.read;
-        let end = FilePosition { offset: position.offset + bytes, check: 0, ..position };
-        let (from, to, reason) = (position.to_string(), end.to_string(), reason.to_owned());
-        tailed.unsaid.add_hole(Hole { from, to, reason, bytes: Some(bytes), records: None });
-        let records = match BatchBuilder::new().finish() {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::error!(%error, "a batch without records cannot be made");
-                return false;
-            }
-        };
-        self.dispatch(file, Built { records, position, memory: 0 });
-        true
     }
 
     /// The file is known under another path now.
@@ -580,7 +544,7 @@ impl Reader {
             Some(_) => self.may_begin_compressed(file),
             None => self.may_begin(file),
         };
-        may_begin && self.is_noted(file)
+        may_begin && (!self.reads_compressed(file) || self.is_noted(file))
     }
 
     fn skip_binary(&mut self, file: usize, kind: &'static str) {
@@ -610,7 +574,7 @@ impl Reader {
     }
 
     /// Gives the batch its origin and sends it on its way.
-    fn dispatch(&mut self, file: usize, built: Built) {
+    pub(crate) fn dispatch(&mut self, file: usize, built: Built) {
         let Some(tailed) = self.file_mut(file) else { return };
         let Some((_, sequence)) = tailed.identity else { return };
         let Built { records, position, memory } = built;
@@ -778,37 +742,6 @@ impl Reader {
         tailed.replaced = !same;
     }
 
-    fn save_checkpoint_if_due(&mut self) {
-        let pause = match self.note_due {
-            true => self.checkpoint_cost * 4,
-            false => self.config.timing.checkpoint.max(self.checkpoint_cost * 20),
-        };
-        if self.checkpoint_due && self.checkpoint_at.elapsed() >= pause {
-            self.save_checkpoint();
-        }
-    }
-
-    /// Writes the checkpoint. A failure is logged and tried again: the server knows the positions.
-    fn save_checkpoint(&mut self) {
-        let began = Instant::now();
-        let now_s = now_ns().unsigned_abs() / 1_000_000_000;
-        let tailed = self.files.iter().flatten().filter_map(|file| entry_of(file, now_s));
-        let remembered = self.remembered.values().flatten().chain(&self.gone);
-        let remembered = remembered.filter(|e| e.seen_s.saturating_add(REMEMBER_S) > now_s);
-        let entries = tailed.chain(remembered.cloned()).collect();
-        match self.state.save_files(entries) {
-            Ok(()) => self.checkpoint_due = false,
-            Err(error) => tracing::error!(%error, "cannot write the checkpoint"),
-        }
-        // If it cannot be written, reading goes on: the server knows the positions.
-        self.note_due = false;
-        for tailed in self.files.iter_mut().flatten() {
-            tailed.noted |= tailed.identity.is_some();
-        }
-        self.checkpoint_cost = began.elapsed();
-        self.checkpoint_at = Instant::now();
-    }
-
     fn find_files_if_due(&mut self) {
         /// Least time between two walks, hinted or not.
         const WALK_PAUSE: Duration = Duration::from_millis(100);
@@ -824,30 +757,6 @@ impl Reader {
         let start = self.config.files.get(source).map(|source| source.start);
         self.walks == 1 && start == Some(Start::End)
     }
-}
-
-/// What is remembered of a file.
-pub(crate) fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
-    let (head, sequence): (_, Sequence) = file.identity?;
-    // While something is under way its account is too, and is given anew from the base on.
-    let is_beyond = file.is_settled() && file.acked != file.base;
-    let position = if is_beyond { file.acked } else { file.base };
-    Some(FileEntry {
-        label: file.label.clone(),
-        path: file.path.clone(),
-        dev: file.inode.dev,
-        ino: file.inode.ino,
-        head_bytes: head.length,
-        head_hash: head.hash,
-        producer: sequence.producer().to_string(),
-        epoch: sequence.epoch(),
-        seq: sequence.acked(),
-        position: position.to_string(),
-        base: is_beyond.then(|| file.base.to_string()),
-        unsaid: is_beyond.then(|| file.unsaid.clone()),
-        seen_s: now_s,
-        gone: false,
-    })
 }
 
 /// The present in UTC nanoseconds since 1970.

@@ -52,7 +52,8 @@ impl Reader {
         if self.skipped.get(&inode).is_some_and(|skipped| !skipped.denied) {
             return;
         }
-        let is_gzip = is_gzip_name(&found.path);
+        let reads = self.config.files.get(source).is_some_and(|source| source.compressed);
+        let is_gzip = reads && is_gzip_name(&found.path);
         if let Some(kind) = discover::unreadable_kind(&found.path).filter(|_| !is_gzip) {
             return self.skip(inode, &found.path, kind);
         }
@@ -84,7 +85,7 @@ impl Reader {
         }
         let mut tailed = TailedFile::new(source, path.clone(), &metadata, Instant::now(), parser);
         tailed.label = label;
-        if is_gzip_name(&tailed.path) {
+        if settings.compressed && is_gzip_name(&tailed.path) {
             // Nothing is written to it any more, and nothing says how long its text is.
             tailed.gzip = Some(Gzip { bytes: metadata.len(), ..Gzip::default() });
             tailed.moved = true;

@@ -59,6 +59,7 @@ impl Model {
         if self.rng.random_bool(0.5) {
             config.timing.drain = Duration::ZERO;
         }
+        config.files[0].compressed = self.compresses;
         self.agent = Some(RunningAgent::start(config));
     }
 

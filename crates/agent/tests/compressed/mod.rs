@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lodge_agent::Start;
+use lodge_agent::{AgentConfig, Start};
 
 use crate::receiver::{Faults, Receiver, text};
 use crate::running::{RunningAgent, config, wait_until};
@@ -42,6 +42,13 @@ async fn all_came(receiver: &Receiver, count: usize) {
     assert_each_once(receiver, count);
 }
 
+/// A source that reads compressed files, too.
+fn compressed_too(url: &str, folder: &Path, glob: &str) -> AgentConfig {
+    let mut config = config(url, folder, glob);
+    config.files[0].compressed = true;
+    config
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rest_of_a_file_compressed_while_the_agent_was_away_comes_once() {
     // How much was read before: nothing, one line, some batches, all.
@@ -51,7 +58,7 @@ async fn the_rest_of_a_file_compressed_while_the_agent_was_away_comes_once() {
         let all = lines("x", 1000);
         let bytes: usize = all.lines().take(read).map(|line| line.len() + 1).sum();
         let config = || {
-            let mut config = config(&receiver.url, folder.path(), "*.log*");
+            let mut config = compressed_too(&receiver.url, folder.path(), "*.log*");
             config.timing.drain = Duration::ZERO;
             config
         };
@@ -84,7 +91,7 @@ async fn the_rest_of_a_file_compressed_while_the_agent_was_away_comes_once() {
 async fn a_file_compressed_under_the_agents_eyes_is_not_read_again() {
     let (folder, receiver) = set_up().await;
     let log = folder.path().join("a.log");
-    let agent = RunningAgent::start(config(&receiver.url, folder.path(), "*.log*"));
+    let agent = RunningAgent::start(compressed_too(&receiver.url, folder.path(), "*.log*"));
     for n in 0..4 {
         append(&log, lines(&format!("round {n}"), 50));
         receiver.wait_for_rows(50 * (n + 1)).await;
@@ -100,7 +107,7 @@ async fn a_file_compressed_under_the_agents_eyes_is_not_read_again() {
     }
     all_came(&receiver, 4 * 52).await;
     agent.stop().await;
-    let agent = RunningAgent::start(config(&receiver.url, folder.path(), "*.log*"));
+    let agent = RunningAgent::start(compressed_too(&receiver.url, folder.path(), "*.log*"));
     append(&log, "end\n");
     all_came(&receiver, 4 * 52 + 1).await;
     agent.stop().await;
@@ -118,7 +125,7 @@ async fn a_compressed_file_that_no_one_knows_is_read_once_whatever_it_expands_to
     assert!(bomb.len() < 1 << 20);
     fs::write(folder.path().join("b.log.1.gz"), bomb).unwrap();
     fs::write(folder.path().join("c.tar.gz"), gzipped(b"no log\n")).unwrap();
-    let config = || config(&receiver.url, folder.path(), "*.gz");
+    let config = || compressed_too(&receiver.url, folder.path(), "*.gz");
     let agent = RunningAgent::start(config());
     receiver.wait_for_rows(1000).await;
     agent.stop().await;
@@ -136,7 +143,7 @@ async fn a_compressed_file_still_being_written_waits_and_a_damaged_one_gives_wha
     let (folder, receiver) = set_up().await;
     let bytes = gzipped(lines("x", 20_000).as_bytes());
     let whole = folder.path().join("a.log.1.gz");
-    let mut config = config(&receiver.url, folder.path(), "*.gz");
+    let mut config = compressed_too(&receiver.url, folder.path(), "*.gz");
     config.timing.partial_idle = Duration::from_millis(400);
     let agent = RunningAgent::start(config);
     let mut file = File::create(&whole).unwrap();
@@ -159,7 +166,7 @@ async fn starting_at_the_end_leaves_old_compressed_files_out_but_not_a_rest() {
     append(&log, lines("old", 10));
     fs::write(folder.path().join("a.log.9.gz"), gzipped(lines("older", 10).as_bytes())).unwrap();
     let config = || {
-        let mut config = config(&receiver.url, folder.path(), "*.log*");
+        let mut config = compressed_too(&receiver.url, folder.path(), "*.log*");
         config.files[0].start = Start::End;
         config
     };
