@@ -110,7 +110,7 @@ impl Framing {
         };
         let mut text = String::with_capacity(bytes.len() / 2);
         // Half a unit can only stand at the end of a file that was cut.
-        let mut damaged = bytes.len() % 2 != 0;
+        let mut damaged = !bytes.len().is_multiple_of(2);
         for unit in char::decode_utf16(bytes.chunks(2).map(unit)) {
             damaged |= unit.is_err();
             text.push(unit.unwrap_or(char::REPLACEMENT_CHARACTER));

@@ -293,11 +293,8 @@ impl RecordParser {
                 builder.message(message.text);
                 return stamp.or(stated_ns);
             }
-            Format::Access => {
-                if !fits || !access::access_fields(text, &mut each) {
-                    context.counters.unmatched_records.increment();
-                }
-            }
+            Format::Access if fits && access::access_fields(text, &mut each) => {}
+            Format::Access => context.counters.unmatched_records.increment(),
             _ if detects && fits => detect(first_line, found, &mut each),
             _ => {}
         }
