@@ -41,7 +41,8 @@ enum Kind {
 }
 
 /// Keys that only an agent's file has.
-const AGENT_KEYS: &[&str] = &["servers", "files", "journal", "state_dir"];
+const AGENT_KEYS: &[&str] =
+    &["servers", "files", "journal", "containers", "listen", "rules", "redact", "state_dir"];
 
 /// Runs the command.
 pub fn run(args: &CheckConfigArgs) -> Result<(), Failure> {

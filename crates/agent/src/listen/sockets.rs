@@ -78,7 +78,7 @@ impl Sockets {
         let socket = std::net::UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
         // The kernel's own limit decides; less is no fault.
-        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, UDP_BUFFER_BYTES).ok();
+        socket2::SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER_BYTES).ok();
         kept.insert(name, Kept::Udp(socket.try_clone()?));
         Ok(socket)
     }
