@@ -61,7 +61,7 @@ impl Redactor {
         for builtin in &config.builtin {
             let finder = match builtin {
                 Builtin::Card => Finder::Cards,
-                Builtin::Token => Finder::Tokens(Box::new(Tokens::compiled())),
+                Builtin::Token => Finder::Tokens(Box::new(Tokens::compile())),
                 Builtin::Email => Finder::Emails,
             };
             let name = builtin.name();

@@ -152,7 +152,7 @@ pub struct Tokens {
 
 impl Tokens {
     /// A finder; costs milliseconds.
-    pub fn compiled() -> Self {
+    pub fn compile() -> Self {
         let words = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)

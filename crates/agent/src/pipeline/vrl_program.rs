@@ -295,9 +295,10 @@ mod tests {
 
     #[test]
     fn fields_are_objects_and_keep_their_types() {
-        let (out, ..) =
-            run(".http.ok = .http.status < 202\n._msg = upcase(string!(._msg))\ndel(.id)\n\
-             .a.b = [1, {\"c\": 2}]\n._time = ._time + 0 ?? ._time");
+        let (out, ..) = run(
+            ".http.ok = (.http.status < 202) ?? false\n._msg = upcase(string!(._msg))\ndel(.id)\n\
+             .a.b = [1, {\"c\": 2}]\n._time = ._time + 0 ?? ._time",
+        );
         let text = |name: &str, row| text_at(&out, name, row);
         assert_eq!((text("http.ok", 1), text("http.ok", 2)), ("true".into(), "false".into()));
         assert_eq!((text("_msg", 0), text("a.b", 0)), ("M0".into(), "[1,{\"c\":2}]".into()));
