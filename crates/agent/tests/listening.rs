@@ -198,3 +198,80 @@ async fn dead_letters_are_sent_again_once() {
     assert_eq!(receiver.messages(), ["poison"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"no letter\n");
 }
+
+/// The agent's own program.
+fn program() -> std::process::Command {
+    std::process::Command::new(env!("CARGO_BIN_EXE_lodge-agent"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_configuration_is_taken_up_at_a_signal_and_a_faulty_one_is_not() {
+    let (folder, receiver) = set_up().await;
+    let (at, file) = (free_port(), folder.path().join("agent.toml"));
+    let sources = |more: &str| {
+        format!(
+            "servers = [{:?}]\nstate_dir = {:?}\nhost = \"h\"\n[[files]]\npaths = [\"{}/*.log\"]\n\
+             [[listen]]\naddress = \"udp://{at}\"\n{more}",
+            receiver.url,
+            folder.path().join("state"),
+            folder.path().display()
+        )
+    };
+    let validate = || program().arg("--validate").arg("--config").arg(&file).output().unwrap();
+    std::fs::write(&file, sources("")).unwrap();
+    assert!(validate().status.success());
+    std::fs::write(folder.path().join("a.log"), "one\n").unwrap();
+    let mut agent = program().arg("--config").arg(&file).spawn().unwrap();
+    receiver.wait_for_rows(1).await;
+    let hang_up = || {
+        let id = rustix::process::Pid::from_raw(agent.id() as i32).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    };
+
+    std::fs::write(&file, sources("[[file]]\n")).unwrap();
+    let refused = validate();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("did you mean `files`?"), "{said}");
+    hang_up();
+    std::fs::write(folder.path().join("b.log"), "two\n").unwrap();
+    receiver.wait_for_rows(2).await;
+
+    let socket = folder.path().join("new.sock");
+    let added = format!("[[listen]]\naddress = \"unix://{}\"\n", socket.display());
+    std::fs::write(&file, sources(&added)).unwrap();
+    hang_up();
+    // What is sent while the agent takes the configuration up waits in its socket.
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sent = 0;
+    while UnixStream::connect(&socket).is_err() {
+        assert!(sent < 4_000, "the new configuration is not taken up");
+        sender.send_to(format!("<14>Jan  2 03:04:05 w a: {sent}").as_bytes(), at).unwrap();
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    receiver.wait_for_rows(2 + sent).await;
+    let id = rustix::process::Pid::from_raw(agent.id() as i32).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert!(agent.wait().unwrap().success());
+    assert_eq!(receiver.row_count(), 2 + sent);
+    assert_eq!(receiver.alarms(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_standard_input_is_the_end_of_the_agent() {
+    let (folder, receiver) = set_up().await;
+    let mut agent = program()
+        .args(["--listen", "stdin", "--server", &receiver.url, "--state-dir"])
+        .arg(folder.path().join("state"))
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = agent.stdin.take().unwrap();
+    for line in 0..1_000 {
+        writeln!(input, "{{\"msg\":\"line {line}\"}}").unwrap();
+    }
+    drop(input);
+    assert!(agent.wait().unwrap().success());
+    let expected: Vec<String> = (0..1_000).map(|line| format!("line {line}")).collect();
+    assert_eq!(receiver.messages(), expected);
+}

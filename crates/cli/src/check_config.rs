@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use lodge_agent::config::{AgentConfig, FileSource, JournalMode};
+use lodge_agent::{ContainersMode, ListenSource};
 use lodge_server::config;
 
 use crate::failure::Failure;
@@ -106,7 +107,34 @@ fn agent(config: &AgentConfig) -> String {
         "\n[journal]\n# Whether the systemd journal is read: \"auto\" (where there is one) or \
          \"off\", the default.\nenabled = \"{journal}\"\n"
     ));
+    let containers = match config.containers.mode {
+        ContainersMode::Auto => "auto",
+        ContainersMode::Off => "off",
+    };
+    out.push_str(&format!(
+        "\n[containers]\n# Whether the logs of containers are read: \"auto\" (where there are any) \
+         or \"off\", the default.\nenabled = \"{containers}\"\n"
+    ));
+    config.listen.iter().for_each(|source| out.push_str(&listener(source)));
     out
+}
+
+fn listener(source: &ListenSource) -> String {
+    format!(
+        "\n[[listen]]\n\
+         # Where records are sent to: udp://IP:PORT, tcp://IP:PORT, unix:///PATH or stdin.\n\
+         address = {:?}\n\
+         # Notation, as of files; default syslog for UDP and TCP, else auto.\n\
+         format = \"{}\"\n\
+         # When the disk queue is full: \"block\" senders, or \"drop\" and count, UDP's default.\n\
+         when_full = \"{}\"\n\
+         # Most bytes of the disk queue; default 1073741824.\n\
+         spool_bytes_max = {}\n",
+        source.address.to_string(),
+        source.format.name(),
+        format!("{:?}", source.when_full).to_lowercase(),
+        source.spool_bytes_max,
+    )
 }
 
 fn files(source: &FileSource) -> String {
