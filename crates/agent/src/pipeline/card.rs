@@ -103,18 +103,14 @@ pub fn is_card_number(value: u64) -> bool {
 }
 
 fn find_in_run(text: &[u8], run: Range<usize>, each: &mut impl FnMut(Range<usize>)) {
-    let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
-    let mut groups: Vec<Range<usize>> = Vec::new();
+    let bytes = text.get(run.clone()).unwrap_or_default();
+    let mut groups: Vec<Range<usize>> = Vec::with_capacity(8);
     let mut at = run.start;
-    while at < run.end {
-        let start = at;
-        while at < run.end && is_digit(at) {
-            at += 1;
+    for group in bytes.split(|byte| !byte.is_ascii_digit()) {
+        if !group.is_empty() {
+            groups.push(at..at + group.len());
         }
-        if start < at {
-            groups.push(start..at);
-        }
-        at += 1;
+        at += group.len() + 1;
     }
     // Groups before a number may seem to begin one with it, so every group is tried.
     for next in 0..groups.len() {
@@ -126,36 +122,28 @@ fn find_in_run(text: &[u8], run: Range<usize>, each: &mut impl FnMut(Range<usize
 
 /// The place of the card number that begins with the first of `groups`.
 fn card_at(text: &[u8], groups: &[Range<usize>]) -> Option<Range<usize>> {
-    let single: [&[usize]; 1] = [&[0]];
     let first = groups.first()?;
-    for grouping in GROUPINGS.iter().chain(&single) {
-        let Some(taken) = groups.get(..grouping.len()) else { continue };
-        let alone = taken.len() == 1;
-        let fits = |(group, length): (&Range<usize>, &usize)| group.len() == *length;
-        if !alone && !taken.iter().zip(*grouping).all(fits) {
-            continue;
+    if (DIGITS_MIN..=DIGITS_MAX).contains(&first.len()) {
+        let digits = text.get(first.clone())?;
+        return (is_card(digits, false) && stands_alone(text, first)).then(|| first.clone());
+    }
+    GROUPINGS.iter().find_map(|grouping| {
+        let taken = groups.get(..grouping.len())?;
+        if !taken.iter().zip(*grouping).all(|(group, length)| group.len() == *length) {
+            return None;
         }
         let place = first.start..taken.last()?.end;
-        let joint = |pair: &[Range<usize>]| match pair {
-            [a, b] if b.start == a.end + 1 => text.get(a.end).copied(),
-            _ => None,
+        let separator = text.get(first.end)?;
+        let joined = |(a, b): (&Range<usize>, &Range<usize>)| {
+            b.start == a.end + 1 && text.get(a.end) == Some(separator)
         };
-        let joints: Vec<Option<u8>> = taken.windows(2).map(joint).collect();
-        if joints.iter().any(|j| j.is_none() || *j != joints.first().copied().flatten()) {
-            continue;
+        if !taken.iter().zip(taken.iter().skip(1)).all(joined) {
+            return None;
         }
-        let digits: Vec<u8> = text
-            .get(place.clone())?
-            .iter()
-            .copied()
-            .filter(u8::is_ascii_digit)
-            .take(DIGITS_MAX + 1)
-            .collect();
-        if is_card(&digits, !alone) && stands_alone(text, &place) {
-            return Some(place);
-        }
-    }
-    None
+        let written = text.get(place.clone())?;
+        let digits: Vec<u8> = written.iter().copied().filter(u8::is_ascii_digit).collect();
+        (is_card(&digits, true) && stands_alone(text, &place)).then_some(place)
+    })
 }
 
 /// Whether a number is not part of a word or of a decimal fraction.

@@ -302,12 +302,16 @@ impl Redactor {
         let row_of = |at: usize| offsets.partition_point(|from| (*from as usize) <= at + first);
         let mut rows = Vec::new();
         for kind in &self.kinds {
+            let mut looked_at = None;
             let alone = kind.finder.for_each_candidate(all, |place| {
                 let (from, to) = (row_of(place.start), row_of(place.end.saturating_sub(1)));
                 for row in from.saturating_sub(1)..to {
-                    let is_new = rows.last() != Some(&row);
-                    if is_new && kind.finder.may_be_in(texts.value(row).as_bytes()) {
-                        rows.push(row);
+                    // Once for all candidates of a row, however many there are.
+                    if looked_at != Some(row) {
+                        looked_at = Some(row);
+                        if kind.finder.may_be_in(texts.value(row).as_bytes()) {
+                            rows.push(row);
+                        }
                     }
                 }
             });
