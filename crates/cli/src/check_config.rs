@@ -43,7 +43,7 @@ enum Kind {
 
 /// Keys that only an agent's file has.
 const AGENT_KEYS: &[&str] =
-    &["servers", "files", "journal", "containers", "listen", "rules", "redact", "state_dir"];
+    &["servers", "files", "journal", "containers", "rules", "redact", "state_dir"];
 
 /// Runs the command.
 pub fn run(args: &CheckConfigArgs) -> Result<(), Failure> {
