@@ -109,7 +109,8 @@ impl Reader {
             }
             // A living file under its own name is not compressed.
             let gone = other.moved || is_made_of(&tailed.path, &other.path, true);
-            if !gone || !is_made_of(&tailed.path, &other.label, false) {
+            let names = [&other.label, &other.path];
+            if !gone || !names.iter().any(|name| is_made_of(&tailed.path, name, false)) {
                 return false;
             }
             match other.identity {
@@ -177,18 +178,35 @@ impl Reader {
         let known = self.remembered.values().flatten().chain(&self.gone);
         let shared = known.filter(|other| other.producer == entry.producer).count() > 1;
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
-        let Some((head, own)) = tailed.identity else { return };
+        let Some((head, _)) = tailed.identity else { return };
+        if in_use || shared {
+            // Only how far the other had come is asked for. Until that is known the checkpoint keeps
+            // the entry, so that an agent that stops before the answer asks again.
+            tailed.rest_of = Some(Box::new(entry.clone()));
+            return self.ask_for_producer(file, producer);
+        }
+        tailed.identity = Some((head, Sequence::resume(producer, entry.epoch, entry.seq)));
+        tailed.resume_at(position, entry.base(position), entry.unsaid());
+        self.take_place_of(file, entry, position);
+        self.recall(file);
+    }
+
+    /// Goes on behind `entry` as a producer of its own, now that its server's position is known.
+    pub(crate) fn go_on_alone(&mut self, file: usize, entry: &FileEntry) {
+        let Ok(position) = entry.position.parse::<FilePosition>() else { return };
+        if let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) {
+            tailed.stand_at(position);
+        }
+        self.take_place_of(file, entry, position);
+    }
+
+    /// Names the file after the one that `entry` tells of, which is no longer remembered.
+    fn take_place_of(&mut self, file: usize, entry: &FileEntry, position: FilePosition) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         tracing::info!(path = %tailed.path.display(), offset = position.offset,
             "compressed rest of a file that was read to this offset; going on behind it");
-        let goes_alone = in_use || shared;
-        let taken = Sequence::resume(producer, entry.epoch, entry.seq);
-        tailed.identity = Some((head, if goes_alone { own } else { taken }));
-        if goes_alone {
-            tailed.stand_at(position);
-        } else {
-            tailed.resume_at(position, entry.base(position), entry.unsaid());
-        }
         tailed.is_no_copy = true;
+        tailed.noted = false;
         tailed.label.clone_from(&entry.label);
         let label = tailed.label.clone();
         self.relabel(file, &label);
@@ -198,16 +216,7 @@ impl Reader {
         };
         self.gone.retain(|other| !same(other));
         self.remembered.values_mut().for_each(|entries| entries.retain(|other| !same(other)));
-        if let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) {
-            tailed.noted = false;
-        }
         self.checkpoint_due = true;
-        if goes_alone {
-            // Only how far the other had come is asked for.
-            self.ask_for_producer(file, producer);
-        } else {
-            self.recall(file);
-        }
     }
 
     /// The server's position of a compressed file's producer is not one of its text: the producer

@@ -95,11 +95,17 @@ impl Reader {
     pub(crate) fn recalled_original(&mut self, file: usize, state: Option<Option<ServerState>>) {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         tailed.recalling = false;
+        let rest_of = tailed.rest_of.take();
         let Some(state) = state else { return };
         tailed.is_no_copy = true;
+        if let Some(entry) = rest_of {
+            self.go_on_alone(file, &entry);
+        }
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         let position = state.and_then(|state| state.position);
         let position = position.and_then(|text| text.parse::<FilePosition>().ok());
         if let Some(position) = position
+            && position.offset > tailed.read.offset
             && tailed.has_content_before(&position).unwrap_or(false)
         {
             tracing::info!(path = %tailed.path.display(), offset = position.offset,

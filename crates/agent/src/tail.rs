@@ -31,6 +31,7 @@ use crate::parse::format::Format;
 use crate::parse::{Context, Envelope, RecordParser, Text};
 use crate::pipeline::Pipeline;
 use crate::sequence::Sequence;
+use crate::state::FileEntry;
 use crate::trace::Rule;
 
 /// Most bytes that one long line is searched for its end in one turn.
@@ -162,6 +163,8 @@ pub struct TailedFile {
     pub is_loss_told: bool,
     /// It is known not to be a copy of a file that was read already, or where it goes on from that.
     pub is_no_copy: bool,
+    /// What is remembered of the file that it is the rest of, while the server is asked about that.
+    pub rest_of: Option<Box<FileEntry>>,
     /// The checkpoint names it.
     pub noted: bool,
     /// The walk over globs that saw it last.
@@ -216,6 +219,7 @@ impl TailedFile {
             cut_bytes: 0,
             is_loss_told: false,
             is_no_copy: false,
+            rest_of: None,
             noted: false,
             seen: 0,
             pending_since: None,

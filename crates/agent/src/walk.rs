@@ -109,6 +109,9 @@ impl Reader {
         let resumed = entry.is_some_and(|entry| {
             let known = self.resume(file, entry.clone());
             let replaced = self.file(file).is_some_and(|tailed| tailed.replaced);
+            if !known {
+                self.take_own_name(file);
+            }
             if !known || replaced {
                 self.remember_entry(entry);
             }
@@ -117,6 +120,15 @@ impl Reader {
         if !resumed && self.begins_at_end(source) {
             self.begin_at_end(file);
         }
+    }
+
+    /// The inode was another file's when it was remembered: nothing of that is this one's, its name
+    /// neither. Under the other's name its own compressed form would not be known for its copy.
+    fn take_own_name(&mut self, file: usize) {
+        let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
+        tailed.label.clone_from(&tailed.path);
+        let label = tailed.label.clone();
+        self.relabel(file, &label);
     }
 
     /// Names the file's records after `label`.

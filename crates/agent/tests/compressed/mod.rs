@@ -184,3 +184,33 @@ async fn starting_at_the_end_leaves_old_compressed_files_out_but_not_a_rest() {
     agent.stop().await;
     assert!(receiver.messages().iter().all(|message| !message.starts_with("old")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_on_an_inode_that_was_anothers_has_its_own_name() {
+    let (folder, receiver) = set_up().await;
+    let log = folder.path().join("a.log");
+    append(&log, lines("old", 10));
+    let config = || config(&receiver.url, folder.path(), "*.log*");
+    let agent = RunningAgent::start(config());
+    receiver.wait_for_rows(10).await;
+    agent.stop().await;
+    // As if the inode had been that of a file which was deleted meanwhile.
+    let checkpoint = folder.path().join("state/files.json");
+    let remembered = fs::read_to_string(&checkpoint).unwrap();
+    assert!(remembered.contains("/a.log\""));
+    fs::write(&checkpoint, remembered.replace("/a.log\"", "/b.log.5\"")).unwrap();
+    fs::write(&log, lines("new", 10)).unwrap();
+    let agent = RunningAgent::start(config());
+    all_came(&receiver, 20).await;
+    // It is compressed while it is open: what was read of it does not come again.
+    let rotated = folder.path().join("a.log.1");
+    fs::rename(&log, &rotated).unwrap();
+    gzip(&rotated);
+    append(&log, lines("newer", 10));
+    all_came(&receiver, 30).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    all_came(&receiver, 30).await;
+    agent.stop().await;
+    let labels: BTreeSet<_> = receiver.rows().iter().map(|row| text(row, "file")).collect();
+    assert_eq!(labels.len(), 1, "{labels:?}");
+}
