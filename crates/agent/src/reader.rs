@@ -421,7 +421,7 @@ impl Reader {
         let Some(tailed) = self.file(file) else { return false };
         let inode = tailed.inode;
         let found = crate::discover::locate(&tailed.path, |m| inode_of(m) == inode);
-        match found {
+        match found.filter(|path| !self.is_used_again(file, path)) {
             Some(path) => {
                 self.renamed(file, path);
                 true

@@ -41,10 +41,14 @@ impl Reader {
     fn found(&mut self, source: usize, found: FoundFile) {
         let inode = inode_of(&found.metadata);
         let walk = self.walks;
-        if let Some(&file) = self.by_inode.get(&inode) {
+        let known = self.by_inode.get(&inode).copied();
+        let used_again = known.filter(|&file| self.is_used_again(file, &found.path));
+        if let Some(file) = used_again.filter(|&f| self.file(f).is_some_and(|t| t.is_settled())) {
+            self.remove(file);
+        } else if let Some(file) = known {
             let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
             tailed.seen = walk;
-            if tailed.path != found.path && !leads_to(&tailed.path, inode) {
+            if used_again.is_none() && tailed.path != found.path && !leads_to(&tailed.path, inode) {
                 self.renamed(file, found.path);
             }
             return;
@@ -64,6 +68,14 @@ impl Reader {
         }
         self.skipped.remove(&inode);
         self.take_up(source, found, None);
+    }
+
+    /// Whether `path`, which has a file's inode, is another file: a log is not its own compressed
+    /// form, and only an open file keeps its inode.
+    pub(crate) fn is_used_again(&self, file: usize, path: &Path) -> bool {
+        self.file(file).is_some_and(|tailed| {
+            tailed.handle.is_none() && tailed.gzip.is_some() != is_gzip_name(path)
+        })
     }
 
     /// Begins to tail a file; `entry` is what an earlier run remembered of it, if that is known.
@@ -200,7 +212,8 @@ impl Reader {
             }
             tailed.moved = true;
             let inode = tailed.inode;
-            if let Some(path) = discover::locate(&tailed.path, |m| inode_of(m) == inode) {
+            let located = discover::locate(&tailed.path, |m| inode_of(m) == inode);
+            if let Some(path) = located.filter(|path| !self.is_used_again(file, path)) {
                 self.renamed(file, path);
             }
             self.activate(file);
