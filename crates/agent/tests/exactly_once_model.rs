@@ -275,10 +275,19 @@ async fn run(seed: u64) -> Vec<Totals> {
     model.totals
 }
 
-/// `SEEDS=n` runs that many seeds instead of the dozen of every test run.
+/// `SEEDS=n` runs that many seeds instead of the dozen of every test run; `SEED=n` runs that one,
+/// and with `LODGE_LOG=debug` tells what the agent does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_line_arrives_once_model() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("SEED") {
+        if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LODGE_LOG") {
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        }
+        run(seed).await;
+        return;
+    }
+    let seeds = number("SEEDS").unwrap_or(12);
     let (mut retried, mut duplicates, mut truncated, mut copied) = (0, 0, 0, 0);
     for seed in (0..seeds).step_by(3) {
         let (a, b, c) = tokio::join!(run(seed), run(seed + 1), run(seed + 2));
