@@ -53,6 +53,7 @@ pub(crate) fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
         path: file.path.clone(),
         dev: file.inode.dev,
         ino: file.inode.ino,
+        born_ns: file.inode.born_ns,
         head_bytes: head.length,
         head_hash: head.hash,
         producer: sequence.producer().to_string(),

@@ -195,7 +195,7 @@ impl Reader {
     pub(crate) fn go_on_alone(&mut self, file: usize, entry: &FileEntry) {
         let Ok(position) = entry.position.parse::<FilePosition>() else { return };
         if let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) {
-            tailed.stand_at(position);
+            tailed.stand_at(FilePosition { generation: tailed.read.generation, ..position });
         }
         self.take_place_of(file, entry, position);
     }
@@ -224,11 +224,7 @@ impl Reader {
     pub(crate) fn go_alone(&mut self, file: usize) {
         let agent = self.state.agent();
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
-        let Some((head, _)) = tailed.identity else { return };
-        let own = identity::file_producer(agent, tailed.inode, head);
-        tailed.identity = Some((head, Sequence::unknown(own)));
-        tailed.noted = false;
-        tailed.stand_at(tailed.acked);
+        tailed.go_alone(agent);
         self.checkpoint_due = true;
     }
 

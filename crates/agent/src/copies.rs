@@ -96,6 +96,7 @@ impl Reader {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return };
         tailed.recalling = false;
         let rest_of = tailed.rest_of.take();
+        tracing::debug!(path = %tailed.path.display(), ?state, ?rest_of, "recalled of another");
         let Some(state) = state else { return };
         tailed.is_no_copy = true;
         if let Some(entry) = rest_of {

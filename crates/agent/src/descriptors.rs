@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::content::Content;
 use crate::reader::Reader;
-use crate::tail::inode_of;
+use crate::identity::Inode;
 
 /// After all files were found busy, how long none is asked again to give its descriptor up.
 const SCARCE: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ impl Reader {
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return false };
         match File::open(&tailed.path) {
             // The path may lead to another file by now.
-            Ok(handle) if handle.metadata().is_ok_and(|m| inode_of(&m) == tailed.inode) => {
+            Ok(handle) if handle.metadata().is_ok_and(|m| Inode::of(&m) == tailed.inode) => {
                 tailed.handle = Some(Content::new(handle, tailed.gzip.is_some()));
                 self.open_files += 1;
                 true

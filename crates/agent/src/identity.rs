@@ -1,17 +1,23 @@
-//! What makes a file the same file, whatever its name: device, inode and the fingerprint of its
-//! head; and where in it a producer stands.
+//! What makes a file the same file, whatever its name: device, inode, time of birth and the
+//! fingerprint of its head; and where in it a producer stands.
 //!
 //! Invariants:
 //! - The head of a file is its first line (or its first KiB, if the first line is longer). It does
 //!   not change when the file grows, so the identity needs no memory: an agent that lost its state
 //!   derives the same [`ProducerId`] and learns from the server how far it had come.
-//! - A position names a generation (how often the content was replaced under the same inode), an
-//!   offset at a record boundary, and a hash of the bytes before the offset. Whoever resumes there
-//!   compares the hash first: content that was replaced is never mistaken for content already read.
+//! - An inode that is used again for another file was born at another time. Where a file system
+//!   keeps no such time, a file that begins like one whose inode it has is taken for that one.
+//! - A position names a generation (how often content with this head was replaced by content with
+//!   the same one), an offset at a record boundary, and a hash of the bytes before the offset.
+//!   Whoever resumes there compares the hash first: content that was replaced is never mistaken for
+//!   content already read. Generations of different producers are never compared.
 
 use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::UNIX_EPOCH;
 
 use lodge_record::{Position, ProducerId};
 use xxhash_rust::xxh3::xxh3_64;
@@ -59,6 +65,17 @@ pub struct Inode {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// UTC nanoseconds since 1970 at which the file was made; 0 where that is not kept.
+    pub born_ns: u64,
+}
+
+impl Inode {
+    /// Device, inode and birth of a file.
+    pub fn of(metadata: &Metadata) -> Inode {
+        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let born_ns = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+        Inode { dev: metadata.dev(), ino: metadata.ino(), born_ns }
+    }
 }
 
 /// The producer of a file's records: the same for the same agent, file and head.
@@ -68,6 +85,7 @@ pub fn file_producer(agent: ProducerId, inode: Inode, head: Head) -> ProducerId 
         b"file",
         &inode.dev.to_le_bytes(),
         &inode.ino.to_le_bytes(),
+        &inode.born_ns.to_le_bytes(),
         &head.length.to_le_bytes(),
         &head.hash.to_le_bytes(),
     ])

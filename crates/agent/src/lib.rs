@@ -64,7 +64,7 @@ use crate::config::JournalMode as Mode;
 use crate::dead_letter::DeadLetters;
 use crate::discover::Globs;
 use crate::journal::Journal;
-use crate::listen::{ListenError, Parts};
+use crate::listen::{ListenError, Parts, Prepared};
 use crate::live::Live;
 use crate::pipeline::{Pipeline, PipelineTotals};
 use crate::reader::{Event, Reader};
@@ -127,18 +127,7 @@ pub async fn run_counted(
     let of_files = of_files.collect::<Result<Vec<_>, _>>()?;
     let of_journal = shippers.to(&config.journal.servers)?;
     let shipper = shippers.to(&[])?;
-    tracing::info!(agent = %state.agent(), servers = ?config.servers, host = config.host,
-        state_dir = %config.state_dir.display(), "agent started");
-    let journal = start_journal(&config, &state, &of_journal, &pipeline, &counters, &shutdown);
     let live = Arc::new(Live::default());
-    let tell = Arc::clone(&live).report(
-        state.agent(),
-        config.host.clone(),
-        Arc::clone(&shipper),
-        Arc::clone(&counters),
-    );
-    let log = report(Arc::clone(&counters), Arc::clone(&pipeline));
-    let report = tokio::spawn(async { tokio::join!(log, tell) });
     let parts = Parts {
         config: Arc::clone(&config),
         state: Arc::clone(&state),
@@ -147,7 +136,20 @@ pub async fn run_counted(
         counters: Arc::clone(&counters),
         live: Arc::clone(&live),
     };
-    let listeners = start_listeners(&parts, &shutdown).await?;
+    // Nothing runs before all that may fail has been done.
+    let prepared = prepare_listeners(&parts).await?;
+    tracing::info!(agent = %state.agent(), servers = ?config.servers, host = config.host,
+        state_dir = %config.state_dir.display(), "agent started");
+    let journal = start_journal(&config, &state, &of_journal, &pipeline, &counters, &shutdown);
+    let tell = Arc::clone(&live).report(
+        state.agent(),
+        config.host.clone(),
+        Arc::clone(&shipper),
+        Arc::clone(&counters),
+    );
+    let log = report(Arc::clone(&counters), Arc::clone(&pipeline));
+    let report = tokio::spawn(async { tokio::join!(log, tell) });
+    let listeners = start_listeners(&config, prepared, &shutdown);
 
     let (reader, events) = Reader::new(
         Arc::clone(&config),
@@ -194,18 +196,25 @@ pub async fn run_counted(
     Ok(totals)
 }
 
-/// Starts all listeners; the future ends when they all have. Where the standard input is all there
-/// is to read, its end is the agent's.
-async fn start_listeners(
-    parts: &Parts,
-    shutdown: &CancellationToken,
-) -> Result<impl Future<Output = ()> + use<>, ListenError> {
+/// Opens the sockets and spools of all listeners.
+async fn prepare_listeners(parts: &Parts) -> Result<Vec<Prepared>, ListenError> {
     let config = &parts.config;
     config.sockets.keep_only(&config.listen);
-    let mut listeners = Vec::new();
+    let mut prepared = Vec::new();
     for source in &config.listen {
-        listeners.push(listen::start(source, parts, shutdown).await?);
+        prepared.push(listen::prepare(source, parts).await?);
     }
+    Ok(prepared)
+}
+
+/// Starts all listeners; the future ends when they all have. Where the standard input is all there
+/// is to read, its end is the agent's.
+fn start_listeners(
+    config: &AgentConfig,
+    prepared: Vec<Prepared>,
+    shutdown: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let listeners: Vec<_> = prepared.into_iter().map(|one| one.start(shutdown)).collect();
     let alone = config.files.is_empty() && config.journal.mode == Mode::Off;
     let only_stdin = matches!(&*config.listen, [one] if one.address == Address::Stdin) && alone;
     let shutdown = shutdown.clone();
@@ -217,11 +226,11 @@ async fn start_listeners(
             shutdown.cancel();
         }
     });
-    Ok(async move {
+    async move {
         if let Err(error) = ended.await {
             tracing::error!(%error, "the listeners' task failed");
         }
-    })
+    }
 }
 
 fn start_journal(

@@ -44,6 +44,7 @@ use crate::ship::Shipper;
 use crate::state::{self, StateDir};
 use deliver::Deliver;
 use intake::Intake;
+use sockets::Socket;
 
 /// What the listeners share with the rest of the agent.
 #[derive(Clone)]
@@ -118,12 +119,18 @@ impl Listener {
     }
 }
 
-/// Begins to listen. `stop` ends the receiving; the delivering goes on for the time of a drain.
-pub(crate) async fn start(
+/// A listener with its socket and spool open, that has not begun.
+pub(crate) struct Prepared {
+    socket: Socket,
+    intake: Arc<Intake>,
+    deliver: Deliver,
+}
+
+/// Opens all that a listener needs.
+pub(crate) async fn prepare(
     source: &ListenSource,
     parts: &Parts,
-    stop: &CancellationToken,
-) -> Result<Listener, ListenError> {
+) -> Result<Prepared, ListenError> {
     let kept = &parts.config.sockets;
     let socket = sockets::bind(&source.address, kept)
         .await
@@ -147,17 +154,23 @@ pub(crate) async fn start(
     let intake = Arc::new(Intake::new(source, parser, Arc::clone(&queue), parts));
     let deliver = Deliver::new(&name, producer, queue, parts, recovery.damaged);
     tracing::info!(address = name, "listening");
-    let received = CancellationToken::new();
-    let delivering = tokio::spawn(deliver.run(received.clone()));
-    let receiving = {
+    Ok(Prepared { socket, intake, deliver })
+}
+
+impl Prepared {
+    /// Begins. `stop` ends the receiving; the delivering goes on for the time of a drain.
+    pub(crate) fn start(self, stop: &CancellationToken) -> Listener {
+        let Prepared { socket, intake, deliver } = self;
+        let received = CancellationToken::new();
+        let delivering = tokio::spawn(deliver.run(received.clone()));
         let stop = stop.clone();
-        tokio::spawn(async move {
+        let receiving = tokio::spawn(async move {
             socket.receive(Arc::clone(&intake), stop).await;
             intake.finish().await;
             received.cancel();
-        })
-    };
-    Ok(Listener { receiving, delivering })
+        });
+        Listener { receiving, delivering }
+    }
 }
 
 /// File in a spool's folder that names its producer.

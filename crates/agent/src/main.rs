@@ -161,16 +161,30 @@ fn serve(arguments: &Arguments, mut config: AgentConfig) -> Result<(), String> {
     runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(stop_on_signal(shutdown.clone()));
+        let mut previous = None;
         loop {
-            let (run, sockets) = (shutdown.child_token(), config.sockets.clone());
+            let run = shutdown.child_token();
             let reloaded = tokio::spawn(await_reload(arguments.clone(), run.clone()));
-            lodge_agent::run(config, run.clone()).await.map_err(|error| error.to_string())?;
+            let ended = lodge_agent::run(config.clone(), run.clone()).await;
             run.cancel();
+            match (ended, previous.take()) {
+                (Ok(_), _) => {}
+                (Err(error), Some(before)) => {
+                    // An address that is taken, a folder that cannot be written.
+                    tracing::error!("the new configuration fails; back to the old one: {error}");
+                    config = before;
+                    continue;
+                }
+                (Err(error), None) => return Err(error.to_string()),
+            }
             match reloaded.await {
-                Ok(Some(next)) if !shutdown.is_cancelled() => config = next,
+                Ok(Some(next)) if !shutdown.is_cancelled() => {
+                    let sockets = config.sockets.clone();
+                    previous = Some(std::mem::replace(&mut config, next));
+                    config.sockets = sockets;
+                }
                 _ => return Ok(()),
             }
-            config.sockets = sockets;
         }
     })
 }

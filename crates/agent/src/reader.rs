@@ -30,7 +30,7 @@ use crate::pipeline::Pipeline;
 use crate::sequence::{Reply, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{FileEntry, StateDir};
-use crate::tail::{Built, Sent, TailedFile, Turn, TurnContext, inode_of};
+use crate::tail::{Built, Sent, TailedFile, Turn, TurnContext};
 use crate::timestamp::TimeContext;
 use crate::watch::Watch;
 
@@ -373,7 +373,7 @@ impl Reader {
             None => std::fs::metadata(&tailed.path),
         };
         match metadata {
-            Ok(metadata) if inode_of(&metadata) == tailed.inode => {
+            Ok(metadata) if Inode::of(&metadata) == tailed.inode => {
                 tailed.observe(&metadata, now);
             }
             _ => return self.went_away(file),
@@ -420,7 +420,7 @@ impl Reader {
     fn went_away(&mut self, file: usize) -> bool {
         let Some(tailed) = self.file(file) else { return false };
         let inode = tailed.inode;
-        let found = crate::discover::locate(&tailed.path, |m| inode_of(m) == inode);
+        let found = crate::discover::locate(&tailed.path, |m| Inode::of(m) == inode);
         match found.filter(|path| !self.is_used_again(file, path)) {
             Some(path) => {
                 self.renamed(file, path);
@@ -628,6 +628,7 @@ impl Reader {
         tailed.recalling = false;
         let begin_at = tailed.begin_at.take();
         let Some(state) = state else { return };
+        tracing::debug!(path = %tailed.path.display(), ?state, "recalled");
         if let Some(state) = state {
             if let Some((_, sequence)) = &mut tailed.identity {
                 sequence.recall(&state);
@@ -657,6 +658,7 @@ impl Reader {
         let Some((_, sequence)) = &mut tailed.identity else { return };
         let position = sent.position.to_string();
         let step = sequence.answered(&position, &reply);
+        tracing::debug!(path = %tailed.path.display(), position, ?step, ?reply, "answered");
         if matches!(reply, Reply::Gap(_)) {
             let (path, epoch) = (tailed.path.display().to_string(), sequence.epoch());
             tracing::warn!(

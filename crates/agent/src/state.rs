@@ -15,7 +15,7 @@ use lodge_record::{Account, ProducerId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{self, FilePosition};
+use crate::identity::{self, FilePosition, Inode};
 
 /// Version of the checkpoint files that this agent writes.
 const VERSION: u32 = 1;
@@ -63,6 +63,9 @@ pub struct FileEntry {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// When it was made, as [`identity::Inode`] has it; missing where that is not known.
+    #[serde(default)]
+    pub born_ns: u64,
     /// Length of the fingerprinted head.
     pub head_bytes: u32,
     /// Fingerprint of the head.
@@ -89,6 +92,16 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
+    /// Whether a file with this inode was born when the remembered one was, as far as is known.
+    pub fn is_born_with(&self, inode: Inode) -> bool {
+        self.born_ns == inode.born_ns || self.born_ns == 0 || inode.born_ns == 0
+    }
+
+    /// Whether a file with this inode is the remembered one, or has its place.
+    pub fn is_at(&self, inode: Inode) -> bool {
+        (self.dev, self.ino) == (inode.dev, inode.ino) && self.is_born_with(inode)
+    }
+
     /// Where the last committed batch ended, if reading stands at `position`.
     pub fn base(&self, position: FilePosition) -> FilePosition {
         self.base.as_ref().and_then(|text| text.parse().ok()).unwrap_or(position)

@@ -197,7 +197,7 @@ impl TailedFile {
             source,
             label: path.clone(),
             path,
-            inode: inode_of(metadata),
+            inode: Inode::of(metadata),
             handle: None,
             gzip: None,
             identity: None,
@@ -344,6 +344,22 @@ impl TailedFile {
     pub fn uncommitted(&self) -> FilePosition {
         let is_here = self.base.generation == self.read.generation;
         if is_here { self.base } else { FilePosition::start(self.read.generation) }
+    }
+
+    /// Counts generations anew, as another producer begins.
+    fn number_from_zero(&mut self) {
+        self.acked.generation = 0;
+        self.read.generation = 0;
+        self.base = self.acked;
+    }
+
+    /// Goes on behind what is done with as the producer that the file itself has.
+    pub fn go_alone(&mut self, agent: ProducerId) {
+        let Some((head, _)) = self.identity else { return };
+        let own = identity::file_producer(agent, self.inode, head);
+        self.identity = Some((head, Sequence::unknown(own)));
+        self.noted = false;
+        self.stand_at(FilePosition { generation: 0, ..self.acked });
     }
 
     /// Puts both positions at `position`, which is durable.
@@ -715,7 +731,8 @@ impl TailedFile {
         let sequence = match self.previous {
             Some(previous) if previous.producer() == producer => previous,
             _ => {
-                self.base = self.acked;
+                // Its positions are its own: how often another's content was replaced says nothing.
+                self.number_from_zero();
                 Sequence::unknown(producer)
             }
         };
@@ -755,9 +772,4 @@ fn read_utf16(file: &Content) -> io::Result<bool> {
     let mut mark = [0u8; 2];
     let length = file.read_at(&mut mark, 0)?;
     Ok(length == 2 && Framing::of(&mark, Format::Text).is_some_and(Framing::is_utf16))
-}
-
-/// Device and inode of a file.
-pub fn inode_of(metadata: &Metadata) -> Inode {
-    Inode { dev: metadata.dev(), ino: metadata.ino() }
 }

@@ -1,6 +1,7 @@
 //! Finding files: walking the globs, recognising files that are known, and taking up where an
 //! earlier run of the agent stopped.
 
+use std::fs::Metadata;
 use std::path::Path;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::parse::RecordParser;
 use crate::reader::Reader;
 use crate::sequence::Sequence;
 use crate::state::FileEntry;
-use crate::tail::{Gzip, TailedFile, inode_of};
+use crate::tail::{Gzip, TailedFile};
 
 impl Reader {
     /// Walks all globs once: new files are taken up, renamed ones recognised.
@@ -39,7 +40,7 @@ impl Reader {
     }
 
     fn found(&mut self, source: usize, found: FoundFile) {
-        let inode = inode_of(&found.metadata);
+        let inode = Inode::of(&found.metadata);
         let walk = self.walks;
         let known = self.by_inode.get(&inode).copied();
         let used_again = known.filter(|&file| self.is_used_again(file, &found.path));
@@ -81,7 +82,7 @@ impl Reader {
     /// Begins to tail a file; `entry` is what an earlier run remembered of it, if that is known.
     fn take_up(&mut self, source: usize, found: FoundFile, entry: Option<FileEntry>) {
         let FoundFile { path, metadata } = found;
-        let inode = inode_of(&metadata);
+        let inode = Inode::of(&metadata);
         let entry = entry.or_else(|| self.recollect(inode, &path));
         let label = entry.as_ref().map_or(&path, |entry| &entry.label);
         let Some(settings) = self.config.files.get(source) else { return };
@@ -154,16 +155,18 @@ impl Reader {
     }
 
     /// What an earlier run remembered of the file with this inode. The device's number may have
-    /// changed since, where the path has not.
+    /// changed since, where the path has not. A file that was born at another time is no more.
     fn recollect(&mut self, inode: Inode, path: &Path) -> Option<FileEntry> {
-        let entries = self.remembered.get_mut(&inode.ino)?;
-        let same = |entry: &FileEntry| entry.dev == inode.dev || entry.path == path;
-        let at = entries.iter().position(same)?;
-        let entry = entries.swap_remove(at);
-        if entries.is_empty() {
-            self.remembered.remove(&inode.ino);
+        let mut entries = self.remembered.remove(&inode.ino)?;
+        let here = |entry: &FileEntry| entry.dev == inode.dev || entry.path == path;
+        let at = entries.iter().position(|entry| here(entry) && entry.is_born_with(inode));
+        let found = at.map(|at| entries.swap_remove(at));
+        let (dead, living): (Vec<_>, Vec<_>) = entries.into_iter().partition(here);
+        dead.into_iter().for_each(|entry| self.remember_entry(entry));
+        if !living.is_empty() {
+            self.remembered.insert(inode.ino, living);
         }
-        Some(entry)
+        found
     }
 
     /// Takes up where `entry` says. False if the file is another one by now.
@@ -182,6 +185,7 @@ impl Reader {
         tailed.identity = Some((head, sequence));
         tailed.resume_at(position, entry.base(position), entry.unsaid());
         tailed.noted = true;
+        tracing::debug!(path = %tailed.path.display(), ?entry, same_head, "remembered");
         tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(false);
         true
     }
@@ -212,7 +216,7 @@ impl Reader {
             }
             tailed.moved = true;
             let inode = tailed.inode;
-            let located = discover::locate(&tailed.path, |m| inode_of(m) == inode);
+            let located = discover::locate(&tailed.path, |m| Inode::of(m) == inode);
             if let Some(path) = located.filter(|path| !self.is_used_again(file, path)) {
                 self.renamed(file, path);
             }
@@ -224,14 +228,14 @@ impl Reader {
     fn find_remembered(&mut self) {
         let entries: Vec<FileEntry> = self.remembered.values().flatten().cloned().collect();
         for entry in entries {
-            let inode = Inode { dev: entry.dev, ino: entry.ino };
+            let Some(source) = self.source_of(&entry.label) else { continue };
+            let is_it = |m: &Metadata| m.is_file() && entry.is_at(Inode::of(m));
+            let Some(path) = discover::locate(&entry.path, is_it) else { continue };
+            let Ok(metadata) = std::fs::metadata(&path) else { continue };
+            let inode = Inode::of(&metadata);
             if self.by_inode.contains_key(&inode) {
                 continue;
             }
-            let Some(source) = self.source_of(&entry.label) else { continue };
-            let found = discover::locate(&entry.path, |m| m.is_file() && inode_of(m) == inode);
-            let Some(path) = found else { continue };
-            let Ok(metadata) = std::fs::metadata(&path) else { continue };
             let head = Head { length: entry.head_bytes, hash: entry.head_hash };
             if !has_head(&path, head) {
                 continue;
@@ -255,7 +259,7 @@ impl Reader {
 
 /// Whether `path` leads to the file with this inode.
 fn leads_to(path: &Path, inode: Inode) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| inode_of(&metadata) == inode)
+    std::fs::metadata(path).is_ok_and(|metadata| Inode::of(&metadata) == inode)
 }
 
 fn has_head(path: &Path, head: Head) -> bool {

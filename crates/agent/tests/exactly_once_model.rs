@@ -92,7 +92,7 @@ impl Model {
 
     async fn append(&mut self) {
         let path = self.log();
-        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
         let mut bytes = Vec::new();
         for _ in 0..self.rng.random_range(1..60) {
             let line = self.line();
@@ -101,6 +101,7 @@ impl Model {
             self.note(&line);
         }
         let cut = self.rng.random_range(0..bytes.len());
+        tracing::debug!(path = %path.display(), self.next_id, bytes = bytes.len(), "model: wrote");
         file.write_all(&bytes[..cut]).unwrap();
         if self.rng.random_bool(0.3) {
             self.pause().await;
@@ -112,6 +113,7 @@ impl Model {
         let path = self.log();
         if path.exists() {
             self.rotations += 1;
+            tracing::debug!(path = %path.display(), self.rotations, "model: renamed");
             fs::rename(&path, format!("{}.{}", path.display(), self.rotations)).unwrap();
         }
     }
@@ -152,6 +154,7 @@ impl Model {
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() < 100) {
             return;
         }
+        tracing::debug!(path = %path.display(), "model: truncated");
         let mut file = File::create(path).unwrap();
         if self.rng.random_bool(0.6) {
             // Where only a first line was read, a compressed file that begins with the same one is
@@ -175,6 +178,7 @@ impl Model {
             .collect();
         if !rotated.is_empty() {
             let at = self.rng.random_range(0..rotated.len());
+            tracing::debug!(path = %rotated[at].display(), "model: deleted");
             fs::remove_file(&rotated[at]).unwrap();
         }
     }
@@ -183,7 +187,9 @@ impl Model {
     async fn restart(&mut self) {
         self.stop().await;
         let checkpoint = self.folder.join("state/files.json");
-        match if self.compresses { 3 } else { self.rng.random_range(0..4) } {
+        let fate = if self.compresses { 3 } else { self.rng.random_range(0..4) };
+        tracing::debug!(fate, "model: restarts; the checkpoint is lost, old, damaged, as it was");
+        match fate {
             0 => {
                 let _ = fs::remove_file(&checkpoint);
             }

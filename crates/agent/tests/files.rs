@@ -1,6 +1,7 @@
 //! What happens to files on a real file system, and what arrives of it.
 #![allow(clippy::unwrap_used)]
 
+mod checkpoints;
 mod compressed;
 mod containers;
 mod pipeline;

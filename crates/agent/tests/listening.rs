@@ -236,6 +236,15 @@ async fn a_changed_configuration_is_taken_up_at_a_signal_and_a_faulty_one_is_not
     std::fs::write(folder.path().join("b.log"), "two\n").unwrap();
     receiver.wait_for_rows(2).await;
 
+    // An address that another has: the agent goes on as before.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    std::fs::write(&file, sources(&format!("[[listen]]\naddress = \"tcp://{address}\"\n")))
+        .unwrap();
+    hang_up();
+    std::fs::write(folder.path().join("c.log"), "three\n").unwrap();
+    receiver.wait_for_rows(3).await;
+
     let socket = folder.path().join("new.sock");
     let added = format!("[[listen]]\naddress = \"unix://{}\"\n", socket.display());
     std::fs::write(&file, sources(&added)).unwrap();
@@ -249,11 +258,11 @@ async fn a_changed_configuration_is_taken_up_at_a_signal_and_a_faulty_one_is_not
         sent += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    receiver.wait_for_rows(2 + sent).await;
+    receiver.wait_for_rows(3 + sent).await;
     let id = rustix::process::Pid::from_raw(agent.id() as i32).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert!(agent.wait().unwrap().success());
-    assert_eq!(receiver.row_count(), 2 + sent);
+    assert_eq!(receiver.row_count(), 3 + sent);
     assert_eq!(receiver.alarms(), [""; 0]);
 }
 

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use support::server;
 
-const ROUTES: [&str; 19] = [
+const ROUTES: [&str; 22] = [
     "/",
     "/health",
     "/ready",
@@ -19,6 +19,9 @@ const ROUTES: [&str; 19] = [
     "/api/v1/batches",
     "/api/v1/producers/00000000-0000-0000-0000-000000000000",
     "/api/v1/producers/%ff%00",
+    "/api/v1/agents/00000000-0000-0000-0000-000000000000",
+    "/api/v1/agents/%ff%00",
+    "/api/v1/ledger",
     "/api/v1/status",
     "/api/v1/sql",
     "/select/logsql/query",

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::answer::{self, ApiError};
 use crate::app::App;
 use crate::body::{Arriving, BodyError, Reserved, encoding_of};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Metrics};
 
 /// Room for what surrounds the records on the wire.
 const ENVELOPE_BYTES_MAX: usize = 1 << 20;
@@ -36,7 +36,8 @@ pub(crate) async fn insert(
     let arriving = Arriving::new(&app, body);
     let encoding = encoding_of(&head.headers)?;
     let mut memory = Reserved::new(&app);
-    let body = receive(arriving, &mut memory).await.map_err(|e| e.into_answer(&app.metrics))?;
+    let body = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
+    let body = body.map_err(|e| e.into_answer(&app.metrics))?;
     let batch = decode(&app, encoding, body, app.tenant(), &mut memory).await?;
     let producer = batch.origin.map(|o| o.producer);
     let started = Instant::now();
@@ -77,16 +78,6 @@ pub(crate) async fn producer(
     }
 }
 
-async fn receive(mut arriving: Arriving, memory: &mut Reserved) -> Result<Vec<Bytes>, BodyError> {
-    // One byte more than allowed tells a body that is too large from one that just fits.
-    let (parts, ended) = arriving.head(BODY_BYTES_MAX + 1, memory).await?;
-    let bytes: usize = parts.iter().map(Bytes::len).sum();
-    if !ended || bytes > BODY_BYTES_MAX {
-        return Err(BodyError::TooLarge(BODY_BYTES_MAX as u64));
-    }
-    Ok(parts)
-}
-
 /// Inflating and decoding is work for a thread of its own.
 async fn decode(
     app: &App,
@@ -95,6 +86,7 @@ async fn decode(
     tenant: TenantId,
     memory: &mut Reserved,
 ) -> Result<Batch, ApiError> {
+    let metrics = Arc::clone(&app.metrics);
     let work = app.decoders.run(move || {
         // In a buffer of its own: the records stay in it, and the connection's buffer is larger.
         let body: Bytes = parts.concat().into();
@@ -102,7 +94,8 @@ async fn decode(
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => {
-                encoding::decompress(compressed, &body, BODY_BYTES_MAX).map_err(unpacked)?.into()
+                let plain = encoding::decompress(compressed, &body, BODY_BYTES_MAX);
+                plain.map_err(|error| unpacked(&metrics, &error))?.into()
             }
         };
         let bytes = plain.len();
@@ -117,9 +110,12 @@ async fn decode(
     Ok(batch)
 }
 
-fn unpacked(error: DecompressError) -> ApiError {
-    let (status, code) = match &error {
-        DecompressError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+fn unpacked(metrics: &Metrics, error: &DecompressError) -> ApiError {
+    let (status, code) = match error {
+        DecompressError::TooLarge { .. } => {
+            metrics.hit(Limit::BodyBytes);
+            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+        }
         DecompressError::Damaged { .. } => (StatusCode::BAD_REQUEST, "bad_encoding"),
     };
     ApiError::new(status, code, error.to_string())

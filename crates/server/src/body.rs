@@ -42,6 +42,9 @@ pub(crate) enum BodyError {
          send it in several requests"
     )]
     TooLarge(u64),
+    /// More than may be in a body that is taken whole.
+    #[error("the body is larger than {0} bytes; send less in one request")]
+    Beyond(u64),
     /// A decompression bomb.
     #[error(
         "the body expands more than {EXPANSION_MAX} times, as no log does; send it uncompressed"
@@ -66,7 +69,7 @@ impl BodyError {
                 metrics.hit(Limit::SlowBody);
                 ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
             }
-            Self::TooLarge(_) | Self::Bomb => {
+            Self::TooLarge(_) | Self::Beyond(_) | Self::Bomb => {
                 metrics.hit(Limit::BodyBytes);
                 ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
             }
@@ -240,6 +243,21 @@ impl Arriving {
             head.push(data);
         }
         Ok((head, false))
+    }
+
+    /// A body that is taken whole, of at most `bytes_max`.
+    pub(crate) async fn whole(
+        mut self,
+        bytes_max: usize,
+        memory: &mut Reserved,
+    ) -> Result<Vec<Bytes>, BodyError> {
+        // One byte more than allowed tells a body that is too large from one that just fits.
+        let (parts, ended) = self.head(bytes_max + 1, memory).await?;
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        if !ended || bytes > bytes_max {
+            return Err(BodyError::Beyond(bytes_max as u64));
+        }
+        Ok(parts)
     }
 
     /// The rest as a reader for a thread; the network is read ahead by a few frames.

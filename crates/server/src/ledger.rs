@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, ApiError};
 use crate::app::App;
+use crate::body::{Arriving, Reserved};
 use crate::metrics::Limit;
 
 /// Agents whose reports are kept.
@@ -101,10 +102,12 @@ pub(crate) async fn report(
     request: Request,
 ) -> Result<Response, ApiError> {
     let agent: ProducerId = agent.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    let body = axum::body::to_bytes(request.into_body(), REPORT_BYTES_MAX)
-        .await
-        .map_err(|e| ApiError::bad_request(format!("the report cannot be read: {e}")))?;
-    let report = agent_report::decode(&body).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let mut memory = Reserved::new(&app);
+    let arriving = Arriving::new(&app, request.into_body());
+    let parts = arriving.whole(REPORT_BYTES_MAX, &mut memory).await;
+    let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
+    let report =
+        agent_report::decode(&parts.concat()).map_err(|e| ApiError::bad_request(e.to_string()))?;
     if !app.agents.keep(agent.to_string(), report) {
         app.metrics.hit(Limit::Agents);
         let problem = format!("more than {AGENTS_MAX} agents or {LIVE_SOURCES_MAX} busy sources");
@@ -175,6 +178,8 @@ pub(crate) async fn ledger(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
+    // It reads all sources of the catalog: as much work as a query.
+    let _running = app.begin_query("ledger").await?;
     let limit = wanted.limit.unwrap_or(SOURCES_DEFAULT).min(SOURCES_MAX);
     let (agents, live) = app.agents.shown();
     let mut totals = Totals::default();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_record::{Account, Batch, Hole, ProducerId, TenantId};
-use lodge_spool::{Damage, Position, Read};
+use lodge_spool::{Damage, Position, Read, Reason};
 use lodge_wire::agent_batch;
 use lodge_wire::agent_report::LiveSource;
 use lodge_wire::encoding::{Encoding, decompress};
@@ -37,6 +37,8 @@ pub(super) struct Deliver {
     /// What the next batch has to account for beside its own.
     unsaid: Account,
     read_failures: u32,
+    /// What was found damaged at the start and is not told yet.
+    damaged: Vec<Damage>,
 }
 
 /// What was found in the spool.
@@ -54,7 +56,7 @@ impl Deliver {
         parts: &Parts,
         damaged: Vec<Damage>,
     ) -> Self {
-        let mut deliver = Deliver {
+        Deliver {
             name: name.to_owned(),
             queue,
             parts: parts.clone(),
@@ -63,9 +65,8 @@ impl Deliver {
             at: Position::START,
             unsaid: Account::default(),
             read_failures: 0,
-        };
-        damaged.iter().for_each(|damage| deliver.tell_damage(damage));
-        deliver
+            damaged,
+        }
     }
 
     /// Delivers until the agent stops; when `received` is set nothing new will come, and it ends
@@ -79,6 +80,12 @@ impl Deliver {
                 self.adopt(&position);
                 // Files that were delivered may have come back with a crash.
                 self.acknowledge(self.at).await;
+            }
+        }
+        for damage in std::mem::take(&mut self.damaged) {
+            // What stood before the server's position was delivered.
+            if (Position { file: damage.file, offset: damage.to }) > self.at {
+                self.tell_damage(&damage);
             }
         }
         loop {
@@ -178,7 +185,9 @@ impl Deliver {
                     return true;
                 }
                 Step::Adopt(position) => {
+                    let account = batch.account.take().unwrap_or_default();
                     self.adopt(&position);
+                    self.keep_holes(account.holes);
                     return true;
                 }
             }
@@ -208,6 +217,13 @@ impl Deliver {
         }
     }
 
+    /// Damage behind the server's position is still to be told: the spool tells of it once.
+    fn keep_holes(&mut self, holes: Vec<Hole>) {
+        let base = self.base;
+        let behind = |hole: &Hole| hole.from.parse::<Position>().is_ok_and(|at| Some(at) >= base);
+        holes.into_iter().filter(behind).for_each(|hole| self.unsaid.add_hole(hole));
+    }
+
     async fn tell_live(&self, in_flight_records: u64) {
         let counters = self.queue.with(|spool| spool.counters()).await;
         self.parts.live.set(LiveSource {
@@ -219,6 +235,10 @@ impl Deliver {
     }
 
     fn tell_damage(&mut self, damage: &Damage) {
+        if damage.reason == Reason::FileHeader {
+            // A copy of a header; no frame is lost by it.
+            return;
+        }
         let place = |offset| Position { file: damage.file, offset };
         let kept = if damage.kept { "; its bytes are in quarantine" } else { "" };
         let reason = format!("the spool is damaged{kept}");

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +43,8 @@ const KERNEL_DROPS_PERIOD: Duration = Duration::from_secs(1);
 
 /// An open socket.
 pub(super) enum Socket {
-    Udp(UdpSocket),
+    /// With what the kernel is known to have dropped of it.
+    Udp(UdpSocket, Arc<AtomicU64>),
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
     Stdin,
@@ -57,7 +59,8 @@ pub struct Sockets {
 
 #[derive(Debug)]
 enum Kept {
-    Udp(std::net::UdpSocket),
+    /// With what the kernel is known to have dropped of it.
+    Udp(std::net::UdpSocket, Arc<AtomicU64>),
     Tcp(std::net::TcpListener),
 }
 
@@ -69,18 +72,19 @@ impl Sockets {
         kept.retain(|name, _| names.contains(name));
     }
 
-    fn udp(&self, at: &SocketAddr) -> io::Result<std::net::UdpSocket> {
+    fn udp(&self, at: &SocketAddr) -> io::Result<(std::net::UdpSocket, Arc<AtomicU64>)> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let name = Address::Udp(*at).to_string();
-        if let Some(Kept::Udp(socket)) = kept.get(&name) {
-            return socket.try_clone();
+        if let Some(Kept::Udp(socket, drops)) = kept.get(&name) {
+            return Ok((socket.try_clone()?, Arc::clone(drops)));
         }
         let socket = std::net::UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
         // The kernel's own limit decides; less is no fault.
         socket2::SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER_BYTES).ok();
-        kept.insert(name, Kept::Udp(socket.try_clone()?));
-        Ok(socket)
+        let drops = Arc::new(AtomicU64::new(0));
+        kept.insert(name, Kept::Udp(socket.try_clone()?, Arc::clone(&drops)));
+        Ok((socket, drops))
     }
 
     fn tcp(&self, at: &SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -99,7 +103,10 @@ impl Sockets {
 /// Opens the socket of an address, or goes on with the one that is open.
 pub(super) async fn bind(address: &Address, kept: &Sockets) -> io::Result<Socket> {
     Ok(match address {
-        Address::Udp(at) => Socket::Udp(UdpSocket::from_std(kept.udp(at)?)?),
+        Address::Udp(at) => {
+            let (socket, drops) = kept.udp(at)?;
+            Socket::Udp(UdpSocket::from_std(socket)?, drops)
+        }
         Address::Tcp(at) => Socket::Tcp(TcpListener::from_std(kept.tcp(at)?)?),
         Address::Unix(path) => {
             // What an agent left that was killed; one that lives answers.
@@ -119,7 +126,7 @@ impl Socket {
         let ticking = tokio::spawn(flush_often(Arc::clone(&intake), ended.clone()));
         let received = async {
             match self {
-                Socket::Udp(socket) => datagrams(&socket, &intake, &stop).await,
+                Socket::Udp(socket, drops) => datagrams(&socket, drops, &intake, &stop).await,
                 Socket::Tcp(listener) => connections(&listener, &intake, &stop).await,
                 Socket::Unix(listener, path) => {
                     connections(&listener, &intake, &stop).await;
@@ -148,9 +155,14 @@ async fn flush_often(intake: Arc<Intake>, stop: CancellationToken) {
     }
 }
 
-async fn datagrams(socket: &UdpSocket, intake: &Arc<Intake>, stop: &CancellationToken) {
+async fn datagrams(
+    socket: &UdpSocket,
+    drops: Arc<AtomicU64>,
+    intake: &Arc<Intake>,
+    stop: &CancellationToken,
+) {
     let mut counting = JoinSet::new();
-    counting.spawn(count_kernel_drops(socket.local_addr(), Arc::clone(intake)));
+    counting.spawn(count_kernel_drops(socket.local_addr(), drops, Arc::clone(intake)));
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     let waiting = Arc::new(Semaphore::new(BATCHES_WAITING_MAX));
     loop {
@@ -183,14 +195,17 @@ async fn datagrams(socket: &UdpSocket, intake: &Arc<Intake>, stop: &Cancellation
 }
 
 /// Counts the datagrams that the kernel dropped because the socket was full.
-async fn count_kernel_drops(at: io::Result<SocketAddr>, intake: Arc<Intake>) {
+async fn count_kernel_drops(
+    at: io::Result<SocketAddr>,
+    known: Arc<AtomicU64>,
+    intake: Arc<Intake>,
+) {
     let Ok(at) = at else { return };
-    let mut known = 0;
     loop {
         let Some(drops) = kernel_drops(at) else { return };
-        if drops > known {
-            intake.missed(drops - known, "UDP socket full");
-            known = drops;
+        let before = known.swap(drops, Ordering::Relaxed);
+        if drops > before {
+            intake.missed(drops - before, "UDP socket full");
         }
         tokio::time::sleep(KERNEL_DROPS_PERIOD).await;
     }
