@@ -6,13 +6,15 @@ BIN := $(CARGO_TARGET_DIR)/release
 SECONDS ?= 30
 SEEDS ?= 1,2,3
 
-.PHONY: run test build ui bench faults clean-data help
+.PHONY: run test build ui bench bench-agent faults clean-data help
 
 help:
 	@echo "make run     build and start Lodge with an agent and a demo fleet, http://127.0.0.1:9420"
 	@echo "make test    set up and run every test"
 	@echo "make bench   three workloads beside ClickHouse, ripgrep, VictoriaLogs: CPU per GB, memory,"
 	@echo "             disk, query times (SIZE=200MB or RECORDS=... of each; VICTORIA_LOGS=program)"
+	@echo "make bench-agent  what shipping files costs, beside rsyslog, and an outage of the server"
+	@echo "             (OUTAGE=600 seconds, SIZE=500MB of each file)"
 	@echo "make faults  every fault rig under load, and one table (SECONDS=30 SEEDS=1,2,3), or the random"
 	@echo "             kills alone (ROUNDS=1000)"
 
@@ -31,6 +33,9 @@ build: ui
 
 bench: build
 	@scripts/bench $(BIN) $(if $(SIZE),--bytes $(SIZE)) $(if $(RECORDS),--records $(RECORDS)) $(BENCH_ARGS)
+
+bench-agent: build
+	@scripts/bench-agent $(BIN) $(if $(SIZE),--bytes $(SIZE)) $(if $(OUTAGE),--outage-s $(OUTAGE)) $(BENCH_ARGS)
 
 # The disk operations of the agent's spool are enumerated by its own tests, where it is built.
 faults: build

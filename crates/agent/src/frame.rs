@@ -18,6 +18,8 @@ const HOLE_BYTES_MIN: usize = 512;
 pub struct Frame<'c> {
     /// The text, without its last line end.
     pub text: &'c [u8],
+    /// Chunk offset of the text.
+    pub start: usize,
     /// How many lines were joined.
     pub lines: u32,
     /// Chunk offset behind the record: a record boundary.
@@ -108,7 +110,7 @@ impl<'c> Frames<'c> {
         let text = self.chunk.get(open.start..open.end).unwrap_or_default();
         let text = without_line_ends(text);
         self.consumed = open.end;
-        Frame { text, lines: open.lines, end: open.end }
+        Frame { text, start: open.start, lines: open.lines, end: open.end }
     }
 
     /// Takes the next line into the open record; gives the record that it completes.

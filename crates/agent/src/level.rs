@@ -9,10 +9,14 @@ const SEARCH_BYTES_MAX: usize = 256;
 
 /// The canonical name of a level's spelling (`WARNING`, `Err`, `E`… of no other text).
 pub fn canonical(word: &str) -> Option<&'static str> {
-    // Longest spelling is "EMERGENCY".
-    let mut lower = [0u8; 9];
+    canonical_bytes(word.as_bytes())
+}
+
+fn canonical_bytes(word: &[u8]) -> Option<&'static str> {
+    // Longest spelling is "INFORMATION".
+    let mut lower = [0u8; 11];
     let lower = lower.get_mut(..word.len())?;
-    lower.copy_from_slice(word.as_bytes());
+    lower.copy_from_slice(word);
     lower.make_ascii_lowercase();
     Some(match &*lower {
         b"trace" | b"finest" | b"finer" => "trace",
@@ -30,35 +34,36 @@ pub fn canonical(word: &str) -> Option<&'static str> {
 /// The level that a plain line states in its usual places: as one of its first words, in capitals
 /// (`ERROR`), in brackets (`[error]`, `<warn>`) or before a colon (`error:`).
 pub fn in_line(line: &str) -> Option<&'static str> {
-    let bytes = line.as_bytes();
-    if let Some(level) = klog(bytes) {
-        return Some(level);
-    }
-    let mut end = line.len().min(SEARCH_BYTES_MAX);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    let head = line.get(..end)?;
-    head.split_ascii_whitespace().take(WORDS_MAX).find_map(in_word)
+    klog(line).or_else(|| in_words(line))
+}
+
+/// As [`in_line`], of a text that does not begin with one of Kubernetes' own times.
+pub fn in_words(text: &str) -> Option<&'static str> {
+    let bytes = text.as_bytes();
+    let head = bytes.get(..bytes.len().min(SEARCH_BYTES_MAX))?;
+    let words = head.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.take(WORDS_MAX).find_map(in_word)
 }
 
 /// The level within one word, whose marks say that it is meant as one.
-fn in_word(word: &str) -> Option<&'static str> {
+fn in_word(word: &[u8]) -> Option<&'static str> {
     // Most words of a line's head are numbers and times.
-    if word.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+    let first = word.first()?;
+    if first.is_ascii_digit() {
         return None;
     }
     // "WARNING:root:text" and "error:" name it before the first colon; "[core:error]" (Apache)
     // behind it.
-    let opened = word.starts_with(['[', '(', '<', '|']);
-    let bare = word.trim_matches(['[', ']', '(', ')', '<', '>', '|', ',', '-', '"', '\'']);
-    let (before, after) = match bare.split_once(':') {
-        Some((before, after)) => (before, Some(after)),
+    let opened = b"[(<|".contains(first);
+    let bare = trim(word, b"[]()<>|,-\"'");
+    let colon = bare.iter().position(|b| *b == b':');
+    let (before, after) = match colon {
+        Some(at) => (bare.get(..at)?, bare.get(at + 1..)),
         None => (bare, None),
     };
-    let before = before.trim_end_matches([']', ')', '>', '|', ',']);
-    if let Some(level) = canonical(before) {
-        let capitals = before.bytes().all(|b| b.is_ascii_uppercase());
+    let before = trim_end(before, b"])>|,");
+    if let Some(level) = canonical_bytes(before) {
+        let capitals = before.iter().all(u8::is_ascii_uppercase);
         // "Info" of Windows' CBS logs, "Warning" of others: a capital, then a comma or nothing.
         let marked = opened || after.is_some();
         if (capitals && before.len() > 2) || marked {
@@ -66,13 +71,33 @@ fn in_word(word: &str) -> Option<&'static str> {
         }
     }
     match after {
-        Some(after) if opened => canonical(after.trim_end_matches([']', ')', '>'])),
-        _ => word.strip_prefix("level=").and_then(|l| canonical(l.trim_matches('"'))),
+        Some(after) if opened => canonical_bytes(trim_end(after, b"])>")),
+        _ => word.strip_prefix(b"level=").and_then(|l| canonical_bytes(trim(l, b"\""))),
     }
 }
 
+fn trim<'w>(word: &'w [u8], marks: &[u8]) -> &'w [u8] {
+    let mut word = trim_end(word, marks);
+    while let [first, rest @ ..] = word
+        && marks.contains(first)
+    {
+        word = rest;
+    }
+    word
+}
+
+fn trim_end<'w>(mut word: &'w [u8], marks: &[u8]) -> &'w [u8] {
+    while let [rest @ .., last] = word
+        && marks.contains(last)
+    {
+        word = rest;
+    }
+    word
+}
+
 /// `I0102 15:04:05.000000 …` of Kubernetes' own programs.
-fn klog(bytes: &[u8]) -> Option<&'static str> {
+pub fn klog(line: &str) -> Option<&'static str> {
+    let bytes = line.as_bytes();
     let digits = bytes.get(1..5)?.iter().all(u8::is_ascii_digit);
     if !digits || bytes.get(5) != Some(&b' ') || bytes.get(8) != Some(&b':') {
         return None;

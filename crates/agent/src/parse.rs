@@ -19,7 +19,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lodge_record::builder::BatchBuilder;
+use lodge_record::builder::{BatchBuilder, StreamCode};
 use lodge_record::stream::StreamLabels;
 use lodge_record::{field, limits};
 use lodge_wire::container_log::Output;
@@ -51,6 +51,20 @@ pub struct Text<'a> {
     pub bytes: &'a [u8],
     /// Length of the whole text.
     pub original_bytes: u64,
+    /// The bytes as text, where they are known to be one.
+    pub valid: Option<&'a str>,
+}
+
+impl<'a> Text<'a> {
+    /// A text of which nothing is known but its bytes, which are all of it.
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        Text::head(bytes, bytes.len() as u64)
+    }
+
+    /// The head of a text of so many bytes, or all of it.
+    pub fn head(bytes: &'a [u8], original_bytes: u64) -> Self {
+        Text { bytes, original_bytes, valid: None }
+    }
 }
 
 /// What is known of a record beside its text.
@@ -79,10 +93,14 @@ pub struct Context<'a> {
 pub struct RecordParser {
     labels: StreamLabels,
     canonical: String,
+    /// The file's own stream, in the batch of this number.
+    own_stream: Option<(u64, StreamCode)>,
     /// Canonical streams by the service that records name, where it is not set by a label.
     services: Option<HashMap<String, String>>,
     /// Fields of all records, beside the labels.
     fields: Vec<(String, String)>,
+    /// Who sends the records.
+    client: Option<String>,
     format: Format,
     patterns: Option<Patterns>,
     slots: Slots,
@@ -136,12 +154,8 @@ impl RecordParser {
 
     /// Sets who sends the records that are appended next.
     pub fn sent_by(&mut self, client: Option<&str>) {
-        const CLIENT: &str = "client.address";
-        match (client, self.fields.iter_mut().find(|(name, _)| name == CLIENT)) {
-            (Some(client), Some((_, known))) if known == client => {}
-            (Some(client), Some((_, known))) => client.clone_into(known),
-            (Some(client), None) => self.fields.push((CLIENT.to_owned(), client.to_owned())),
-            (None, _) => self.fields.retain(|(name, _)| name != CLIENT),
+        if self.client.as_deref() != client {
+            self.client = client.map(str::to_owned);
         }
     }
 
@@ -149,8 +163,10 @@ impl RecordParser {
         RecordParser {
             canonical: labels.canonical(),
             labels,
+            own_stream: None,
             services: learns_services.then(HashMap::new),
             fields: Vec::new(),
+            client: None,
             format: Format::Auto,
             patterns: None,
             slots: Slots::default(),
@@ -179,7 +195,11 @@ impl RecordParser {
         let bytes = text.bytes.get(..text.bytes.len().min(limits::LINE_BYTES_MAX));
         let bytes = bytes.unwrap_or_default();
         let cut = text.original_bytes.saturating_sub(bytes.len() as u64);
-        let (decoded, damaged) = decode(bytes, cut > 0);
+        let valid = text.valid.filter(|valid| valid.len() == bytes.len());
+        let (decoded, damaged) = match valid {
+            Some(valid) => (Cow::Borrowed(without_mark(valid)), false),
+            None => decode(bytes, cut > 0),
+        };
         let stated_ns = self.append_text(builder, &decoded, &envelope, context);
         if damaged || envelope.raw.is_some() {
             context.counters.invalid_utf8_records.increment();
@@ -193,24 +213,41 @@ impl RecordParser {
         if let Some(output) = envelope.output {
             builder.field_str("log.iostream", output.name());
         }
-        for (name, value) in &self.fields {
-            builder.field_str(name, value);
+        if let Some(client) = &self.client {
+            builder.field_str("client.address", client);
         }
+        let stream = self.set_stream(builder);
+        let time_ns = stated_ns.or(envelope.time_ns).unwrap_or(context.time.now_ns);
+        builder.finish_row(time_ns, stream);
+    }
+
+    /// Sets the labels of the record's stream, and beside them what the record says otherwise.
+    fn set_stream(&mut self, builder: &mut BatchBuilder) -> StreamCode {
         let named = self.learn_service();
-        let stream = self.stream_of(named.as_deref());
-        for (name, value) in self.labels.iter() {
-            let value = if name == "service" { stream.service } else { value };
-            builder.field_str(name, value);
+        let known = self.own_stream.filter(|(batch, _)| *batch == builder.batch());
+        if named.is_none()
+            && self.slots.like_labels.is_empty()
+            && let Some((_, code)) = known
+        {
+            builder.set_labels(code);
+            return code;
         }
+        let stream = self.stream_of(named.as_deref());
+        let fields = self.fields.iter().map(|(name, value)| (&**name, &**value));
+        let labels = self.labels.iter();
+        let labels = labels.map(|(n, v)| (n, if n == "service" { stream.service } else { v }));
+        let code = builder.stream_labelled(stream.canonical, fields.chain(labels));
+        builder.set_labels(code);
         for (name, own) in &self.slots.like_labels {
             let label = self.labels.get(name).filter(|_| name != "service");
             if label.unwrap_or(stream.service) != own.text {
                 set_field(builder, name, &own.value());
             }
         }
-        let code = builder.stream(stream.canonical);
-        let time_ns = stated_ns.or(envelope.time_ns).unwrap_or(context.time.now_ns);
-        builder.finish_row(time_ns, code);
+        if named.is_none() {
+            self.own_stream = Some((builder.batch(), code));
+        }
+        code
     }
 
     /// Sets message and fields from the text; gives the time that it states.
@@ -271,7 +308,7 @@ impl RecordParser {
     ) -> Option<i64> {
         let detects = matches!(self.format, Format::Auto | Format::Cri | Format::Docker);
         let fits = text.len() <= NOTATION_BYTES_MAX;
-        let first_line = text.lines().next().unwrap_or_default();
+        let first_line = first_line(text);
         let found = timestamp::find(first_line.as_bytes(), &context.time);
         let stated_ns = found.filter(|f| f.zoned || !zoned_only).map(|found| found.time_ns);
         let mut each = |name: &str, value: JsonValue<'_>| {
@@ -349,8 +386,8 @@ fn detect(line: &str, found: Option<timestamp::Found>, each: &mut impl FnMut(&st
     }
     let may_be_syslog = match first {
         b'<' | b'A'..=b'Z' => true,
-        // RFC 3339 with a host name and a tag behind it.
-        b'0'..=b'9' => line.as_bytes().get(10) == Some(&b'T'),
+        // RFC 3339 with a host name, and a tag with its process, behind it.
+        b'0'..=b'9' => line.as_bytes().get(10) == Some(&b'T') && names_process(line.as_bytes()),
         _ => false,
     };
     let mut stated = None;
@@ -365,11 +402,21 @@ fn detect(line: &str, found: Option<timestamp::Found>, each: &mut impl FnMut(&st
     {
         access::error_fields(line.get(found.end..).unwrap_or_default(), &mut *each);
     }
+    // No level stands within a time, unless the time stands behind other words.
+    let behind = found.filter(|found| !found.is_access).and_then(|found| line.get(found.end..));
     if stated.is_none()
-        && let Some(level) = level::in_line(line)
+        && let Some(level) = level::klog(line).or_else(|| level::in_words(behind.unwrap_or(line)))
     {
         each("level", JsonValue::Text(level));
     }
+}
+
+/// Whether the head of a line has the end of a syslog tag with a process: `sshd[7]: `.
+fn names_process(line: &[u8]) -> bool {
+    /// A time, a host name and a tag at their limits.
+    const HEAD_BYTES_MAX: usize = 600;
+    let head = line.get(..line.len().min(HEAD_BYTES_MAX)).unwrap_or(line);
+    memchr::memchr_iter(b']', head).any(|at| head.get(at + 1) == Some(&b':'))
 }
 
 fn set_syslog(message: &syslog::Message<'_>, each: &mut impl FnMut(&str, JsonValue<'_>)) {
@@ -379,10 +426,17 @@ fn set_syslog(message: &syslog::Message<'_>, each: &mut impl FnMut(&str, JsonVal
     }
 }
 
+/// The first line, without its end.
+fn first_line(text: &str) -> &str {
+    let end = memchr::memchr(b'\n', text.as_bytes()).unwrap_or(text.len());
+    let line = text.get(..end).unwrap_or(text);
+    line.strip_suffix('\r').unwrap_or(line)
+}
+
 /// The text of a record's bytes, and whether bytes had to be replaced.
 fn decode(bytes: &[u8], is_cut: bool) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => (Cow::Borrowed(text.trim_start_matches('\u{feff}')), false),
+        Ok(text) => (Cow::Borrowed(without_mark(text)), false),
         // A character that was cut at the line limit is no damage.
         Err(error) if is_cut && error.error_len().is_none() => {
             let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -390,6 +444,10 @@ fn decode(bytes: &[u8], is_cut: bool) -> (Cow<'_, str>, bool) {
         }
         Err(_) => (String::from_utf8_lossy(bytes), true),
     }
+}
+
+fn without_mark(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
 }
 
 /// The service that a file's name suggests: its stem without rotation numbers.

@@ -736,7 +736,8 @@ impl Reader {
             return;
         }
         let Some(tailed) = self.file_mut(file) else { return };
-        let same = tailed.has_content_before(&position).unwrap_or(false);
+        // What cannot be told now is told by the next turn, which compares before it reads.
+        let same = tailed.has_content_before(&position).unwrap_or(true);
         if !same && tailed.gzip.is_some() {
             return self.go_alone(file);
         }

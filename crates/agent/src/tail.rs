@@ -147,6 +147,10 @@ pub struct TailedFile {
     pub begin_at: Option<u64>,
     /// Size at the last look.
     pub size: u64,
+    /// Its time of modification at the last look.
+    modified: Option<SystemTime>,
+    /// It was written and is no longer than before: what was read may be replaced.
+    is_suspect: bool,
     /// When it grew last.
     pub grown_at: Instant,
     /// When it was looked at last.
@@ -211,6 +215,8 @@ impl TailedFile {
             recalling: false,
             begin_at: None,
             size: metadata.len(),
+            modified: metadata.modified().ok(),
+            is_suspect: false,
             grown_at: now.checked_sub(age).unwrap_or(now),
             polled_at: now,
             moved: false,
@@ -261,7 +267,8 @@ impl TailedFile {
 
     /// Whether nothing is left to do unless it grows.
     pub fn is_quiet(&self) -> bool {
-        self.is_settled() && !self.replaced && (self.unread() == 0 || self.is_blocked())
+        let is_read = self.unread() == 0 && !self.is_suspect;
+        self.is_settled() && !self.replaced && (is_read || self.is_blocked())
     }
 
     fn is_blocked(&self) -> bool {
@@ -292,6 +299,13 @@ impl TailedFile {
             self.replaced = true;
             self.cut_bytes = self.unread();
         }
+        let modified = metadata.modified().ok();
+        let was_begun = self.read.offset > 0 && self.gzip.is_none();
+        if was_begun && size == self.size && modified != self.modified {
+            self.is_suspect = true;
+            self.blocked_size = None;
+        }
+        self.modified = modified;
         if size > self.size && self.gzip.is_none() {
             self.grown_at = now;
         }
@@ -303,8 +317,11 @@ impl TailedFile {
 
     /// Whether a turn is due.
     pub fn is_due(&self, now: Instant, timing: &Timing, batch_bytes: u64) -> bool {
-        if self.waiting.is_some() || self.recalling || self.replaced || self.unread() == 0 {
+        if self.waiting.is_some() || self.recalling || self.replaced {
             return false;
+        }
+        if self.unread() == 0 {
+            return self.is_suspect && self.identity.is_some();
         }
         if self.learning_until.is_some_and(|until| now < until) {
             return false;
@@ -395,9 +412,10 @@ impl TailedFile {
         self.long_scanned = 0;
     }
 
-    /// Whether the content before `position` is the one that its check was made of.
+    /// Whether the content before `position` is the one that its check was made of; an error if
+    /// that cannot be told, which says nothing of the content.
     pub fn has_content_before(&self, position: &FilePosition) -> io::Result<bool> {
-        let Some(file) = &self.handle else { return Ok(false) };
+        let Some(file) = &self.handle else { return Err(io::ErrorKind::NotFound.into()) };
         let mut buffer = [0u8; CHECK_BYTES_MAX];
         let Some(before) = buffer.get_mut(..position.check_bytes()) else { return Ok(false) };
         let start = position.offset - before.len() as u64;
@@ -458,6 +476,7 @@ impl TailedFile {
         context: &TurnContext<'_>,
     ) -> io::Result<Turn> {
         let Some(file) = &self.handle else { return Ok(Turn::Nothing) };
+        self.is_suspect = false;
         let before = self.read.check_bytes();
         buffer.resize(before + bytes_max, 0);
         let length = file.read_at(buffer, self.read.offset - before as u64)?;
@@ -515,6 +534,10 @@ impl TailedFile {
         let finished = at_end && self.moved && quiet_for >= context.timing.partial_idle;
         let mut builder = BatchBuilder::new();
         let parse = Context { time: context.time.clone(), counters: context.counters };
+        // To check all at once is several times cheaper than line by line; no line end is within a
+        // character.
+        let lines_end = memchr::memrchr(b'\n', chunk).map_or(0, |at| at + 1);
+        let valid = std::str::from_utf8(chunk.get(..lines_end).unwrap_or_default()).ok();
         let mut frames = Frames::by_rule(chunk, context.multiline.clone(), finished);
         let memory_max = chunk.len().max(64 << 10) * GROWTH_MAX;
         let mut lines = 0;
@@ -528,8 +551,10 @@ impl TailedFile {
                     None => break,
                 },
             };
-            let original_bytes = frame.text.len() as u64;
-            self.parser.append(&mut builder, Text { bytes: frame.text, original_bytes }, &parse);
+            let end = frame.start + frame.text.len();
+            let valid = valid.and_then(|valid| valid.get(frame.start..end));
+            let text = Text { valid, ..Text::whole(frame.text) };
+            self.parser.append(&mut builder, text, &parse);
             lines += u64::from(frame.lines);
             if builder.bytes() > memory_max {
                 cut = true;
@@ -678,10 +703,10 @@ impl TailedFile {
         }
         if framing.is_utf16() {
             let piece = framing.piece(&head, start);
-            let text = Text { bytes: &piece.text, original_bytes };
+            let text = Text::head(&piece.text, original_bytes);
             self.parser.append_enveloped(&mut builder, text, Envelope::default(), &parse);
         } else {
-            self.parser.append(&mut builder, Text { bytes: &head, original_bytes }, &parse);
+            self.parser.append(&mut builder, Text::head(&head, original_bytes), &parse);
         }
         context.counters.read_lines.increment();
         let position = FilePosition { generation: self.read.generation, offset: end, check };

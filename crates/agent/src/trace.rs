@@ -251,6 +251,9 @@ fn is_java_part(line: &[u8]) -> bool {
 /// `java.lang.IllegalStateException: text`: a dotted name whose last part begins with a capital
 /// and ends in Exception, Error or Throwable.
 fn is_java_exception(line: &[u8]) -> bool {
+    if !line.first().is_some_and(u8::is_ascii_alphabetic) {
+        return false;
+    }
     let name_byte = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'$');
     let end = line.iter().position(|b| !name_byte(b)).unwrap_or(line.len());
     let Some(name) = line.get(..end) else { return false };

@@ -171,13 +171,15 @@ impl Reader {
 
     /// Takes up where `entry` says. False if the file is another one by now.
     fn resume(&mut self, file: usize, entry: FileEntry) -> bool {
-        self.ensure_open(file);
+        let is_open = self.ensure_open(file);
         let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) else { return false };
         let position = entry.position.parse::<FilePosition>();
         let (Ok(producer), Ok(position)) = (entry.producer.parse(), position) else { return false };
         let sequence = Sequence::resume(producer, entry.epoch, entry.seq);
         let head = Head { length: entry.head_bytes, hash: entry.head_hash };
-        let same_head = tailed.read_head().is_ok_and(|bytes| head.matches(&bytes));
+        // A file that was renamed just now cannot be opened here; the next turn compares.
+        let begins_alike = tailed.read_head().map(|bytes| head.matches(&bytes));
+        let same_head = !is_open || begins_alike.unwrap_or(true);
         if !same_head && entry.path != tailed.path {
             // The inode was used again for a file that has nothing to do with the old one.
             return false;
@@ -186,7 +188,7 @@ impl Reader {
         tailed.resume_at(position, entry.base(position), entry.unsaid());
         tailed.noted = true;
         tracing::debug!(path = %tailed.path.display(), ?entry, same_head, "remembered");
-        tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(false);
+        tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(true);
         true
     }
 

@@ -123,6 +123,20 @@ async fn content_replaced_under_the_same_inode_is_read_from_its_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_replaced_by_as_many_bytes_is_read() {
+    let (folder, receiver) = set_up().await;
+    let log = folder.path().join("a.log");
+    append(&log, "the one line\n");
+    let agent = RunningAgent::start(config(&receiver.url, folder.path(), "*.log"));
+    receiver.wait_for_rows(1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fs::write(&log, "THE ONE LINE\n").unwrap();
+    receiver.wait_for_rows(2).await;
+    assert_eq!(receiver.messages(), ["the one line", "THE ONE LINE"]);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_copy_of_a_copytruncate_rotation_is_not_read_again_but_for_what_was_unread() {
     let (folder, receiver) = set_up().await;
     let (log, copy) = (folder.path().join("a.log"), folder.path().join("a.log.1"));

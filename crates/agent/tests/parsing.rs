@@ -39,7 +39,7 @@ fn parsed(texts: &[&[u8]], mut parser: RecordParser) -> Vec<Map<String, Value>> 
     let context = Context { time: TimeContext::utc(NOW_NS), counters: &counters };
     let mut builder = BatchBuilder::new();
     for bytes in texts {
-        let text = Text { bytes, original_bytes: bytes.len() as u64 };
+        let text = Text::whole(bytes);
         parser.append(&mut builder, text, &context);
     }
     let mut lines = Vec::new();

@@ -5,28 +5,21 @@
 //! [`PROBE_MAX`] ends the run with an error; at the end every line that was written must have been
 //! stored, or the run fails.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::load::{Load, append_to};
 use crate::lodge::LodgeServer;
 use crate::process::Process;
 use crate::report::{Machine, Spread};
 use crate::target::Target;
-use crate::workload::{Fleet, WorkloadOptions};
 
-/// Files that the load is spread over.
-const LOAD_FILES: usize = 4;
-/// A load file is renamed and begun anew at this size.
-const ROTATE_BYTES: u64 = 64 << 20;
 /// The time between two probes.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// How long one probe may take.
@@ -35,8 +28,6 @@ const PROBE_MAX: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(3);
 /// How long the last lines may take to arrive.
 const ARRIVAL_MAX: Duration = Duration::from_secs(120);
-/// The load is written in steps of this length.
-const STEP: Duration = Duration::from_millis(10);
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -99,7 +90,7 @@ pub async fn measure(options: &FreshnessOptions) -> anyhow::Result<Freshness> {
         LodgeServer::start(&options.lodge, &dir.path().join("data"), dir.path()).await?;
     let agent = start_agent(&options.lodge, &server.client().url(), dir.path(), &logs)?;
     let begun = Instant::now();
-    let load = Load::start(options, &logs)?;
+    let load = Load::start(options.rate_bytes_per_s, options.time, options.seed, &logs)?;
     let samples = probe(&mut server, &logs, options.time).await;
     let load_s = begun.elapsed().as_secs_f64();
     let written = load.stop()?;
@@ -168,7 +159,7 @@ async fn probe(server: &mut LodgeServer, logs: &Path, time: Duration) -> anyhow:
 }
 
 /// Waits until as many records are stored as lines were written: none fewer, and none more.
-async fn arrival(server: &mut LodgeServer, lines: u64) -> anyhow::Result<Duration> {
+pub(crate) async fn arrival(server: &mut LodgeServer, lines: u64) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     loop {
         server.ensure_running()?;
@@ -181,95 +172,4 @@ async fn arrival(server: &mut LodgeServer, lines: u64) -> anyhow::Result<Duratio
         ensure!(waited < ARRIVAL_MAX, "{rows} of {lines} lines stored after {waited:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// The thread that writes the load.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<Written>>>,
-}
-
-struct Written {
-    lines: u64,
-    bytes: u64,
-}
-
-impl Load {
-    fn start(options: &FreshnessOptions, logs: &Path) -> anyhow::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, logs, rate) = (Arc::clone(&stop), logs.to_owned(), options.rate_bytes_per_s);
-        let start_ns = i64::try_from(Timestamp::now().as_nanosecond()).context("the clock")?;
-        let workload = WorkloadOptions {
-            // More than can flow; the time of each record is about when it is written.
-            records: rate * options.time.as_secs() / 365 * 2 + 1_000_000,
-            seed: options.seed,
-            start_ns,
-            span: options.time * 2,
-        };
-        let thread = std::thread::Builder::new()
-            .name("load".to_owned())
-            .spawn(move || write_load(Fleet::new(workload), &logs, rate, &stopped))
-            .context("cannot start the load's thread")?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-
-    fn stop(mut self) -> anyhow::Result<Written> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("the load was stopped before")?;
-        thread.join().map_err(|_| anyhow::anyhow!("the load's thread panicked"))?
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn write_load(
-    mut workload: Fleet,
-    logs: &Path,
-    rate_bytes_per_s: u64,
-    stop: &AtomicBool,
-) -> anyhow::Result<Written> {
-    let paths: Vec<PathBuf> = (0..LOAD_FILES).map(|i| logs.join(format!("load-{i}.log"))).collect();
-    let mut files: Vec<(File, u64)> =
-        paths.iter().map(|path| Ok((append_to(path)?, 0))).collect::<anyhow::Result<_>>()?;
-    let begun = Instant::now();
-    let mut written = Written { lines: 0, bytes: 0 };
-    let mut chunk = Vec::new();
-    let mut rotations = 0;
-    for turn in (0..LOAD_FILES).cycle() {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let due = (begun.elapsed().as_secs_f64() * rate_bytes_per_s as f64) as u64;
-        chunk.clear();
-        while written.bytes + (chunk.len() as u64) < due
-            && workload.next_record(&mut chunk).is_some()
-        {
-            written.lines += 1;
-        }
-        let (file, size) = &mut files[turn];
-        file.write_all(&chunk).with_context(|| paths[turn].display().to_string())?;
-        written.bytes += chunk.len() as u64;
-        *size += chunk.len() as u64;
-        if *size >= ROTATE_BYTES {
-            // No name is used twice, so that nothing is overwritten before it was read.
-            rotations += 1;
-            fs::rename(&paths[turn], logs.join(format!("load-{turn}.log.{rotations}")))
-                .context("cannot rotate a load file")?;
-            files[turn] = (append_to(&paths[turn])?, 0);
-        }
-        std::thread::sleep(STEP);
-    }
-    Ok(written)
-}
-
-fn append_to(path: &Path) -> anyhow::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))
 }

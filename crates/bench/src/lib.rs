@@ -23,9 +23,11 @@ pub mod report;
 pub mod restart;
 pub mod run;
 pub mod scale;
+pub mod shipping;
 pub mod workload;
 
 mod clickhouse;
+mod load;
 mod lodge;
 mod logsql;
 mod matcher;

@@ -1,5 +1,6 @@
 //! Lodge as a target: a real server on a free loopback port, filled over HTTP or by `lodge import`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -59,7 +60,21 @@ impl LodgeServer {
         data_dir: &Path,
         log_dir: &Path,
     ) -> anyhow::Result<Self> {
-        let mut server = Self::spawn(lodge, data_dir, log_dir)?;
+        Self::spawn(lodge, data_dir, log_dir)?.healthy().await
+    }
+
+    /// Kills it, waits for `pause`, and starts it again at the same address.
+    pub(crate) async fn killed_for(mut self, pause: Duration) -> anyhow::Result<Self> {
+        self.process.kill();
+        tokio::time::sleep(pause).await;
+        let address = self.client.address();
+        let again = Self::spawn_at(address, &self.lodge, &self.data_dir, &self.log_dir)?;
+        again.healthy().await
+    }
+
+    /// Waits until it answers.
+    async fn healthy(self) -> anyhow::Result<Self> {
+        let mut server = self;
         let begun = Instant::now();
         while server.client.get("/health", &[]).await.is_err() {
             let running = server.process.is_running();
@@ -77,8 +92,16 @@ impl LodgeServer {
 
     /// Starts `lodge server` and does not wait.
     pub(crate) fn spawn(lodge: &Path, data_dir: &Path, log_dir: &Path) -> anyhow::Result<Self> {
+        Self::spawn_at(process::free_address()?, lodge, data_dir, log_dir)
+    }
+
+    fn spawn_at(
+        address: SocketAddr,
+        lodge: &Path,
+        data_dir: &Path,
+        log_dir: &Path,
+    ) -> anyhow::Result<Self> {
         let version = version_of(lodge)?;
-        let address = process::free_address()?;
         let listen = address.to_string();
         let data = data_dir.as_os_str();
         let args =

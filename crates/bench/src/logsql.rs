@@ -123,6 +123,11 @@ impl Client {
         Ok(Self { address, http })
     }
 
+    /// Where the server listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://HOST:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -21,6 +21,7 @@ use lodge_bench::report::{Machine, Report};
 use lodge_bench::restart::{self, RestartOptions};
 use lodge_bench::run::{self, Peer, RunOptions};
 use lodge_bench::scale::{self, ScaleOptions};
+use lodge_bench::shipping::{self, ShippingOptions};
 use lodge_bench::workload::{Kind, WorkloadOptions};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,6 +57,10 @@ enum Command {
     ///
     /// Example: lodge-bench freshness --rate-mb-s 20 --seconds 30
     Freshness(FreshnessArgs),
+    /// Measure what shipping files costs, beside rsyslog, and what an outage of the server does.
+    ///
+    /// Example: lodge-bench ship --bytes 500MB --outage-s 600
+    Ship(ShipArgs),
     /// Measure how soon a server answers that finds many unbuilt L0s.
     ///
     /// Example: lodge-bench restart --l0-segments 1000
@@ -190,6 +195,30 @@ struct FreshnessArgs {
 }
 
 #[derive(Args)]
+struct ShipArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The `lodge-agent` binary [default: the one beside `lodge`]
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// The `rsyslogd` program; left out, rsyslog is not measured.
+    #[arg(long)]
+    rsyslogd: Option<PathBuf>,
+    /// Size of each file.
+    #[arg(long, value_parser = parse_bytes, default_value = "500MB")]
+    bytes: u64,
+    /// Seconds that the server is gone while logs flow; 0 leaves that out.
+    #[arg(long, default_value_t = 60)]
+    outage_s: u64,
+    /// Load during the outage in MB a second.
+    #[arg(long, default_value_t = 20)]
+    rate_mb_s: u64,
+    /// Seed of the files and the load.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Args)]
 struct RestartArgs {
     #[command(flatten)]
     place: Place,
@@ -267,6 +296,7 @@ fn main() -> ExitCode {
         Command::Scale(args) => measure_scale(&args),
         Command::Interference(args) => measure_interference(&args),
         Command::Freshness(args) => measure_freshness(&args),
+        Command::Ship(args) => measure_shipping(&args),
         Command::Restart(args) => measure_restart(&args),
         Command::LayL0s { data_dir, l0_segments } => lay_l0s(&data_dir, l0_segments),
     };
@@ -369,6 +399,25 @@ fn measure_freshness(args: &FreshnessArgs) -> anyhow::Result<()> {
         seed: args.seed,
     };
     args.place.give(&until_interrupted(freshness::measure(&options))?)
+}
+
+fn measure_shipping(args: &ShipArgs) -> anyhow::Result<()> {
+    let lodge = args.place.lodge()?;
+    let agent = args.agent.clone().unwrap_or_else(|| lodge.with_file_name("lodge-agent"));
+    ensure!(agent.is_file(), "there is no {}; name it with --agent", agent.display());
+    let options = ShippingOptions {
+        lodge,
+        agent,
+        rsyslogd: args.rsyslogd.clone(),
+        dir: args.place.dir()?,
+        bytes: args.bytes,
+        outage: Duration::from_secs(args.outage_s),
+        rate_bytes_per_s: args.rate_mb_s.saturating_mul(1_000_000),
+        seed: args.seed,
+    };
+    let found = until_interrupted(shipping::measure(&options, tell))?;
+    args.place.keep(&found)?;
+    write!(io::stdout(), "{}", found.table()).context("standard output")
 }
 
 fn measure_restart(args: &RestartArgs) -> anyhow::Result<()> {

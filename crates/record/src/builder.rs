@@ -14,6 +14,7 @@ mod interner;
 mod number;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{
     ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray,
@@ -31,6 +32,15 @@ use crate::{field, limits, overflow};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamCode(i32);
 
+/// A label of a stream: a field that all of its records have.
+#[derive(Debug)]
+struct Label {
+    name: Box<str>,
+    value: Box<str>,
+    /// Column and code of the value, once it was set.
+    at: Option<(u32, i32)>,
+}
+
 /// Where a field's values go, see [`BatchBuilder::set`]. It holds until the builder's
 /// [`BatchBuilder::generation`] changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +55,13 @@ pub struct BatchBuilder {
     times: Vec<i64>,
     stream_codes: Vec<i32>,
     streams: Vec<String>,
+    /// By stream; none where they are set as fields.
+    labels: Vec<Vec<Label>>,
     stream_places: HashMap<String, i32>,
     columns: Vec<Column>,
     places: HashMap<Box<str>, u32>,
     generation: u32,
+    batch: u64,
     /// Column of the value set last in this record; its hint is tried first.
     last: usize,
     overflow: Column,
@@ -58,6 +71,13 @@ pub struct BatchBuilder {
 }
 
 const MSG_COLUMN: usize = 0;
+
+/// Numbers of batches, of all builders.
+static BATCHES: AtomicU64 = AtomicU64::new(0);
+
+fn next_batch() -> u64 {
+    BATCHES.fetch_add(1, Ordering::Relaxed)
+}
 
 impl Default for BatchBuilder {
     fn default() -> Self {
@@ -72,10 +92,12 @@ impl BatchBuilder {
             times: Vec::new(),
             stream_codes: Vec::new(),
             streams: Vec::new(),
+            labels: Vec::new(),
             stream_places: HashMap::new(),
             columns: vec![Column::plain(field::MSG)],
             places: HashMap::new(),
             generation: 0,
+            batch: next_batch(),
             last: MSG_COLUMN,
             overflow: Column::plain(field::OVERFLOW),
             overflow_now: String::new(),
@@ -102,6 +124,12 @@ impl BatchBuilder {
     /// Changes when the places of fields are forgotten, which only [`Self::finish`] does.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Which batch this is, of all that are ever built here: streams' codes hold within one.
+    #[inline]
+    pub fn batch(&self) -> u64 {
+        self.batch
     }
 
     /// Sets the message of the record in hand.
@@ -141,8 +169,50 @@ impl BatchBuilder {
         }
         let code = self.streams.len() as i32;
         self.streams.push(canonical.to_owned());
+        self.labels.push(Vec::new());
         self.stream_places.insert(canonical.to_owned(), code);
         StreamCode(code)
+    }
+
+    /// As [`Self::stream`], of a stream whose records all have these fields, which
+    /// [`Self::set_labels`] sets. What is said first of a stream holds for the batch.
+    pub fn stream_labelled<'l>(
+        &mut self,
+        canonical: &str,
+        labels: impl Iterator<Item = (&'l str, &'l str)>,
+    ) -> StreamCode {
+        let code = self.stream(canonical);
+        if let Some(known) = self.labels.get_mut(code.0 as usize).filter(|known| known.is_empty()) {
+            let label = |(name, value): (&str, &str)| Label {
+                name: name.into(),
+                value: value.into(),
+                at: None,
+            };
+            known.extend(labels.map(label));
+        }
+        code
+    }
+
+    /// Sets the labels of a stream as fields of the record in hand.
+    pub fn set_labels(&mut self, stream: StreamCode) {
+        let Some(labels) = self.labels.get_mut(stream.0 as usize) else { return };
+        let mut labels = std::mem::take(labels);
+        let row = self.times.len() as u32;
+        for label in &mut labels {
+            if let Some((column, code)) = label.at
+                && let Some(column) = self.columns.get_mut(column as usize)
+                && column.repeat(row, code)
+            {
+                self.bytes += Column::text_bytes(&label.value);
+                continue;
+            }
+            let place = self.set(&label.name, Value::Text(&label.value));
+            let code_at = |place: Place| Some((place.column, self.code_at(place)? as i32));
+            label.at = place.and_then(code_at);
+        }
+        if let Some(place) = self.labels.get_mut(stream.0 as usize) {
+            *place = labels;
+        }
     }
 
     /// Ends the record in hand. The stream must come from [`Self::stream`] of this builder.
@@ -168,6 +238,8 @@ impl BatchBuilder {
         }
         self.overflow_now.clear();
         self.last = MSG_COLUMN;
+        // A text that came with this record is forgotten with it.
+        self.labels.iter_mut().flatten().for_each(|label| label.at = None);
     }
 
     /// Whether the record in hand has a message already.
@@ -273,6 +345,8 @@ impl BatchBuilder {
         let times = TimestampNanosecondArray::from(next).with_timezone("UTC");
         let texts: ArrayRef = Arc::new(StringArray::from(std::mem::take(&mut self.streams)));
         self.stream_places.clear();
+        self.labels.clear();
+        self.batch = next_batch();
         let mut next = Vec::with_capacity(rows + rows / 8);
         std::mem::swap(&mut next, &mut self.stream_codes);
         let streams = DictionaryArray::try_new(Int32Array::from(next), texts)?;

@@ -181,7 +181,7 @@ async fn datagrams(
         };
         let bytes = datagram.get(..length).unwrap_or_default().trim_ascii_end();
         let client = from.ip().to_string();
-        let text = Text { bytes, original_bytes: bytes.len() as u64 };
+        let text = Text::whole(bytes);
         if !bytes.is_empty() && intake.take(text, Some(&client)) {
             // The socket is emptied while the disk works, as long as memory allows.
             let Ok(place) = Arc::clone(&waiting).acquire_owned().await else { return };
@@ -286,7 +286,7 @@ impl Cutter {
     fn push(&mut self, bytes: &[u8], intake: &Intake, client: Option<&str>) -> bool {
         let mut full = false;
         let mut take = |bytes: &[u8], original_bytes| {
-            full |= intake.take(Text { bytes, original_bytes }, client);
+            full |= intake.take(Text::head(bytes, original_bytes), client);
         };
         match self {
             Cutter::Syslog(framer) => {
@@ -302,7 +302,7 @@ impl Cutter {
 
     fn finish(&mut self, intake: &Intake, client: Option<&str>) {
         let take = |bytes: &[u8], original_bytes| {
-            intake.take(Text { bytes, original_bytes }, client);
+            intake.take(Text::head(bytes, original_bytes), client);
         };
         match self {
             Cutter::Syslog(framer) => {

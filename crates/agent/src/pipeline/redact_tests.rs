@@ -44,7 +44,7 @@ fn parsed(lines: &[Vec<u8>], labels: &BTreeMap<String, String>) -> RecordBatch {
     let mut builder = BatchBuilder::new();
     for line in lines {
         let original_bytes = line.len() as u64;
-        parser.append(&mut builder, Text { bytes: line, original_bytes }, &context);
+        parser.append(&mut builder, Text::head(line, original_bytes), &context);
     }
     builder.finish().expect("a batch")
 }

@@ -145,7 +145,7 @@ impl TailedFile {
         let mut lines = 0;
         let mut reached = end;
         for (record, boundary) in boundaries(records, end) {
-            let text = Text { bytes: &record.text, original_bytes: record.original_bytes };
+            let text = Text::head(&record.text, record.original_bytes);
             let envelope = Envelope {
                 time_ns: record.time_ns,
                 output: output_of(record.lane),

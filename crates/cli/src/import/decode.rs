@@ -68,7 +68,7 @@ fn text(lines: &[u8], path: &std::path::Path, time_ns: i64) -> Result<Decoded, F
     let context = Context { time: TimeContext::system(time_ns), counters: &counters };
     let mut builder = BatchBuilder::new();
     for frame in Frames::new(lines, true, true) {
-        let text = Text { bytes: frame.text, original_bytes: frame.text.len() as u64 };
+        let text = Text::whole(frame.text);
         parser.append(&mut builder, text, &context);
     }
     let malformed = counters.invalid_utf8_records.get();

@@ -119,18 +119,29 @@ impl Column {
         }
     }
 
+    /// Bytes that a text takes in a column, roughly.
+    #[inline]
+    pub(super) fn text_bytes(text: &str) -> usize {
+        text.len() + 8
+    }
+
+    /// Sets the text of this code as the value of a row behind all others; false if there is one,
+    /// or if texts have no codes here.
+    #[inline]
+    pub(super) fn repeat(&mut self, row: u32, code: i32) -> bool {
+        if self.is_set(row) {
+            return false;
+        }
+        let Data::Coded { codes, .. } = &mut self.data else { return false };
+        codes.push(code);
+        self.rows.add(row);
+        true
+    }
+
     /// Sets the value of a row behind all others. Returns the bytes that it takes as text.
     #[inline]
     pub(super) fn set(&mut self, row: u32, value: Value<'_>) -> usize {
-        match &mut self.rows {
-            Rows::All(rows) if *rows == row => *rows += 1,
-            Rows::All(rows) => {
-                let mut listed: Vec<u32> = (0..*rows).collect();
-                listed.push(row);
-                self.rows = Rows::Listed(listed);
-            }
-            Rows::Listed(rows) => rows.push(row),
-        }
+        self.rows.add(row);
         match (&mut self.data, value) {
             (Data::Coded { codes, texts, newest_at }, Value::Text(text)) => {
                 let (code, is_new) = texts.code(text);
@@ -141,12 +152,12 @@ impl Column {
                 if codes.len().is_multiple_of(PROBE_VALUES) {
                     self.probe();
                 }
-                text.len() + 8
+                Self::text_bytes(text)
             }
             (Data::Text { ends, bytes }, Value::Text(text)) if !ends.is_empty() => {
                 bytes.extend_from_slice(text.as_bytes());
                 ends.push(bytes.len() as i32);
-                text.len() + 8
+                Self::text_bytes(text)
             }
             _ => {
                 if self.is_empty() {
@@ -237,6 +248,20 @@ impl Column {
 }
 
 impl Rows {
+    /// A row behind all others has a value.
+    #[inline]
+    fn add(&mut self, row: u32) {
+        match self {
+            Rows::All(rows) if *rows == row => *rows += 1,
+            Rows::All(rows) => {
+                let mut listed: Vec<u32> = (0..*rows).collect();
+                listed.push(row);
+                *self = Rows::Listed(listed);
+            }
+            Rows::Listed(rows) => rows.push(row),
+        }
+    }
+
     /// The rows with a value; `None` if that is all `rows`.
     fn listed(self, rows: usize) -> Option<Vec<u32>> {
         match self {
