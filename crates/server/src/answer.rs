@@ -76,6 +76,11 @@ impl ApiError {
         &self.message
     }
 
+    /// After how many seconds to try again.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        self.retry_after_s
+    }
+
     /// The status alone.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

@@ -20,6 +20,7 @@ mod batches;
 mod body;
 pub mod config;
 mod decoders;
+mod doors;
 mod encode;
 mod guard;
 mod jsonline;

@@ -31,7 +31,7 @@ use crate::limits::{
 };
 use crate::metrics::{Limit, Metrics};
 use crate::stall::StallGuard;
-use crate::{batches, guard, jsonline, ledger, select, status, tables, tail, ui};
+use crate::{batches, doors, guard, jsonline, ledger, select, status, tables, tail, ui};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +155,7 @@ impl RunningServer {
 fn router(app: Arc<App>) -> Router {
     let metrics = app.metrics.clone();
     Router::new()
+        .merge(doors::routes())
         .route("/insert/jsonline", post(jsonline::insert))
         .route("/api/v1/batches", post(batches::insert))
         .route("/api/v1/producers/{id}", get(batches::producer))

@@ -30,7 +30,10 @@ const MISSING_PAGE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf
 <a href=\"/select/logsql/query?query=*&amp;limit=10\">the last ten records</a>.</p></body></html>";
 
 /// First parts of paths that belong to the API.
-const API: [&str; 7] = ["api", "select", "insert", "health", "ready", "metrics", "internal"];
+const API: [&str; 13] = [
+    "api", "select", "insert", "health", "ready", "metrics", "internal", "elasticsearch", "loki",
+    "otlp", "services", "v1", "gelf",
+];
 
 /// Answers what no other route took.
 pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {

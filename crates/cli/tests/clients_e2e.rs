@@ -1,0 +1,133 @@
+//! Unmodified client libraries of other products send to a real server; every record that they
+//! sent is there once, field by field.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Map, Value};
+use support::{Server, text};
+
+/// Records that each client sends.
+const COUNT: u64 = 10_000;
+/// What a level is called by clients, and here.
+const LEVELS: [&str; 3] = ["info", "warn", "error"];
+/// The first record is of noon.
+const START_S: u64 = 12 * 3600;
+
+/// Has a client send; gives the records by their numbers.
+fn sent_by(client: &str) -> BTreeMap<u64, Map<String, Value>> {
+    let python = std::env::var_os("LODGE_PYTHON").filter(|python| !python.is_empty());
+    let python = python.expect("LODGE_PYTHON names a Python with the clients; see scripts/test");
+    let server = Server::start();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/send.py");
+    let output = Command::new(python)
+        .arg(script)
+        .args([client, &server.url, &COUNT.to_string()])
+        .output()
+        .unwrap();
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && !said.contains("Error"), "{client}: {said}");
+    assert_eq!(server.count("*"), COUNT, "{said}");
+    let rows = server.ok(&["query", "*", "--limit", "100000", "--format", "jsonl"]);
+    let mut records = BTreeMap::new();
+    for row in rows.lines() {
+        let row: Map<String, Value> = serde_json::from_str(row).unwrap();
+        let message = row["_msg"].as_str().unwrap();
+        let number = message.strip_prefix("record ").unwrap();
+        let (number, of) = number.split_once(" of ").unwrap();
+        assert_eq!(of, client);
+        let before = records.insert(number.parse().unwrap(), row);
+        assert!(before.is_none(), "{message} came twice");
+    }
+    assert_eq!(records.len() as u64, COUNT);
+    records
+}
+
+fn assert_fields(client: &str, number: u64, row: &Map<String, Value>, fields: &[(&str, String)]) {
+    for (name, expected) in fields {
+        let found = row.get(*name).and_then(Value::as_str).unwrap_or("(none)");
+        assert_eq!(found, expected, "{client}, record {number}, {name}: {row:?}");
+    }
+}
+
+fn stated_time(number: u64) -> String {
+    let s = START_S + number;
+    format!("2026-03-01T{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+}
+
+fn level(number: u64) -> String {
+    LEVELS[(number % 3) as usize].to_owned()
+}
+
+#[test]
+fn elasticsearch_bulk_helpers_store_every_document() {
+    for (number, row) in sent_by("elasticsearch") {
+        let fields = [
+            ("n", number.to_string()),
+            ("level", level(number)),
+            ("host.name", format!("host-{}", number % 5)),
+            ("_index", "logs-app-default".to_owned()),
+        ];
+        assert_fields("elasticsearch", number, &row, &fields);
+        assert!(row["_time"].as_str().unwrap().starts_with(&stated_time(number)), "{row:?}");
+    }
+}
+
+#[test]
+fn opentelemetry_exports_every_log_record() {
+    for (number, row) in sent_by("opentelemetry") {
+        let fields = [
+            ("n", number.to_string()),
+            ("level", level(number)),
+            ("host", format!("host-{}", number % 5)),
+            ("service.name", "shop".to_owned()),
+        ];
+        assert_fields("opentelemetry", number, &row, &fields);
+        assert!(row["_time"].as_str().unwrap().starts_with(&stated_time(number)), "{row:?}");
+    }
+}
+
+#[test]
+fn a_loki_handler_pushes_every_line() {
+    for (number, row) in sent_by("loki") {
+        let fields = [
+            ("app", "shop".to_owned()),
+            ("rack", format!("rack-{}", number % 5)),
+            ("level", level(number)),
+            ("logger", "sender".to_owned()),
+        ];
+        assert_fields("loki", number, &row, &fields);
+    }
+}
+
+#[test]
+fn a_splunk_handler_delivers_every_event() {
+    for (number, row) in sent_by("splunk") {
+        let fields = [
+            ("host.name", "web-1".to_owned()),
+            ("source", "sender".to_owned()),
+            ("sourcetype", "text".to_owned()),
+            ("index", "main".to_owned()),
+        ];
+        assert_fields("splunk", number, &row, &fields);
+    }
+}
+
+#[test]
+fn a_datadog_client_submits_every_log() {
+    for (number, row) in sent_by("datadog") {
+        let fields = [
+            ("n", number.to_string()),
+            ("level", level(number)),
+            ("host.name", format!("host-{}", number % 5)),
+            ("service.name", "shop".to_owned()),
+            ("deployment.environment.name", "staging".to_owned()),
+            ("team", "a".to_owned()),
+        ];
+        assert_fields("datadog", number, &row, &fields);
+    }
+}
