@@ -12,5 +12,6 @@ pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
+pub mod protobuf;
 pub mod syslog;
 pub mod syslog_frames;
