@@ -58,6 +58,9 @@ pub struct BatchBuilder {
 }
 
 const MSG_COLUMN: usize = 0;
+/// Most columns for one name's repeated values within a record; further values go to `_overflow`.
+/// Without it a record of one name over and over would be searched for quadratically.
+const REPEATS_MAX: u32 = 32;
 
 impl Default for BatchBuilder {
     fn default() -> Self {
@@ -94,7 +97,13 @@ impl BatchBuilder {
         self.bytes
     }
 
-    /// Values that went to `_overflow` because the batch had too many columns.
+    /// Fields that the batch has columns for.
+    pub fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Values that went to `_overflow` because the batch had too many columns, or the record too
+    /// many values of one name.
     pub fn overflowed(&self) -> u64 {
         self.overflowed
     }
@@ -229,10 +238,7 @@ impl BatchBuilder {
             return None;
         }
         if self.columns.len() > limits::COLUMNS_MAX {
-            let mut text = String::new();
-            value.write_text(&mut text);
-            overflow::append(&mut self.overflow_now, name, &text);
-            self.overflowed += 1;
+            self.overflow(name, value);
             return None;
         }
         let column = self.columns.len() as u32;
@@ -245,6 +251,13 @@ impl BatchBuilder {
         Some(Place { column, generation: self.generation })
     }
 
+    fn overflow(&mut self, name: &str, value: Value<'_>) {
+        let mut text = String::new();
+        value.write_text(&mut text);
+        overflow::append(&mut self.overflow_now, name, &text);
+        self.overflowed += 1;
+    }
+
     /// Puts a value into a column; if it has one in this record already, into that of its second
     /// name, and then the answer is false.
     #[inline]
@@ -252,8 +265,12 @@ impl BatchBuilder {
         let row = self.times.len() as u32;
         let Some(column) = self.columns.get_mut(place) else { return false };
         if column.is_set(row) {
-            let second = second_name(&column.name);
-            self.set(&second, value);
+            let (second, count) = column.next_repeat(row);
+            if count > REPEATS_MAX {
+                self.overflow(&second, value);
+            } else {
+                self.set(&second, value);
+            }
             return false;
         }
         self.bytes += column.set(row, value);
@@ -303,16 +320,9 @@ impl BatchBuilder {
     }
 }
 
-fn second_name(name: &str) -> String {
-    let (base, count) = match name.rsplit_once('#') {
-        Some((base, count)) => (base, count.parse::<u32>().unwrap_or(1)),
-        None => (name, 1),
-    };
-    format!("{base}#{}", count.saturating_add(1))
-}
-
-/// The head of a name that is too long, with a hash of the whole so that two stay two.
-fn shorten_name(name: &str) -> String {
+/// The head of a name longer than [`limits::FIELD_NAME_BYTES_MAX`], with a hash of the whole so that
+/// two stay two.
+pub fn shorten_name(name: &str) -> String {
     let hash = blake3::hash(name.as_bytes()).to_hex();
     let mut end = limits::FIELD_NAME_BYTES_MAX - 17;
     while !name.is_char_boundary(end) {
