@@ -9,8 +9,8 @@ const SEARCH_BYTES_MAX: usize = 256;
 
 /// The canonical name of a level's spelling (`WARNING`, `Err`, `E`… of no other text).
 pub fn canonical(word: &str) -> Option<&'static str> {
-    // Longest spelling is "EMERGENCY".
-    let mut lower = [0u8; 9];
+    // Longest spelling is "INFORMATION".
+    let mut lower = [0u8; 11];
     let lower = lower.get_mut(..word.len())?;
     lower.copy_from_slice(word.as_bytes());
     lower.make_ascii_lowercase();
@@ -84,6 +84,30 @@ fn klog(bytes: &[u8]) -> Option<&'static str> {
         b'F' => Some("fatal"),
         _ => None,
     }
+}
+
+/// The level of an OpenTelemetry severity number: 1 to 24, four for each level.
+pub fn of_severity_number(number: u64) -> Option<&'static str> {
+    Some(match number {
+        1..=4 => "trace",
+        5..=8 => "debug",
+        9..=12 => "info",
+        13..=16 => "warn",
+        17..=20 => "error",
+        21..=24 => "fatal",
+        _ => return None,
+    })
+}
+
+/// The level of a severity text: its word in any spelling, or OpenTelemetry's short names
+/// (`INFO2`). The levels that OpenTelemetry has no range for count as the one next to them.
+pub fn of_severity_text(text: &str) -> Option<&'static str> {
+    let word = text.trim();
+    Some(match canonical(word.strip_suffix(['2', '3', '4']).unwrap_or(word))? {
+        "notice" => "info",
+        "critical" => "fatal",
+        level => level,
+    })
 }
 
 /// The level of a syslog priority or a journal's `PRIORITY` field.
