@@ -8,6 +8,7 @@ pub mod agent_report;
 pub mod container_log;
 pub mod encoding;
 pub mod forward;
+pub mod gelf_chunks;
 mod json_fields;
 pub mod json_object;
 pub mod json_rows;
