@@ -29,7 +29,6 @@ pub mod frame;
 pub mod framing;
 pub mod identity;
 mod journal;
-pub mod journal_export;
 pub mod listen;
 mod live;
 pub mod logfmt;

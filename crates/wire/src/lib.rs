@@ -9,6 +9,7 @@ pub mod container_log;
 pub mod encoding;
 pub mod forward;
 pub mod gelf_chunks;
+pub mod journal_export;
 mod json_fields;
 pub mod json_object;
 pub mod json_rows;

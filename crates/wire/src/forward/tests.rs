@@ -344,7 +344,7 @@ fn damaged_connections_end_or_every_entry_is_told_of_fuzz() {
             match below(5) {
                 0 => bytes[at] = below(256) as u8,
                 1 => bytes[at] ^= 1 << below(8),
-                2 => drop(bytes.remove(at)),
+                2 if bytes.len() > 1 => drop(bytes.remove(at)),
                 3 => bytes.insert(at, [0xc1, 0xdd, 0xdf, 0xc6, 0xc0, 0x91, 0x80][below(7)]),
                 _ => bytes.truncate(at + 1),
             }
