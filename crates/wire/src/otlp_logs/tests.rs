@@ -259,6 +259,23 @@ fn times_that_lodge_does_not_have_are_kept_as_fields() {
 }
 
 #[test]
+fn names_of_lodge_itself_are_safe() {
+    let pairs = [("_msg", varint(3, 1)), ("_time", varint(3, 2)), ("", varint(3, 3))];
+    let attributes: Vec<_> = pairs.iter().map(|(key, value)| bytes(6, &pair(key, value))).collect();
+    let attributes = message(&attributes);
+    let rows = found(
+        Format::Protobuf,
+        &request(b"", b"", &[attributes.clone(), message(&[attributes, bytes(5, &text("body"))])]),
+    );
+    assert_eq!((&rows.0[0]["_msg"], &rows.0[1]["_msg"]), (&"1".into(), &"body".into()));
+    assert_eq!(rows.0[1]["_msg#2"], "1");
+    assert_eq!(
+        (&rows.0[1]["lodge.field._time"], &rows.0[1]["lodge.field."]),
+        (&"2".into(), &"3".into())
+    );
+}
+
+#[test]
 fn a_damaged_record_does_not_lose_the_others() {
     let good = bytes(5, &text("good"));
     let mut damaged = bytes(5, &text("damaged"));
