@@ -5,8 +5,8 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use crate::content::Content;
-use crate::identity::Inode;
 use crate::reader::Reader;
+use crate::identity::Inode;
 
 /// After all files were found busy, how long none is asked again to give its descriptor up.
 const SCARCE: Duration = Duration::from_millis(20);

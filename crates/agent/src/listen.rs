@@ -127,7 +127,10 @@ pub(crate) struct Prepared {
 }
 
 /// Opens all that a listener needs.
-pub(crate) async fn prepare(source: &ListenSource, parts: &Parts) -> Result<Prepared, ListenError> {
+pub(crate) async fn prepare(
+    source: &ListenSource,
+    parts: &Parts,
+) -> Result<Prepared, ListenError> {
     let kept = &parts.config.sockets;
     let socket = sockets::bind(&source.address, kept)
         .await
