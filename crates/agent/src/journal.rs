@@ -4,17 +4,14 @@
 //! meanwhile, so the pipe from journalctl is what holds the rest back; after an adopted
 //! position journalctl is started again behind it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use lodge_record::builder::BatchBuilder;
-use lodge_record::stream::StreamLabels;
-use lodge_record::{Account, Batch, Position, ProducerId, TenantId, field};
+use lodge_record::{Account, Batch, Position, ProducerId, TenantId};
+use lodge_wire::journal_export::{EntryRows, ExportError, Parser};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
@@ -23,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 use crate::account::carry_refused;
 use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
-use crate::journal_export::{Entry, FIELD_BYTES_MAX, Parser};
-use crate::level;
 use crate::pipeline::Pipeline;
 use crate::reader::now_ns;
 use crate::sequence::{Sequence, Step};
@@ -96,7 +91,7 @@ impl Journal {
         } else {
             Sequence::unknown(producer)
         };
-        let rows = EntryRows::new(&config.host, &config.journal.labels);
+        let rows = EntryRows::new(Some(&config.host), &config.journal.labels);
         let (cursor, base) = (checkpoint.cursor, checkpoint.base);
         let base = base.or_else(|| cursor.clone());
         let unsaid = checkpoint.unsaid.unwrap_or_default();
@@ -204,7 +199,7 @@ impl Journal {
         &mut self,
         parser: &mut Parser,
         pending: &mut Option<Pending>,
-    ) -> Result<bool, crate::journal_export::ExportError> {
+    ) -> Result<bool, ExportError> {
         while let Some(entry) = parser.next_entry()? {
             let Some(cursor) = entry.text("__CURSOR") else { continue };
             let pending = pending.get_or_insert_with(|| Pending {
@@ -303,84 +298,6 @@ impl Journal {
         };
         if let Err(error) = self.state.save_journal(checkpoint) {
             tracing::error!(%error, "cannot write the journal's checkpoint");
-        }
-    }
-}
-
-/// Turns journal entries into rows.
-#[derive(Debug)]
-pub struct EntryRows {
-    labels: StreamLabels,
-}
-
-impl EntryRows {
-    /// Streams get the labels `host`, those given, and `unit`.
-    pub fn new(host: &str, labels: &BTreeMap<String, String>) -> Self {
-        let mut all = StreamLabels::new();
-        all.set("host", host);
-        for (name, value) in labels {
-            all.set(name, value);
-        }
-        EntryRows { labels: all }
-    }
-
-    /// Adds one entry: `MESSAGE` is the message, `PRIORITY` the level, the other fields keep their
-    /// names in lower case without leading underscores.
-    pub fn append(&self, builder: &mut BatchBuilder, entry: &Entry, received_ns: i64) {
-        let mut labels = self.labels.clone();
-        let unit = ["_SYSTEMD_UNIT", "UNIT", "SYSLOG_IDENTIFIER", "_TRANSPORT"]
-            .iter()
-            .find_map(|name| entry.text(name));
-        labels.set("unit", unit.unwrap_or("unknown"));
-        for (name, value) in labels.iter() {
-            builder.field_str(name, value);
-        }
-        for part in &entry.fields {
-            match part.name.as_str() {
-                "MESSAGE" if !builder.has_message() => {
-                    append_message(builder, &part.value);
-                    if part.original_bytes > FIELD_BYTES_MAX as u64 {
-                        builder.field_bool(field::TRUNCATED, true);
-                        builder.field_i64(field::ORIGINAL_BYTES, part.original_bytes as i64);
-                    }
-                }
-                "PRIORITY" => {
-                    let number = std::str::from_utf8(&part.value).ok().and_then(|t| t.parse().ok());
-                    if let Some(level) = number.and_then(level::of_syslog_priority) {
-                        builder.field_str("level", level);
-                    }
-                }
-                // The position and the time are kept in their own places.
-                "__CURSOR"
-                | "__REALTIME_TIMESTAMP"
-                | "__MONOTONIC_TIMESTAMP"
-                | "__SEQNUM"
-                | "__SEQNUM_ID"
-                | "_SOURCE_REALTIME_TIMESTAMP"
-                | "_HOSTNAME" => {}
-                name => {
-                    let name = name.trim_start_matches('_').to_ascii_lowercase();
-                    let value = String::from_utf8_lossy(&part.value);
-                    if labels.get(&name) != Some(&*value) {
-                        builder.field_number_text(&name, &value);
-                    }
-                }
-            }
-        }
-        let stated = ["_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP"]
-            .iter()
-            .find_map(|name| entry.text(name)?.parse::<i64>().ok()?.checked_mul(1000));
-        let stream = builder.stream(&labels.canonical());
-        builder.finish_row(stated.unwrap_or(received_ns), stream);
-    }
-}
-
-fn append_message(builder: &mut BatchBuilder, value: &[u8]) {
-    match std::str::from_utf8(value) {
-        Ok(text) => builder.message(text),
-        Err(_) => {
-            builder.message(&String::from_utf8_lossy(value));
-            builder.field_str(field::RAW_BASE64, &STANDARD.encode(value));
         }
     }
 }

@@ -29,8 +29,6 @@ pub mod frame;
 pub mod framing;
 pub mod identity;
 mod journal;
-pub mod journal_export;
-pub mod level;
 pub mod listen;
 mod live;
 pub mod logfmt;
@@ -57,6 +55,7 @@ pub use config::{AgentConfig, ConfigError, FileSource, JournalMode, JournalSourc
 pub use containers::{ContainerSource, ContainersMode, KubernetesApi};
 pub use counters::{Counters, Totals};
 pub use listen::{Address, ListenSource, WhenFull};
+pub use lodge_wire::level;
 pub use replay::{Replayed, replay};
 pub use state::StateError;
 

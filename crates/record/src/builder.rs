@@ -71,6 +71,9 @@ pub struct BatchBuilder {
 }
 
 const MSG_COLUMN: usize = 0;
+/// Most columns for one name's repeated values within a record; further values go to `_overflow`.
+/// Without it a record of one name over and over would be searched for quadratically.
+const REPEATS_MAX: u32 = 32;
 
 /// Numbers of batches, of all builders.
 static BATCHES: AtomicU64 = AtomicU64::new(0);
@@ -116,7 +119,13 @@ impl BatchBuilder {
         self.bytes
     }
 
-    /// Values that went to `_overflow` because the batch had too many columns.
+    /// Fields that the batch has columns for.
+    pub fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Values that went to `_overflow` because the batch had too many columns, or the record too
+    /// many values of one name.
     pub fn overflowed(&self) -> u64 {
         self.overflowed
     }
@@ -259,6 +268,10 @@ impl BatchBuilder {
         let Some(column) = found else {
             return self.set_unplaced(name, value);
         };
+        if column == MSG_COLUMN {
+            self.set_message(value);
+            return None;
+        }
         if let Some(last) = self.columns.get_mut(self.last) {
             last.next_hint = column as u32;
         }
@@ -282,6 +295,14 @@ impl BatchBuilder {
         if place.generation == self.generation && column.is_set(row) { column.code() } else { None }
     }
 
+    /// Sets the message through its name: it is text whatever the value is.
+    #[cold]
+    fn set_message(&mut self, value: Value<'_>) {
+        let mut text = String::new();
+        value.write_text(&mut text);
+        self.put(MSG_COLUMN, Value::Text(&text));
+    }
+
     fn column_of(&self, name: &str) -> Option<usize> {
         if name.is_empty() || name == field::MSG {
             return Some(MSG_COLUMN);
@@ -301,10 +322,7 @@ impl BatchBuilder {
             return None;
         }
         if self.columns.len() > limits::COLUMNS_MAX {
-            let mut text = String::new();
-            value.write_text(&mut text);
-            overflow::append(&mut self.overflow_now, name, &text);
-            self.overflowed += 1;
+            self.overflow(name, value);
             return None;
         }
         let column = self.columns.len() as u32;
@@ -317,6 +335,13 @@ impl BatchBuilder {
         Some(Place { column, generation: self.generation })
     }
 
+    fn overflow(&mut self, name: &str, value: Value<'_>) {
+        let mut text = String::new();
+        value.write_text(&mut text);
+        overflow::append(&mut self.overflow_now, name, &text);
+        self.overflowed += 1;
+    }
+
     /// Puts a value into a column; if it has one in this record already, into that of its second
     /// name, and then the answer is false.
     #[inline]
@@ -324,8 +349,12 @@ impl BatchBuilder {
         let row = self.times.len() as u32;
         let Some(column) = self.columns.get_mut(place) else { return false };
         if column.is_set(row) {
-            let second = second_name(&column.name);
-            self.set(&second, value);
+            let (second, count) = column.next_repeat(row);
+            if count > REPEATS_MAX {
+                self.overflow(&second, value);
+            } else {
+                self.set(&second, value);
+            }
             return false;
         }
         self.bytes += column.set(row, value);
@@ -377,16 +406,9 @@ impl BatchBuilder {
     }
 }
 
-fn second_name(name: &str) -> String {
-    let (base, count) = match name.rsplit_once('#') {
-        Some((base, count)) => (base, count.parse::<u32>().unwrap_or(1)),
-        None => (name, 1),
-    };
-    format!("{base}#{}", count.saturating_add(1))
-}
-
-/// The head of a name that is too long, with a hash of the whole so that two stay two.
-fn shorten_name(name: &str) -> String {
+/// The head of a name longer than [`limits::FIELD_NAME_BYTES_MAX`], with a hash of the whole so that
+/// two stay two.
+pub fn shorten_name(name: &str) -> String {
     let hash = blake3::hash(name.as_bytes()).to_hex();
     let mut end = limits::FIELD_NAME_BYTES_MAX - 17;
     while !name.is_char_boundary(end) {

@@ -5,12 +5,13 @@
 //! fields may say which one is likely to come next ([`Leaves::guesses`]): most programs write the
 //! same fields in the same order, and then a name is compared with one name and not looked up.
 //!
-//! Invariants: the depth is bounded, so no input can exhaust the stack; numbers are handed out as
-//! the text that was sent.
+//! Invariants: the depth is bounded, so no input can exhaust the stack; an object's own name is
+//! never handed out longer than [`limits::FIELD_NAME_BYTES_MAX`], so names take no more than a
+//! bounded multiple of the text; numbers are handed out as the text that was sent.
 
 use std::borrow::Cow;
 
-use lodge_record::builder::Value;
+use lodge_record::builder::{Value, shorten_name};
 use lodge_record::limits;
 
 use crate::json_scan::{plain_run, space_run};
@@ -285,6 +286,14 @@ impl<'t, L: Leaves> Walk<'t, '_, L> {
 
     /// The fields of an inner object, after its brace.
     fn object(&mut self, depth: usize) -> Result<(), JsonError> {
+        if self.name.len() > limits::FIELD_NAME_BYTES_MAX {
+            // Else a long name would be copied and hashed for each of the fields below it.
+            let short = shorten_name(&self.name);
+            let long = std::mem::replace(&mut self.name, short);
+            let done = self.object(depth);
+            self.name = long;
+            return done;
+        }
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;

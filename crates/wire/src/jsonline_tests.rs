@@ -37,6 +37,24 @@ fn usual_names_need_no_options() {
 }
 
 #[test]
+fn a_long_name_around_many_fields_costs_no_more_than_the_line() {
+    // Each of the names was copied, hashed and remembered: gigabytes for one line.
+    let long = "n".repeat(1 << 20);
+    let inner: Vec<String> = (0..50_000).map(|i| format!(r#""f{i}":{i}"#)).collect();
+    let repeated = r#""a":1,"#.repeat(50_000);
+    let line = format!(r#"{{"{long}":{{{}}},{repeated}"_msg":"m"}}"#, inner.join(","));
+    let (records, out) = decoded(&Options::default(), line.as_bytes());
+    assert_eq!((out.lines, out.malformed_total), (1, 0));
+    assert_eq!(text(&records, "_msg", 0).as_deref(), Some("m"));
+    let mut names: Vec<String> =
+        records.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let overflow = text(&records, lodge_record::field::OVERFLOW, 0).expect("overflow");
+    lodge_record::overflow::for_each(&overflow, |name, _| names.push(name.to_owned()));
+    assert!(names.iter().all(|name| name.len() < 300));
+    assert_eq!(names.len(), 100_000 + 4, "and time, stream, message, overflow");
+}
+
+#[test]
 fn stream_ignore_and_extra_fields() {
     let options = Options {
         stream_fields: vec!["host".into(), "env".into(), "absent".into()],

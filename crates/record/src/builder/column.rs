@@ -24,6 +24,9 @@ const CODED_VALUES_MIN: usize = 64;
 /// Most bytes of text in a dictionary.
 const CODED_BYTES_MAX: usize = 16 << 20;
 
+/// A row that no batch has, and the one value that a row has at first.
+const NO_REPEATS: (u32, u32) = (u32::MAX, 1);
+
 /// A value of a field.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
@@ -63,6 +66,8 @@ impl<'a> Value<'a> {
 pub(super) struct Column {
     pub(super) name: Box<str>,
     pub(super) next_hint: u32,
+    /// The row that had several values of this name last, and how many.
+    repeats: (u32, u32),
     rows: Rows,
     data: Data,
     /// Its texts are not worth a dictionary.
@@ -99,7 +104,14 @@ impl Column {
     /// An empty column.
     pub(super) fn new(name: &str) -> Self {
         let data = Data::text();
-        Column { name: name.into(), next_hint: 0, rows: Rows::All(0), data, plain: false }
+        Column {
+            name: name.into(),
+            next_hint: 0,
+            repeats: NO_REPEATS,
+            rows: Rows::All(0),
+            data,
+            plain: false,
+        }
     }
 
     /// An empty column that never becomes a dictionary.
@@ -138,6 +150,20 @@ impl Column {
         true
     }
 
+    /// The name of this row's next value, as it has one, and which value that is: counted, so that
+    /// many values of one name need no search.
+    #[cold]
+    pub(super) fn next_repeat(&mut self, row: u32) -> (String, u32) {
+        let (base, first) = match self.name.rsplit_once('#') {
+            Some((base, count)) => (base, count.parse::<u32>().unwrap_or(1)),
+            None => (&*self.name, 1),
+        };
+        let before = if self.repeats.0 == row { self.repeats.1 } else { first };
+        let count = before.saturating_add(1);
+        self.repeats = (row, count);
+        (format!("{base}#{count}"), count)
+    }
+
     /// Sets the value of a row behind all others. Returns the bytes that it takes as text.
     #[inline]
     pub(super) fn set(&mut self, row: u32, value: Value<'_>) -> usize {
@@ -170,6 +196,7 @@ impl Column {
 
     /// Takes the value of this row off again, if it has one.
     pub(super) fn unset(&mut self, row: u32) {
+        self.repeats = NO_REPEATS;
         if !self.is_set(row) {
             return;
         }
@@ -201,6 +228,7 @@ impl Column {
 
     /// The field and its values over `rows` rows; the column is empty again.
     pub(super) fn finish(&mut self, rows: usize) -> Result<(Field, ArrayRef), ArrowError> {
+        self.repeats = NO_REPEATS;
         if let Data::Coded { codes, texts, .. } = &self.data
             && (codes.len() < CODED_VALUES_MIN || texts.len() > codes.len() / 3)
         {

@@ -91,6 +91,26 @@ fn doubled_reserved_long_and_many_names_are_all_kept() {
 }
 
 #[test]
+fn one_name_over_and_over_is_not_searched_for() {
+    let mut b = BatchBuilder::new();
+    let stream = b.stream("{}");
+    for row in 0..2 {
+        for value in 1..=200_000 {
+            b.field_i64("a", value);
+        }
+        b.finish_row(row, stream);
+    }
+    let batch = b.finish().expect("batch");
+    for row in 0..2 {
+        assert_eq!(text(&batch, "a", row).as_deref(), Some("1"));
+        assert_eq!(text(&batch, "a#32", row).as_deref(), Some("32"));
+        let overflow = text(&batch, field::OVERFLOW, row).expect("overflow");
+        assert_eq!(overflow::get(&overflow, "a#33").as_deref(), Some("33"));
+        assert_eq!(overflow::get(&overflow, "a#200000").as_deref(), Some("200000"));
+    }
+}
+
+#[test]
 fn text_that_repeats_is_a_dictionary_and_reads_the_same() {
     let mut b = BatchBuilder::new();
     for batch in 0..3 {

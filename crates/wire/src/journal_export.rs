@@ -1,17 +1,27 @@
-//! The journal's export format, as `journalctl -o export` writes it.
+//! The journal's export format, as `journalctl -o export` writes it and `systemd-journal-upload`
+//! posts it (`application/vnd.fdo.journal`).
 //!
 //! Specification: <https://systemd.io/JOURNAL_EXPORT_FORMATS/>. Entries are separated by a blank
 //! line; a field is `NAME=value\n`, or, where the value is binary,
 //! `NAME\n`, its length as 8 bytes little-endian, the value, `\n`.
 //!
-//! Sans-I/O: bytes are pushed as they come, complete entries are taken out. Invariant: never holds
-//! more than one entry's bytes beyond what was pushed, and of a field that is longer than
-//! [`FIELD_BYTES_MAX`] only the head.
+//! Sans-I/O: bytes are pushed as they come, complete entries are taken out. Invariants: never holds
+//! more than [`ENTRY_BYTES_MAX`] of an entry beyond what was pushed, and of a field that is longer
+//! than [`FIELD_BYTES_MAX`] only the head; each byte is looked at a bounded number of times,
+//! whatever the pieces in which it came.
+
+mod records;
+
+pub use records::{Decoder, EntryRows};
 
 /// Longest field value that is kept; of a longer one the head is kept.
 pub const FIELD_BYTES_MAX: usize = lodge_record::limits::LINE_BYTES_MAX;
-/// Most fields of an entry that are kept.
+/// Most bytes of an entry's values that are kept; fields beyond keep no more than their names.
+pub const ENTRY_BYTES_MAX: usize = 4 * FIELD_BYTES_MAX;
+/// Most fields of an entry that are kept; further ones are counted.
 const FIELDS_MAX: usize = 1024;
+/// A text value without its end that is longer than this is looked at piece by piece.
+const SHORT_TEXT_BYTES: usize = 4 << 10;
 /// Longest field name; the journal's own limit is 64.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -22,7 +32,7 @@ pub struct Field {
     pub name: String,
     /// Its value: any bytes.
     pub value: Vec<u8>,
-    /// Length of the value before it was cut at [`FIELD_BYTES_MAX`].
+    /// Length of the value before it was cut at [`FIELD_BYTES_MAX`] or [`ENTRY_BYTES_MAX`].
     pub original_bytes: u64,
 }
 
@@ -31,6 +41,8 @@ pub struct Field {
 pub struct Entry {
     /// The fields.
     pub fields: Vec<Field>,
+    /// Fields that were too many.
+    pub dropped_fields: u64,
 }
 
 impl Entry {
@@ -54,12 +66,15 @@ pub enum ExportError {
     /// A binary value was not followed by a line end.
     #[error("the binary field {0} of the journal export does not end in a line end")]
     MissingLineEnd(String),
+    /// The stream ended within a field.
+    #[error("the journal export ends within a field: its last entry is not whole")]
+    Cut,
 }
 
 enum State {
     /// At the start of a line.
     Line,
-    /// Within a value that is longer than the buffer should hold.
+    /// Within a text value that did not come at once.
     LongText { name: String, value: Vec<u8>, seen: u64 },
     /// The name of a binary field was read; its length follows.
     Length { name: String },
@@ -113,6 +128,24 @@ impl Parser {
         }
     }
 
+    /// The entry that the end of the stream, which is here, ends.
+    pub fn finish(&mut self) -> Result<Option<Entry>, ExportError> {
+        if let Some(entry) = self.next_entry()? {
+            return Ok(Some(entry));
+        }
+        if !self.rest().is_empty() || !matches!(self.state, State::Line) {
+            return Err(ExportError::Cut);
+        }
+        let entry = std::mem::take(self).entry;
+        Ok(Some(entry).filter(|entry| !entry.fields.is_empty()))
+    }
+
+    /// How much of the next value is kept.
+    fn value_bytes_max(&self) -> usize {
+        let kept: usize = self.entry.fields.iter().map(|field| field.value.len()).sum();
+        FIELD_BYTES_MAX.min(ENTRY_BYTES_MAX.saturating_sub(kept))
+    }
+
     fn rest(&self) -> &[u8] {
         self.buffer.get(self.at..).unwrap_or_default()
     }
@@ -139,34 +172,34 @@ impl Parser {
         }
         let value = rest.get(end + 1..).unwrap_or_default();
         if let Some(newline) = memchr::memchr(b'\n', value) {
-            let kept = value.get(..newline.min(FIELD_BYTES_MAX)).unwrap_or_default().to_vec();
+            let kept = newline.min(self.value_bytes_max());
+            let kept = value.get(..kept).unwrap_or_default().to_vec();
             self.at += end + 1 + newline + 1;
             self.keep(name, kept, newline as u64);
             return Ok(Line::Progress);
         }
-        if value.len() > FIELD_BYTES_MAX {
-            let seen = value.len() as u64;
-            let value = value.get(..FIELD_BYTES_MAX).unwrap_or_default().to_vec();
-            self.at = self.buffer.len();
-            self.state = State::LongText { name, value, seen };
+        if value.len() > SHORT_TEXT_BYTES {
+            self.state = State::LongText { name, value: Vec::new(), seen: 0 };
+            self.at += end + 1;
+            return Ok(Line::Progress);
         }
         Ok(Line::Starved)
     }
 
-    fn long_text(&mut self, name: String, value: Vec<u8>, seen: u64) -> bool {
-        match memchr::memchr(b'\n', self.rest()) {
-            Some(newline) => {
-                self.at += newline + 1;
-                self.keep(name, value, seen + newline as u64);
-                true
-            }
-            None => {
-                let seen = seen + self.rest().len() as u64;
-                self.at = self.buffer.len();
-                self.state = State::LongText { name, value, seen };
-                false
-            }
+    fn long_text(&mut self, name: String, mut value: Vec<u8>, seen: u64) -> bool {
+        let newline = memchr::memchr(b'\n', self.rest());
+        let here = newline.unwrap_or(self.rest().len());
+        let kept = here.min(self.value_bytes_max().saturating_sub(value.len()));
+        value.extend_from_slice(self.rest().get(..kept).unwrap_or_default());
+        let seen = seen + here as u64;
+        self.at += here;
+        if newline.is_some() {
+            self.at += 1;
+            self.keep(name, value, seen);
+            return true;
         }
+        self.state = State::LongText { name, value, seen };
+        false
     }
 
     fn length(&mut self, name: String) -> bool {
@@ -188,7 +221,7 @@ impl Parser {
         total: u64,
     ) -> Result<bool, ExportError> {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(self.rest().len());
-        let kept = here.min(FIELD_BYTES_MAX.saturating_sub(value.len()));
+        let kept = here.min(self.value_bytes_max().saturating_sub(value.len()));
         value.extend_from_slice(self.rest().get(..kept).unwrap_or_default());
         self.at += here;
         left -= here as u64;
@@ -207,6 +240,8 @@ impl Parser {
     fn keep(&mut self, name: String, value: Vec<u8>, original_bytes: u64) {
         if self.entry.fields.len() < FIELDS_MAX {
             self.entry.fields.push(Field { name, value, original_bytes });
+        } else {
+            self.entry.dropped_fields += 1;
         }
     }
 }
@@ -216,3 +251,6 @@ enum Line {
     Progress,
     Starved,
 }
+
+#[cfg(test)]
+mod tests;

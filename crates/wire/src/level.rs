@@ -111,6 +111,30 @@ pub fn klog(line: &str) -> Option<&'static str> {
     }
 }
 
+/// The level of an OpenTelemetry severity number: 1 to 24, four for each level.
+pub fn of_severity_number(number: u64) -> Option<&'static str> {
+    Some(match number {
+        1..=4 => "trace",
+        5..=8 => "debug",
+        9..=12 => "info",
+        13..=16 => "warn",
+        17..=20 => "error",
+        21..=24 => "fatal",
+        _ => return None,
+    })
+}
+
+/// The level of a severity text: its word in any spelling, or OpenTelemetry's short names
+/// (`INFO2`). The levels that OpenTelemetry has no range for count as the one next to them.
+pub fn of_severity_text(text: &str) -> Option<&'static str> {
+    let word = text.trim();
+    Some(match canonical(word.strip_suffix(['2', '3', '4']).unwrap_or(word))? {
+        "notice" => "info",
+        "critical" => "fatal",
+        level => level,
+    })
+}
+
 /// The level of a syslog priority or a journal's `PRIORITY` field.
 pub fn of_syslog_priority(priority: u8) -> Option<&'static str> {
     Some(match priority {

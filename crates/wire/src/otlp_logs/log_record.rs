@@ -1,0 +1,109 @@
+//! What a log record says beside its attributes and its body, in either format.
+
+use arrow::error::ArrowError;
+
+use super::{Export, Resource};
+use crate::level;
+use crate::rows::{Kept, RowWriter, Scalar};
+
+/// A trace's or a span's id as it was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Id<'r> {
+    #[default]
+    None,
+    Bytes(&'r [u8]),
+    Hex(&'r str),
+}
+
+/// The parts of a log record that are the same in both formats; 0 and empty mean absent.
+#[derive(Debug, Default)]
+pub(super) struct LogRecord<'r> {
+    pub(super) time_unix_nano: u64,
+    pub(super) observed_time_unix_nano: u64,
+    pub(super) severity_number: u64,
+    pub(super) severity_text: &'r [u8],
+    pub(super) dropped_attributes_count: u64,
+    pub(super) flags: u64,
+    pub(super) trace_id: Id<'r>,
+    pub(super) span_id: Id<'r>,
+    pub(super) event_name: &'r [u8],
+}
+
+impl LogRecord<'_> {
+    /// The fields that come before attributes and body.
+    pub(super) fn begin(&self, rows: &mut RowWriter, resource: &[Kept], scope: &[Kept]) {
+        rows.replay(resource);
+        rows.replay(scope);
+        let of_text = || level::of_severity_text(std::str::from_utf8(self.severity_text).ok()?);
+        if let Some(level) = level::of_severity_number(self.severity_number).or_else(of_text) {
+            rows.field("level", Scalar::Text(level.as_bytes()));
+        }
+        put_number(rows, "severity_number", self.severity_number);
+        put_text(rows, "severity_text", self.severity_text);
+        put_id(rows, "trace_id", self.trace_id);
+        put_id(rows, "span_id", self.span_id);
+        put_number(rows, "flags", self.flags);
+        put_text(rows, "event.name", self.event_name);
+        put_number(rows, "dropped_attributes_count", self.dropped_attributes_count);
+    }
+
+    /// Ends the record, whose attributes and body were told.
+    pub(super) fn finish(self, export: &mut Export, resource: &Resource) -> Result<(), ArrowError> {
+        let rows = &mut export.rows;
+        let time = |ns: u64| i64::try_from(ns).ok().filter(|ns| *ns != 0);
+        let event = time(self.time_unix_nano);
+        if event.is_none() {
+            // Not a time that Lodge has.
+            put_number(rows, "time_unix_nano", self.time_unix_nano);
+        }
+        let observed = time(self.observed_time_unix_nano);
+        if observed.is_none() || (event.is_some() && event != observed) {
+            put_number(rows, "observed_time_unix_nano", self.observed_time_unix_nano);
+        }
+        let time_ns = event.or(observed).unwrap_or(export.received_ns);
+        rows.finish_row(time_ns, &resource.stream)?;
+        export.decoded.accepted += 1;
+        Ok(())
+    }
+}
+
+pub(super) fn put_number(rows: &mut RowWriter, name: &str, number: u64) {
+    if number != 0 {
+        rows.field(name, Scalar::Uint(number));
+    }
+}
+
+pub(super) fn put_text(rows: &mut RowWriter, name: &str, text: &[u8]) {
+    if !text.is_empty() {
+        rows.field(name, Scalar::Text(text));
+    }
+}
+
+/// Ids as lower-case hex. An id of another length than OpenTelemetry's is kept even so.
+fn put_id(rows: &mut RowWriter, name: &str, id: Id<'_>) {
+    let mut hex = String::new();
+    match id {
+        Id::None => return,
+        Id::Bytes(bytes) => {
+            if bytes.iter().all(|b| *b == 0) {
+                return;
+            }
+            const DIGITS: [char; 16] =
+                ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+            let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
+            hex.extend(bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]));
+        }
+        Id::Hex(text) => {
+            if text.bytes().all(|b| b == b'0') {
+                return;
+            }
+            let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
+            // What is no hex may be told apart by its capitals.
+            hex.push_str(text);
+            if is_hex {
+                hex.make_ascii_lowercase();
+            }
+        }
+    }
+    rows.field(name, Scalar::Text(hex.as_bytes()));
+}
