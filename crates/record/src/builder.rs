@@ -187,6 +187,10 @@ impl BatchBuilder {
         let Some(column) = found else {
             return self.set_unplaced(name, value);
         };
+        if column == MSG_COLUMN {
+            self.set_message(value);
+            return None;
+        }
         if let Some(last) = self.columns.get_mut(self.last) {
             last.next_hint = column as u32;
         }
@@ -208,6 +212,14 @@ impl BatchBuilder {
         let row = self.times.len() as u32;
         let column = self.columns.get(place.column as usize)?;
         if place.generation == self.generation && column.is_set(row) { column.code() } else { None }
+    }
+
+    /// Sets the message through its name: it is text whatever the value is.
+    #[cold]
+    fn set_message(&mut self, value: Value<'_>) {
+        let mut text = String::new();
+        value.write_text(&mut text);
+        self.put(MSG_COLUMN, Value::Text(&text));
     }
 
     fn column_of(&self, name: &str) -> Option<usize> {

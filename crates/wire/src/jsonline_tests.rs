@@ -1,5 +1,7 @@
 //! Tests of JSON lines: what a sender would find stored.
 
+use std::borrow::Cow;
+
 use lodge_record::schema::{check, value_text};
 use proptest::prelude::*;
 
@@ -34,6 +36,19 @@ fn usual_names_need_no_options() {
     assert_eq!(text(&records, "k.a", 1).as_deref(), Some("true"));
     assert_eq!(text(&records, "_time", 2).as_deref(), Some("2026-03-01T12:00:00.5Z"));
     assert_eq!(text(&records, "_msg", 2), None);
+}
+
+#[test]
+fn a_message_is_text_whatever_was_sent() {
+    let body = b"{\"\":5}\n{\"\":true}\n{\"_msg\":1.5}";
+    let (records, _) = decoded(&Options::default(), body);
+    let messages: Vec<_> = (0..3).filter_map(|row| text(&records, "_msg", row)).collect();
+    assert_eq!(messages, ["5", "true", "1.5"]);
+    let options = Options { msg_fields: vec!["text".into()], ..Options::default() };
+    let (records, _) = decoded(&options, b"{\"_msg\":7}\n{\"_msg\":\"seven\",\"text\":1}");
+    assert_eq!(text(&records, "_msg", 0).as_deref(), Some("7"));
+    assert_eq!(text(&records, "_msg", 1).as_deref(), Some("seven"));
+    assert_eq!(text(&records, "_msg#2", 1).as_deref(), Some("1"));
 }
 
 #[test]

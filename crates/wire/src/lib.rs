@@ -6,11 +6,20 @@
 pub mod agent_batch;
 pub mod agent_report;
 pub mod container_log;
+mod conventions;
+mod documents;
+pub mod elastic_bulk;
 pub mod encoding;
 mod json_fields;
+mod json_items;
 pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
+pub mod severity;
 pub mod syslog;
 pub mod syslog_frames;
+mod text_value;
+
+#[cfg(test)]
+mod test_support;
