@@ -5,6 +5,7 @@
 
 pub mod agent_batch;
 pub mod agent_report;
+pub mod batches;
 pub mod container_log;
 mod conventions;
 mod documents;
@@ -16,7 +17,10 @@ pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
+pub mod loki_push;
+pub mod protobuf;
 pub mod severity;
+pub mod snappy;
 pub mod syslog;
 pub mod syslog_frames;
 mod text_value;
