@@ -13,8 +13,9 @@ use lodge_record::{field, schema};
 pub(crate) enum Kept<'n> {
     /// A field of this name.
     As(Cow<'n, str>),
-    /// An identifier of a trace or a span: lower-case hex digits under this name.
-    Hex(&'static str),
+    /// An identifier of a trace or a span: lower-case hex digits under this name. One that is sent
+    /// as a decimal number gets so many digits.
+    Id(&'static str, Option<usize>),
     /// Nothing: it says nothing about the record.
     Not,
 }
@@ -62,10 +63,10 @@ const SPAN_IDS: [&str; 5] = ["span_id", "span.id", "spanId", "spanID", "SpanId"]
 /// The name of the conventions for what was sent under `name`.
 pub(crate) fn conventional(name: &str) -> Kept<'_> {
     if TRACE_IDS.contains(&name) {
-        return Kept::Hex("trace_id");
+        return Kept::Id("trace_id", None);
     }
     if SPAN_IDS.contains(&name) {
-        return Kept::Hex("span_id");
+        return Kept::Id("span_id", None);
     }
     let known = ALIASES.iter().find(|(sent, _)| *sent == name);
     Kept::As(Cow::Borrowed(known.map_or(name, |(_, kept)| kept)))
@@ -79,8 +80,14 @@ pub(crate) fn without_prefix<'n>(sent: &'n str, bare: &'n str) -> Kept<'n> {
     conventional(bare)
 }
 
-/// An identifier in lower-case hex digits. What is none is left as it is.
-pub(crate) fn lower_hex(text: &str) -> Cow<'_, str> {
+/// An identifier in lower-case hex digits; of a decimal number as many as `decimal_digits` says.
+/// What is no identifier is left as it is.
+pub(crate) fn hex_id(text: &str, decimal_digits: Option<usize>) -> Cow<'_, str> {
+    if let Some(digits) = decimal_digits
+        && let Ok(number) = text.parse::<u64>()
+    {
+        return Cow::Owned(format!("{number:0digits$x}"));
+    }
     let is_hex = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
     if is_hex && text.bytes().any(|b| b.is_ascii_uppercase()) {
         return Cow::Owned(text.to_ascii_lowercase());

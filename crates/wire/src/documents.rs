@@ -13,14 +13,13 @@ use lodge_record::builder::{BatchBuilder, StreamCode};
 use lodge_record::stream::StreamLabels;
 use lodge_record::{field, limits};
 
-use crate::conventions::{Kept, Naming};
+use crate::batches::{Batches, BodyError};
+use crate::conventions::{Kept, Naming, hex_id};
 use crate::json_fields::{Dialect, Fields};
 use crate::json_object::{self, Guess, JsonError, JsonValue, Leaves};
 use crate::jsonline::Options;
 use crate::text_value;
 
-/// Most errors of items that are reported one by one; beyond that they are only counted.
-pub const ITEM_ERRORS_MAX: usize = 100;
 /// Most streams of a batch that are remembered by their fields; more are looked up by their text.
 const STREAMS_MAX: usize = 65_536;
 
@@ -70,6 +69,24 @@ impl Documents {
 
     pub(crate) fn bytes(&self) -> usize {
         self.builder.bytes()
+    }
+
+    /// Cuts the batch in hand if it is large enough, and checks that all are not too large.
+    pub(crate) fn cut_into(&mut self, batches: &mut Batches) -> Result<(), BodyError> {
+        let bytes = self.bytes();
+        if Batches::is_full(self.rows(), bytes) {
+            batches.push(bytes, self.finish())?;
+        }
+        Ok(batches.check(self.bytes())?)
+    }
+
+    /// All batches, that in hand too.
+    pub(crate) fn into_records(
+        mut self,
+        mut batches: Batches,
+    ) -> Result<Vec<RecordBatch>, BodyError> {
+        batches.push(self.bytes(), self.finish())?;
+        Ok(batches.into_records())
     }
 
     /// Reads the fields of an object into the record in hand.
@@ -149,6 +166,10 @@ impl Documents {
         self.cut = None;
     }
 
+    pub(crate) fn set_received_ns(&mut self, received_ns: i64) {
+        self.received_ns = received_ns;
+    }
+
     pub(crate) fn received_ns(&self) -> i64 {
         self.received_ns
     }
@@ -179,7 +200,7 @@ fn capped(labels: StreamLabels) -> StreamLabels {
 pub(crate) fn set_named(builder: &mut BatchBuilder, naming: Naming, name: &str, value: &str) {
     match naming(name) {
         Kept::As(kept) => builder.field_str(&kept, value),
-        Kept::Hex(kept) => builder.field_str(kept, &crate::conventions::lower_hex(value)),
+        Kept::Id(kept, digits) => builder.field_str(kept, &hex_id(value, digits)),
         Kept::Not => {}
     }
 }
@@ -229,4 +250,20 @@ impl Leaves for Line<'_, '_> {
             *self.empty = Some(name.into());
         }
     }
+}
+
+/// The lines of a body of text that are not blank, without their ends.
+pub(crate) fn text_lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(body);
+    std::iter::from_fn(move || {
+        loop {
+            let bytes = rest?;
+            let end = memchr::memchr(b'\n', bytes);
+            rest = end.and_then(|end| bytes.get(end + 1..));
+            let line = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+            if !line.trim_ascii().is_empty() {
+                return Some(line.strip_suffix(b"\r").unwrap_or(line));
+            }
+        }
+    })
 }

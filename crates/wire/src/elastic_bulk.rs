@@ -47,6 +47,7 @@ const DIALECT: Dialect = Dialect {
     levels: &["log.level", "level", "severity", "severity_text", "loglevel", "levelname", "lvl"],
     level_of: severity::of_word_or_tens,
     original_level: "severity_text",
+    asked: "",
 };
 
 /// What the fields of documents mean unless the request says otherwise.

@@ -31,8 +31,8 @@ enum Role {
     Msg(usize),
     Level(usize),
     Stream(usize),
-    /// A trace's or a span's identifier.
-    Hex,
+    /// A trace's or a span's identifier; of one that is sent in decimal its hex digits.
+    Id(Option<usize>),
     Ignore,
     Plain,
 }
@@ -46,6 +46,8 @@ pub(crate) struct Dialect {
     pub(crate) level_of: fn(&str) -> Option<&'static str>,
     /// Where the level's original value is kept.
     pub(crate) original_level: &'static str,
+    /// A field, or an object of fields, of which is told whether the object in hand has it.
+    pub(crate) asked: &'static str,
 }
 
 /// Fields as they are sent, no level among them.
@@ -54,6 +56,7 @@ const PLAIN: Dialect = Dialect {
     levels: &[],
     level_of: crate::severity::of_word,
     original_level: "severity_text",
+    asked: "",
 };
 
 /// A field that a line had.
@@ -63,6 +66,7 @@ struct Seen {
     kept: Box<str>,
     guess: Guess,
     role: Role,
+    is_asked: bool,
     /// Where its values go, once that is known.
     place: Option<Place>,
     /// Fields that came after it, the latest first.
@@ -87,6 +91,8 @@ pub(crate) struct Fields {
     msgs: Vec<Slot>,
     levels: Vec<Slot>,
     labels: Vec<Slot>,
+    /// Whether the line in hand has the field that the dialect asks for.
+    has_asked: bool,
 }
 
 /// What a line's special field said. A text that stands in the line as it is, is not copied.
@@ -148,7 +154,7 @@ fn slots(names: &[String], naming: Naming) -> Vec<Slot> {
     let slot = |name: &String| {
         let name = match naming(name) {
             Kept::As(kept) => kept.into_owned(),
-            Kept::Hex(_) | Kept::Not => name.clone(),
+            Kept::Id(..) | Kept::Not => name.clone(),
         };
         Slot { name, ..Slot::default() }
     };
@@ -193,6 +199,7 @@ impl Fields {
             levels: slots(&levels, dialect.naming),
             labels: slots(&stream_fields, conventions::as_sent),
             stream_fields,
+            has_asked: false,
             dialect,
         }
     }
@@ -201,6 +208,7 @@ impl Fields {
     pub(crate) fn begin(&mut self) {
         let special = self.times.iter_mut().chain(&mut self.msgs).chain(&mut self.levels);
         special.chain(&mut self.labels).for_each(|slot| slot.set = false);
+        self.has_asked = false;
         self.last = NONE;
     }
 
@@ -284,36 +292,49 @@ impl Fields {
         let prefixes = &self.ignore_prefixes;
         if role != Role::Ignore && prefixes.iter().any(|p| name.starts_with(p.as_str())) {
             // The time and the message are taken from where they are even so.
-            if matches!(role, Role::Plain | Role::Stream(_) | Role::Hex) {
+            if matches!(role, Role::Plain | Role::Stream(_) | Role::Id(_)) {
                 role = Role::Ignore;
             }
         }
+        let asked = self.dialect.asked;
+        let is_asked = !asked.is_empty()
+            && name
+                .strip_prefix(asked)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         if self.seen.len() >= SEEN_MAX {
+            self.has_asked |= is_asked;
             self.special(role, &value, line, None);
-            if matches!(role, Role::Plain | Role::Hex | Role::Stream(_)) {
+            if matches!(role, Role::Plain | Role::Id(_) | Role::Stream(_)) {
                 set_field(builder, &kept, &value);
             }
             return;
         }
         let at = self.seen.len();
         let guess = Guess::new(name);
-        let kept = kept.into();
-        self.seen.push(Seen { name: name.into(), kept, guess, role, place: None, next: [NONE; 2] });
+        self.seen.push(Seen {
+            name: name.into(),
+            kept: kept.into(),
+            guess,
+            role,
+            is_asked,
+            place: None,
+            next: [NONE; 2],
+        });
         self.places.insert(name.into(), at);
         self.follow(at);
         self.take(at, value, builder, line);
     }
 
-    /// What a name means and what it is kept as. A name that is kept as another means what either
-    /// does.
+    /// What a name means and what it is kept as. A label may be asked for by either name.
     fn role(&self, name: &str) -> (Role, String) {
         let known = |name: &str| self.roles.get(name).copied();
         match (self.dialect.naming)(name) {
             Kept::As(kept) => {
-                let role = known(name).or_else(|| known(&kept)).unwrap_or(Role::Plain);
+                let label = || known(&kept).filter(|role| matches!(role, Role::Stream(_)));
+                let role = known(name).or_else(label).unwrap_or(Role::Plain);
                 (role, kept.into_owned())
             }
-            Kept::Hex(kept) => (known(name).unwrap_or(Role::Hex), kept.to_owned()),
+            Kept::Id(kept, digits) => (known(name).unwrap_or(Role::Id(digits)), kept.to_owned()),
             Kept::Not => (known(name).unwrap_or(Role::Ignore), name.to_owned()),
         }
     }
@@ -324,10 +345,11 @@ impl Fields {
         self.last = at;
         let Some(seen) = self.seen.get_mut(at) else { return };
         let role = seen.role;
+        self.has_asked |= seen.is_asked;
         let is_kept = match role {
             Role::Plain | Role::Stream(_) => true,
-            Role::Hex => {
-                let id = conventions::lower_hex(value.as_text());
+            Role::Id(digits) => {
+                let id = conventions::hex_id(value.as_text(), digits);
                 builder.field_str(&seen.kept, &id);
                 return;
             }
@@ -359,7 +381,7 @@ impl Fields {
             Role::Msg(i) => self.msgs.get_mut(i),
             Role::Level(i) => self.levels.get_mut(i),
             Role::Stream(i) => self.labels.get_mut(i),
-            Role::Ignore | Role::Plain | Role::Hex => None,
+            Role::Ignore | Role::Plain | Role::Id(_) => None,
         };
         if let Some(slot) = slot.filter(|slot| !slot.set) {
             slot.put(value, line);
@@ -429,6 +451,22 @@ impl Fields {
                 label.set_copy(value);
             }
         }
+    }
+
+    /// Whether the line has the field that the dialect asks for.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked
+    }
+
+    /// What the line says in the field of a label; empty where it says nothing.
+    pub(crate) fn label<'s>(&'s self, name: &str, line: &'s str) -> &'s str {
+        let label = self.labels.iter().find(|label| label.name == name);
+        label.map_or("", |label| label.text(line))
+    }
+
+    /// What the line says in the best of the fields that may hold the message, if it has that one.
+    pub(crate) fn first_message<'s>(&'s self, line: &'s str) -> Option<&'s str> {
+        self.msgs.first().filter(|slot| slot.set).map(|slot| slot.text(line))
     }
 
     /// Writes what tells the stream of the line from others of the batch: of each label the code of

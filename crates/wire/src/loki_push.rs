@@ -28,9 +28,9 @@ use lodge_record::builder::{BatchBuilder, Place, StreamCode, Value};
 use lodge_record::stream::StreamLabels;
 use lodge_record::{field, limits};
 
-use crate::batches::{Batches, ExpandsError};
+use crate::batches::{Batches, ExpandsError, ITEM_ERRORS_MAX};
 use crate::conventions::conventional;
-use crate::documents::{ITEM_ERRORS_MAX, set_named};
+use crate::documents::set_named;
 use crate::protobuf::{ProtobufError, Reader, Wire};
 use crate::severity;
 use crate::text_value;
@@ -242,9 +242,8 @@ impl Decoder {
         if Batches::is_full(self.builder.rows(), bytes) {
             self.batches.push(bytes, self.builder.finish().map(Some))?;
             self.stream.known = None;
-        } else {
-            self.batches.check(bytes)?;
         }
+        self.batches.check(self.builder.bytes())?;
         self.entries += 1;
         (self.level, self.level_text) = (None, None);
         let Decoder { builder, stream, .. } = self;

@@ -15,6 +15,13 @@ pub(crate) fn column(records: &RecordBatch, name: &str) -> Vec<String> {
     (0..records.num_rows()).map(|row| text(records, name, row).unwrap_or_default()).collect()
 }
 
+/// The one batch that there should be.
+pub(crate) fn only(batches: &[RecordBatch]) -> &RecordBatch {
+    let [only] = batches else { panic!("{} batches", batches.len()) };
+    lodge_record::schema::check(only).expect("shape");
+    only
+}
+
 /// Does damage to bytes.
 pub(crate) struct Damage<'r>(pub(crate) &'r mut SmallRng);
 
