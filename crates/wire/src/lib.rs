@@ -8,6 +8,7 @@ pub mod agent_report;
 pub mod batches;
 pub mod container_log;
 mod conventions;
+pub mod datadog_logs;
 mod documents;
 pub mod elastic_bulk;
 pub mod encoding;
