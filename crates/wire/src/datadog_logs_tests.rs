@@ -95,7 +95,7 @@ fn bombs_are_bounded() {
     let decoded = json(body.as_bytes());
     assert!(only(&decoded.records).num_columns() < 2 * TAGS_MAX);
     // Tags of the query that a million items would repeat.
-    let tags = Some((0..200).map(|n| format!("tag{n}:{},", "x".repeat(50))).collect());
+    let tags = Some((0..8).map(|n| format!("tag{n}:{},", "x".repeat(2_000))).collect());
     let metadata = Metadata { tags, ..Metadata::default() };
     let body = b"{\"message\":\"m\"}\n".repeat(100_000);
     assert!(matches!(decode_json(&metadata, 7, &body), Err(BodyError::Expands(_))));
@@ -116,7 +116,7 @@ fn every_item_is_a_record_or_an_error_fuzz() {
     ];
     let mut random = SmallRng::seed_from_u64(5);
     let metadata = Metadata { tags: Some("q:r,env:e".into()), ..Metadata::default() };
-    for _ in 0..5_000 {
+    for _ in 0..2_000 {
         let mut body = Vec::new();
         for _ in 0..random.random_range(1..8) {
             body.extend_from_slice(corpus[random.random_range(0..corpus.len())].as_bytes());

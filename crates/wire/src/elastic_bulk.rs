@@ -26,6 +26,7 @@ mod reply;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use lodge_record::builder::BatchBuilder;
 use lodge_record::limits;
 
 pub use self::action::Action;
@@ -39,6 +40,8 @@ use crate::severity;
 
 /// Longest action line.
 pub const ACTION_BYTES_MAX: usize = 16 << 10;
+/// Longest name of an index, as in Elasticsearch.
+pub const INDEX_BYTES_MAX: usize = 255;
 /// Label and field of the index.
 const INDEX: &str = "_index";
 
@@ -88,6 +91,16 @@ struct Open {
     action: Action,
     index: String,
     id: String,
+}
+
+impl Open {
+    /// Sets what the action says of its document.
+    fn set_fields(&self, builder: &mut BatchBuilder) {
+        builder.field_str(INDEX, &self.index);
+        if !self.id.is_empty() {
+            builder.field_str("_id", &self.id);
+        }
+    }
 }
 
 /// A line that is known as a whole or by its head.
@@ -195,8 +208,11 @@ impl Decoder {
         let named = read.index.as_ref().filter(|index| !index.is_empty());
         let index = named
             .or(self.default_index.as_ref())
-            .ok_or(RequestError::NoIndex { line: self.lines })?
-            .clone();
+            .ok_or(RequestError::NoIndex { line: self.lines })?;
+        if index.len() > INDEX_BYTES_MAX {
+            return Err(RequestError::IndexName { line: self.lines, bytes: index.len() });
+        }
+        let index = index.clone();
         let id = read.id.clone().unwrap_or_default();
         let open = Open { line: self.lines, action: read.action, index, id };
         if read.action.has_document() {
@@ -227,10 +243,13 @@ impl Decoder {
                 limits::LINE_BYTES_MAX
             );
             documents.keep_as_text(line.bytes, line.original_bytes, &reason);
+            open.set_fields(&mut documents.builder);
             let time_ns = documents.received_ns();
             close(documents, open, "", time_ns, None);
             return Ok(());
         }
+        // Before the document's own fields, which may have the same names.
+        open.set_fields(&mut documents.builder);
         let document = Document::new(line.bytes.trim_ascii());
         documents.walk(&document.text)?;
         let time_ns = documents.settle(&document.text);
@@ -254,12 +273,8 @@ impl Decoder {
     }
 }
 
-/// Adds what the action says and ends the record.
+/// Ends the record of an item.
 fn close(documents: &mut Documents, open: &Open, text: &str, time_ns: i64, raw: Option<&[u8]>) {
-    documents.builder.field_str(INDEX, &open.index);
-    if !open.id.is_empty() {
-        documents.builder.field_str("_id", &open.id);
-    }
     let index = open.index.as_str();
     let stream = documents.stream(text, index.as_bytes(), |labels| labels.set(INDEX, index));
     documents.close(time_ns, stream, raw);

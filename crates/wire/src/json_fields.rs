@@ -405,23 +405,27 @@ impl Fields {
     /// The level from the best field that states one, with its original value beside it. The other
     /// fields stay fields.
     pub(crate) fn take_level(&mut self, builder: &mut BatchBuilder, line: &str) {
-        let mut found = None;
-        for slot in self.levels.iter().filter(|slot| slot.set) {
-            let text = slot.text(line);
-            match found.is_none().then(|| (self.dialect.level_of)(text)).flatten() {
-                Some(level) => {
-                    found = Some(level);
-                    if slot.name != LEVEL || text != level {
-                        slot.keep_as(self.dialect.original_level, builder, text);
-                    }
+        let stated = self.levels.iter().enumerate().filter(|(_, slot)| slot.set);
+        let found = stated
+            .clone()
+            .find_map(|(rank, slot)| Some((rank, (self.dialect.level_of)(slot.text(line))?)));
+        let original = self.dialect.original_level;
+        if let Some((best, level)) = found
+            && let Some(slot) = self.levels.get(best)
+            && (slot.name != LEVEL || slot.text(line) != level)
+        {
+            slot.keep_as(original, builder, slot.text(line));
+        }
+        for (rank, slot) in stated {
+            match found {
+                Some((best, _)) if rank == best => {}
+                Some(_) if slot.name == LEVEL => {
+                    slot.keep_as(original, builder, slot.text(line));
                 }
-                None if slot.name == LEVEL && found.is_some() => {
-                    slot.keep_as(self.dialect.original_level, builder, text);
-                }
-                None => slot.keep(builder, text),
+                _ => slot.keep(builder, slot.text(line)),
             }
         }
-        let Some(level) = found else { return };
+        let Some((_, level)) = found else { return };
         builder.field_str(LEVEL, level);
         if let Some(label) = self.labels.iter_mut().find(|label| label.name == LEVEL) {
             label.set_copy(level);

@@ -93,7 +93,7 @@ pub fn decode_protobuf(body: &[u8], received_ns: i64) -> Result<Decoded, PushErr
     let mut request = Reader::new(body);
     while let Some((number, value)) = request.field()? {
         if number == 1 {
-            decoder.stream(value.message()?)?;
+            decoder.stream(request.message(value)?)?;
         }
     }
     decoder.finish()
@@ -170,7 +170,7 @@ impl Decoder {
         let mut fields = message;
         while let Some((number, value)) = fields.field()? {
             if number == 2 {
-                self.entry(value.message()?)?;
+                self.entry(fields.message(value)?)?;
             }
         }
         Ok(())
@@ -181,10 +181,10 @@ impl Decoder {
         let (mut line, mut time) = (&[][..], None);
         while let Some((number, value)) = message.field()? {
             match number {
-                1 => time = Some(timestamp(value.message()?)?),
+                1 => time = Some(timestamp(message.message(value)?)?),
                 2 => line = value.bytes(),
                 3 => {
-                    let (name, value) = pair(value.message()?)?;
+                    let (name, value) = pair(message.message(value)?)?;
                     self.metadata(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
                 }
                 _ => {}

@@ -32,16 +32,6 @@ impl<'b> Wire<'b> {
             Wire::Varint(_) | Wire::Fixed64 | Wire::Fixed32 => &[],
         }
     }
-
-    /// The inner message; an error if the field holds something else.
-    pub(crate) fn message(self) -> Result<Reader<'b>, ProtobufError> {
-        match self {
-            Wire::Bytes(bytes, offset) => Ok(Reader { bytes, at: 0, offset }),
-            Wire::Varint(_) | Wire::Fixed64 | Wire::Fixed32 => {
-                Err(ProtobufError { what: "a number where a message should be", offset: 0 })
-            }
-        }
-    }
 }
 
 /// Reads the fields of one message.
@@ -79,6 +69,16 @@ impl<'b> Reader<'b> {
         match tag >> 3 {
             0 => Err(self.wrong("a field of number 0")),
             number => Ok(Some((number, value))),
+        }
+    }
+
+    /// The inner message that a field of this message holds; an error if it holds something else.
+    pub(crate) fn message(&self, value: Wire<'b>) -> Result<Reader<'b>, ProtobufError> {
+        match value {
+            Wire::Bytes(bytes, offset) => Ok(Reader { bytes, at: 0, offset }),
+            Wire::Varint(_) | Wire::Fixed64 | Wire::Fixed32 => {
+                Err(self.wrong("a number where a message should be"))
+            }
         }
     }
 

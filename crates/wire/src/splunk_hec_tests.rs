@@ -165,7 +165,7 @@ fn every_event_is_a_record_or_an_error_fuzz() {
     ];
     let mut random = SmallRng::seed_from_u64(4);
     let metadata = Metadata { index: Some("i".into()), ..Metadata::default() };
-    for _ in 0..6_000 {
+    for _ in 0..2_000 {
         let mut body = Vec::new();
         for _ in 0..random.random_range(1..8) {
             body.extend_from_slice(corpus[random.random_range(0..corpus.len())].as_bytes());

@@ -210,6 +210,14 @@ pub enum RequestError {
         /// The action's line, from 1.
         line: u64,
     },
+    /// The name of an index is longer than Elasticsearch takes.
+    #[error("Invalid index name in line [{line}], must be at most 255 bytes but has {bytes}")]
+    IndexName {
+        /// The action's line, from 1.
+        line: u64,
+        /// Its length.
+        bytes: usize,
+    },
     /// The last action has no document.
     #[error(
         "The bulk request ends after the action in line [{line}]: its document is missing, the \
@@ -246,6 +254,7 @@ impl RequestError {
                 "illegal_argument_exception"
             }
             RequestError::NoIndex { .. } => "action_request_validation_exception",
+            RequestError::IndexName { .. } => "invalid_index_name_exception",
             RequestError::Empty => "parse_exception",
             RequestError::TooMany { .. } => "content_too_long_exception",
         }
