@@ -31,8 +31,19 @@ const MISSING_PAGE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf
 
 /// First parts of paths that belong to the API.
 const API: [&str; 13] = [
-    "api", "select", "insert", "health", "ready", "metrics", "internal", "elasticsearch", "loki",
-    "otlp", "services", "v1", "gelf",
+    "api",
+    "select",
+    "insert",
+    "health",
+    "ready",
+    "metrics",
+    "internal",
+    "elasticsearch",
+    "loki",
+    "otlp",
+    "services",
+    "v1",
+    "gelf",
 ];
 
 /// Answers what no other route took.

@@ -4,7 +4,8 @@
 //! ones came after it, and a line's names are compared with those before any is looked up.
 //!
 //! Invariants: a guess only saves the look-up, it never changes what becomes of a value; of several
-//! fields that may hold the time (or the message) the best by rank wins and the others stay fields.
+//! fields that may hold the time (the message, the level) the best by rank wins and the others stay
+//! fields.
 
 use std::ops::Range;
 
@@ -13,11 +14,14 @@ use lodge_record::builder::{BatchBuilder, Place};
 use lodge_record::stream::StreamLabels;
 use lodge_record::{limits, time};
 
+use crate::conventions::{self, Kept, Naming};
 use crate::json_object::{Guess, JsonValue};
 use crate::jsonline::{Options, set_field};
 
 /// Most fields that are remembered; more are looked up each time.
 const SEEN_MAX: usize = 2_048;
+/// The field of the level.
+const LEVEL: &str = "level";
 /// No field: before the first and after the last of a line.
 const NONE: usize = usize::MAX;
 
@@ -25,16 +29,44 @@ const NONE: usize = usize::MAX;
 enum Role {
     Time(usize),
     Msg(usize),
+    Level(usize),
     Stream(usize),
+    /// A trace's or a span's identifier; of one that is sent in decimal its hex digits.
+    Id(Option<usize>),
     Ignore,
     Plain,
 }
 
+/// How a protocol says which fields hold the level, and what fields are kept as.
+pub(crate) struct Dialect {
+    pub(crate) naming: Naming,
+    /// Names that may hold the level, the best first.
+    pub(crate) levels: &'static [&'static str],
+    /// The level that a value stands for.
+    pub(crate) level_of: fn(&str) -> Option<&'static str>,
+    /// Where the level's original value is kept.
+    pub(crate) original_level: &'static str,
+    /// A field, or an object of fields, of which is told whether the object in hand has it.
+    pub(crate) asked: &'static str,
+}
+
+/// Fields as they are sent, no level among them.
+const PLAIN: Dialect = Dialect {
+    naming: conventions::as_sent,
+    levels: &[],
+    level_of: crate::level::of_word,
+    original_level: "severity_text",
+    asked: "",
+};
+
 /// A field that a line had.
 struct Seen {
     name: Box<str>,
+    /// What it is kept as.
+    kept: Box<str>,
     guess: Guess,
     role: Role,
+    is_asked: bool,
     /// Where its values go, once that is known.
     place: Option<Place>,
     /// Fields that came after it, the latest first.
@@ -47,6 +79,7 @@ pub(crate) struct Fields {
     ignore_prefixes: Vec<String>,
     extra_fields: Vec<(String, String)>,
     stream_fields: Vec<String>,
+    dialect: Dialect,
     seen: Vec<Seen>,
     places: HashMap<Box<str>, usize>,
     /// What begins lines, the latest first.
@@ -56,7 +89,10 @@ pub(crate) struct Fields {
     generation: u32,
     times: Vec<Slot>,
     msgs: Vec<Slot>,
+    levels: Vec<Slot>,
     labels: Vec<Slot>,
+    /// Whether the line in hand has the field that the dialect asks for.
+    has_asked: bool,
 }
 
 /// What a line's special field said. A text that stands in the line as it is, is not copied.
@@ -99,14 +135,39 @@ impl Slot {
             None => &self.copy,
         }
     }
+
+    /// Makes the value a field like any other.
+    fn keep(&self, builder: &mut BatchBuilder, text: &str) {
+        self.keep_as(&self.name, builder, text);
+    }
+
+    fn keep_as(&self, name: &str, builder: &mut BatchBuilder, text: &str) {
+        if self.number {
+            builder.field_number_text(name, text);
+        } else {
+            builder.field_str(name, text);
+        }
+    }
 }
 
-fn slots(names: &[String]) -> Vec<Slot> {
-    names.iter().map(|name| Slot { name: name.clone(), ..Slot::default() }).collect()
+fn slots(names: &[String], naming: Naming) -> Vec<Slot> {
+    let slot = |name: &String| {
+        let name = match naming(name) {
+            Kept::As(kept) => kept.into_owned(),
+            Kept::Id(..) | Kept::Not => name.clone(),
+        };
+        Slot { name, ..Slot::default() }
+    };
+    names.iter().map(slot).collect()
 }
 
 impl Fields {
     pub(crate) fn new(options: &Options) -> Self {
+        Self::in_dialect(options, PLAIN)
+    }
+
+    /// As [`Self::new`], for a protocol with names of its own.
+    pub(crate) fn in_dialect(options: &Options, dialect: Dialect) -> Self {
         let mut roles = HashMap::new();
         let (prefixes, ignored): (Vec<_>, Vec<_>) =
             options.ignore_fields.iter().cloned().partition(|name| name.ends_with('*'));
@@ -120,6 +181,8 @@ impl Fields {
             names.iter().enumerate().rev().map(|(i, n)| (n.clone(), role(i))).collect()
         };
         roles.extend(ranked(&options.msg_fields, Role::Msg));
+        let levels: Vec<String> = dialect.levels.iter().map(|name| name.to_string()).collect();
+        roles.extend(ranked(&levels, Role::Level));
         roles.extend(ranked(&options.time_fields, Role::Time));
         roles.extend(ignored.into_iter().map(|name| (name, Role::Ignore)));
         Self {
@@ -131,17 +194,21 @@ impl Fields {
             first: [NONE; 2],
             last: NONE,
             generation: 0,
-            times: slots(&options.time_fields),
-            msgs: slots(&options.msg_fields),
-            labels: slots(&stream_fields),
+            times: slots(&options.time_fields, dialect.naming),
+            msgs: slots(&options.msg_fields, dialect.naming),
+            levels: slots(&levels, dialect.naming),
+            labels: slots(&stream_fields, conventions::as_sent),
             stream_fields,
+            has_asked: false,
+            dialect,
         }
     }
 
     /// Begins a line.
     pub(crate) fn begin(&mut self) {
-        let special = self.times.iter_mut().chain(&mut self.msgs).chain(&mut self.labels);
-        special.for_each(|slot| slot.set = false);
+        let special = self.times.iter_mut().chain(&mut self.msgs).chain(&mut self.levels);
+        special.chain(&mut self.labels).for_each(|slot| slot.set = false);
+        self.has_asked = false;
         self.last = NONE;
     }
 
@@ -221,27 +288,55 @@ impl Fields {
         builder: &mut BatchBuilder,
         line: &str,
     ) {
-        let mut role = self.roles.get(name).copied().unwrap_or(Role::Plain);
+        let (mut role, kept) = self.role(name);
         let prefixes = &self.ignore_prefixes;
         if role != Role::Ignore && prefixes.iter().any(|p| name.starts_with(p.as_str())) {
             // The time and the message are taken from where they are even so.
-            if matches!(role, Role::Plain | Role::Stream(_)) {
+            if matches!(role, Role::Plain | Role::Stream(_) | Role::Id(_)) {
                 role = Role::Ignore;
             }
         }
+        let asked = self.dialect.asked;
+        let is_asked = !asked.is_empty()
+            && name
+                .strip_prefix(asked)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         if self.seen.len() >= SEEN_MAX {
+            self.has_asked |= is_asked;
             self.special(role, &value, line, None);
-            if role == Role::Plain || matches!(role, Role::Stream(_)) {
-                set_field(builder, name, &value);
+            if matches!(role, Role::Plain | Role::Id(_) | Role::Stream(_)) {
+                set_field(builder, &kept, &value);
             }
             return;
         }
         let at = self.seen.len();
         let guess = Guess::new(name);
-        self.seen.push(Seen { name: name.into(), guess, role, place: None, next: [NONE; 2] });
+        self.seen.push(Seen {
+            name: name.into(),
+            kept: kept.into(),
+            guess,
+            role,
+            is_asked,
+            place: None,
+            next: [NONE; 2],
+        });
         self.places.insert(name.into(), at);
         self.follow(at);
         self.take(at, value, builder, line);
+    }
+
+    /// What a name means and what it is kept as. A label may be asked for by either name.
+    fn role(&self, name: &str) -> (Role, String) {
+        let known = |name: &str| self.roles.get(name).copied();
+        match (self.dialect.naming)(name) {
+            Kept::As(kept) => {
+                let label = || known(&kept).filter(|role| matches!(role, Role::Stream(_)));
+                let role = known(name).or_else(label).unwrap_or(Role::Plain);
+                (role, kept.into_owned())
+            }
+            Kept::Id(kept, digits) => (known(name).unwrap_or(Role::Id(digits)), kept.to_owned()),
+            Kept::Not => (known(name).unwrap_or(Role::Ignore), name.to_owned()),
+        }
     }
 
     /// Takes a value of a field that was seen before.
@@ -250,18 +345,25 @@ impl Fields {
         self.last = at;
         let Some(seen) = self.seen.get_mut(at) else { return };
         let role = seen.role;
+        self.has_asked |= seen.is_asked;
         let is_kept = match role {
             Role::Plain | Role::Stream(_) => true,
+            Role::Id(digits) => {
+                let id = conventions::hex_id(value.as_text(), digits);
+                builder.field_str(&seen.kept, &id);
+                return;
+            }
             Role::Ignore => false,
             // A second value of the same name: an ordinary field, which keeps both.
             Role::Time(i) => self.times.get(i).is_some_and(|slot| slot.set),
             Role::Msg(i) => self.msgs.get(i).is_some_and(|slot| slot.set),
+            Role::Level(i) => self.levels.get(i).is_some_and(|slot| slot.set),
         };
         let mut code = None;
         if is_kept {
             match seen.place {
                 Some(place) => builder.set_at(place, value.as_field()),
-                None => seen.place = builder.set(&seen.name, value.as_field()),
+                None => seen.place = builder.set(&seen.kept, value.as_field()),
             }
             if matches!(role, Role::Stream(_)) {
                 code = seen.place.and_then(|place| builder.code_at(place));
@@ -277,8 +379,9 @@ impl Fields {
         let slot = match role {
             Role::Time(i) => self.times.get_mut(i),
             Role::Msg(i) => self.msgs.get_mut(i),
+            Role::Level(i) => self.levels.get_mut(i),
             Role::Stream(i) => self.labels.get_mut(i),
-            Role::Ignore | Role::Plain => None,
+            Role::Ignore | Role::Plain | Role::Id(_) => None,
         };
         if let Some(slot) = slot.filter(|slot| !slot.set) {
             slot.put(value, line);
@@ -293,11 +396,40 @@ impl Fields {
             let text = slot.text(line);
             match found.is_none().then(|| time::parse(text)).flatten() {
                 Some(time_ns) => found = Some(time_ns),
-                None if slot.number => builder.field_number_text(&slot.name, text),
-                None => builder.field_str(&slot.name, text),
+                None => slot.keep(builder, text),
             }
         }
         found
+    }
+
+    /// The level from the best field that states one, with its original value beside it. The other
+    /// fields stay fields.
+    pub(crate) fn take_level(&mut self, builder: &mut BatchBuilder, line: &str) {
+        let stated = self.levels.iter().enumerate().filter(|(_, slot)| slot.set);
+        let found = stated
+            .clone()
+            .find_map(|(rank, slot)| Some((rank, (self.dialect.level_of)(slot.text(line))?)));
+        let original = self.dialect.original_level;
+        if let Some((best, level)) = found
+            && let Some(slot) = self.levels.get(best)
+            && (slot.name != LEVEL || slot.text(line) != level)
+        {
+            slot.keep_as(original, builder, slot.text(line));
+        }
+        for (rank, slot) in stated {
+            match found {
+                Some((best, _)) if rank == best => {}
+                Some(_) if slot.name == LEVEL => {
+                    slot.keep_as(original, builder, slot.text(line));
+                }
+                _ => slot.keep(builder, slot.text(line)),
+            }
+        }
+        let Some((_, level)) = found else { return };
+        builder.field_str(LEVEL, level);
+        if let Some(label) = self.labels.iter_mut().find(|label| label.name == LEVEL) {
+            label.set_copy(level);
+        }
     }
 
     pub(crate) fn take_message(&mut self, builder: &mut BatchBuilder, line: &str) {
@@ -307,10 +439,8 @@ impl Fields {
             if !found {
                 builder.message(text);
                 found = true;
-            } else if slot.number {
-                builder.field_number_text(&slot.name, text);
             } else {
-                builder.field_str(&slot.name, text);
+                slot.keep(builder, text);
             }
             if let Some(label) = self.labels.iter_mut().find(|label| label.name == slot.name) {
                 label.set_copy(text);
@@ -325,6 +455,22 @@ impl Fields {
                 label.set_copy(value);
             }
         }
+    }
+
+    /// Whether the line has the field that the dialect asks for.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked
+    }
+
+    /// What the line says in the field of a label; empty where it says nothing.
+    pub(crate) fn label<'s>(&'s self, name: &str, line: &'s str) -> &'s str {
+        let label = self.labels.iter().find(|label| label.name == name);
+        label.map_or("", |label| label.text(line))
+    }
+
+    /// What the line says in the best of the fields that may hold the message, if it has that one.
+    pub(crate) fn first_message<'s>(&'s self, line: &'s str) -> Option<&'s str> {
+        self.msgs.first().filter(|slot| slot.set).map(|slot| slot.text(line))
     }
 
     /// Writes what tells the stream of the line from others of the batch: of each label the code of

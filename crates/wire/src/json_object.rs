@@ -122,6 +122,9 @@ pub trait Leaves {
 
     /// Takes a leaf.
     fn leaf(&mut self, name: &str, value: JsonValue<'_>);
+
+    /// Takes the name of an inner object that has no fields.
+    fn empty_object(&mut self, _name: &str) {}
 }
 
 struct Each<F>(F);
@@ -297,6 +300,7 @@ impl<'t, L: Leaves> Walk<'t, '_, L> {
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
+            self.leaves.empty_object(&self.name);
             return Ok(());
         }
         let base = self.name.len();
@@ -536,7 +540,7 @@ impl<'t, L: Leaves> Walk<'t, '_, L> {
 
 /// The text that `raw`, which is between the quotes of a JSON text whose escapes were checked,
 /// stands for. A lone surrogate, which no UTF-8 text can hold, stays visible: all is as it was sent.
-fn unescape(raw: &str) -> String {
+pub(crate) fn unescape(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {

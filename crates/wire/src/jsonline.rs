@@ -3,17 +3,15 @@
 //! Invariant: every non-blank line becomes exactly one record. A line that is no JSON object is kept
 //! as its text with the reason in `lodge.error`, and reported.
 
-use std::borrow::Cow;
-
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use base64::Engine as _;
 use hashbrown::HashMap;
 use lodge_record::builder::{BatchBuilder, StreamCode};
 use lodge_record::{field, limits};
 
 use crate::json_fields::Fields;
 use crate::json_object::{self, Guess, JsonValue, Leaves};
+use crate::text_value;
 
 /// What the fields of a line mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,19 +217,9 @@ impl Decoder {
     }
 
     fn keep_as_text(&mut self, line: &[u8], reason: String) {
-        let head = line.get(..limits::LINE_BYTES_MAX).unwrap_or(line);
-        let text = String::from_utf8_lossy(head);
-        self.builder.message(&text);
         self.builder.field_str(field::ERROR, &reason);
-        if let Cow::Owned(_) = text {
-            let raw = base64::engine::general_purpose::STANDARD.encode(head);
-            self.builder.field_str(field::RAW_BASE64, &raw);
-        }
-        if head.len() < line.len() {
-            self.builder.field_bool(field::TRUNCATED, true);
-            self.builder.field_i64(field::ORIGINAL_BYTES, line.len() as i64);
-            self.truncated_total += 1;
-        }
+        let is_cut = text_value::set_message(&mut self.builder, line, line.len());
+        self.truncated_total += u64::from(is_cut);
         self.fields.begin();
         self.fields.add_extra(&mut self.builder);
         let stream = self.take_stream("");

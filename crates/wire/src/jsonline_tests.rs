@@ -1,5 +1,7 @@
 //! Tests of JSON lines: what a sender would find stored.
 
+use std::borrow::Cow;
+
 use lodge_record::schema::{check, value_text};
 use proptest::prelude::*;
 
@@ -52,6 +54,19 @@ fn a_long_name_around_many_fields_costs_no_more_than_the_line() {
     lodge_record::overflow::for_each(&overflow, |name, _| names.push(name.to_owned()));
     assert!(names.iter().all(|name| name.len() < 300));
     assert_eq!(names.len(), 100_000 + 4, "and time, stream, message, overflow");
+}
+
+#[test]
+fn a_message_is_text_whatever_was_sent() {
+    let body = b"{\"\":5}\n{\"\":true}\n{\"_msg\":1.5}";
+    let (records, _) = decoded(&Options::default(), body);
+    let messages: Vec<_> = (0..3).filter_map(|row| text(&records, "_msg", row)).collect();
+    assert_eq!(messages, ["5", "true", "1.5"]);
+    let options = Options { msg_fields: vec!["text".into()], ..Options::default() };
+    let (records, _) = decoded(&options, b"{\"_msg\":7}\n{\"_msg\":\"seven\",\"text\":1}");
+    assert_eq!(text(&records, "_msg", 0).as_deref(), Some("7"));
+    assert_eq!(text(&records, "_msg", 1).as_deref(), Some("seven"));
+    assert_eq!(text(&records, "_msg#2", 1).as_deref(), Some("1"));
 }
 
 #[test]

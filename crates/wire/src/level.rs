@@ -13,15 +13,15 @@ pub fn canonical(word: &str) -> Option<&'static str> {
 }
 
 fn canonical_bytes(word: &[u8]) -> Option<&'static str> {
-    // Longest spelling is "INFORMATION".
-    let mut lower = [0u8; 11];
+    // Longest spelling is "INFORMATIONAL".
+    let mut lower = [0u8; 13];
     let lower = lower.get_mut(..word.len())?;
     lower.copy_from_slice(word);
     lower.make_ascii_lowercase();
     Some(match &*lower {
-        b"trace" | b"finest" | b"finer" => "trace",
-        b"debug" | b"dbg" | b"debg" | b"fine" => "debug",
-        b"info" | b"inf" | b"information" => "info",
+        b"trace" | b"trc" | b"finest" | b"finer" => "trace",
+        b"debug" | b"dbg" | b"debg" | b"fine" | b"verbose" => "debug",
+        b"info" | b"inf" | b"information" | b"informational" => "info",
         b"notice" => "notice",
         b"warn" | b"warning" | b"wrn" => "warn",
         b"error" | b"err" | b"eror" | b"severe" => "error",
@@ -125,14 +125,45 @@ pub fn of_severity_number(number: u64) -> Option<&'static str> {
 }
 
 /// The level of a severity text: its word in any spelling, or OpenTelemetry's short names
-/// (`INFO2`). The levels that OpenTelemetry has no range for count as the one next to them.
+/// (`INFO2`).
 pub fn of_severity_text(text: &str) -> Option<&'static str> {
     let word = text.trim();
-    Some(match canonical(word.strip_suffix(['2', '3', '4']).unwrap_or(word))? {
+    of_word(word.strip_suffix(['2', '3', '4']).unwrap_or(word))
+}
+
+/// The level of a word in any case, of the six that OpenTelemetry has: `notice` and `critical`
+/// count as the ones next to them.
+pub fn of_word(word: &str) -> Option<&'static str> {
+    canonical(word.trim()).map(of_six)
+}
+
+/// The level of a word, or of a number as bunyan and pino write it (10 is trace, 60 fatal).
+pub(crate) fn of_word_or_tens(text: &str) -> Option<&'static str> {
+    Some(match text {
+        "10" => "trace",
+        "20" => "debug",
+        "30" => "info",
+        "40" => "warn",
+        "50" => "error",
+        "60" => "fatal",
+        _ => return of_word(text),
+    })
+}
+
+/// The level of a syslog severity as text, or of a word.
+pub(crate) fn of_syslog_or_word(text: &str) -> Option<&'static str> {
+    match text.parse::<u8>() {
+        Ok(number) => of_syslog_priority(number).map(of_six),
+        Err(_) => of_word(text),
+    }
+}
+
+fn of_six(level: &'static str) -> &'static str {
+    match level {
         "notice" => "info",
         "critical" => "fatal",
         level => level,
-    })
+    }
 }
 
 /// The level of a syslog priority or a journal's `PRIORITY` field.
@@ -147,4 +178,30 @@ pub fn of_syslog_priority(priority: u8) -> Option<&'static str> {
         7 => "debug",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_many_loggers() {
+        for (word, level) in [
+            ("WARNING", Some("warn")),
+            (" Err ", Some("error")),
+            ("Informational", Some("info")),
+            ("NOTICE", Some("info")),
+            ("crit", Some("fatal")),
+            ("", None),
+            ("é", None),
+            ("a text that is no level at all", None),
+        ] {
+            assert_eq!(of_word(word), level, "{word}");
+        }
+        assert_eq!(of_word_or_tens("40"), Some("warn"));
+        assert_eq!(of_word_or_tens("4"), None);
+        assert_eq!(of_syslog_or_word("4"), Some("warn"));
+        assert_eq!(of_syslog_or_word("8"), None);
+        assert_eq!(of_syslog_or_word("emerg"), Some("fatal"));
+    }
 }

@@ -5,20 +5,34 @@
 
 pub mod agent_batch;
 pub mod agent_report;
+pub mod batches;
 pub mod container_log;
+mod conventions;
+pub mod datadog_logs;
+mod documents;
+pub mod elastic_bulk;
 pub mod encoding;
 pub mod forward;
+pub mod gelf;
 pub mod gelf_chunks;
 pub mod journal_export;
 mod json_fields;
+pub mod json_items;
 pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
 pub mod level;
+pub mod loki_push;
 mod msgpack;
 pub mod otlp_logs;
 pub mod protobuf;
 mod rows;
+pub mod snappy;
+pub mod splunk_hec;
 pub mod syslog;
 pub mod syslog_frames;
+mod text_value;
+
+#[cfg(test)]
+mod test_support;

@@ -127,8 +127,14 @@ async fn handshake(method: Method, uri: Uri, headers: HeaderMap) -> Response {
         "_nodes" if reads => Some(json!({"nodes": {}})),
         "_cluster" if reads => Some(json!({"cluster_name": "lodge", "status": "green",
             "timed_out": false, "number_of_nodes": 1})),
-        "_index_template" | "_template" | "_component_template" | "_ilm" | "_ingest"
-        | "_data_stream" | "_alias" | "_aliases" => set_up(&method),
+        "_index_template"
+        | "_template"
+        | "_component_template"
+        | "_ilm"
+        | "_ingest"
+        | "_data_stream"
+        | "_alias"
+        | "_aliases" => set_up(&method),
         // An index is there as soon as it is written to.
         index if !index.is_empty() && !index.starts_with('_') && !path.contains('/') => {
             set_up(&method)

@@ -54,7 +54,8 @@ async fn take_push(app: &Arc<App>, request: Request) -> Result<Response, Respons
         return Ok(answer(StatusCode::NO_CONTENT, TEXT, ""));
     }
     let first = troubles.first().map_or("", |trouble| &trouble.reason);
-    let problem = format!("{rejected_total} of {entries} entries are not stored; the first: {first}");
+    let problem =
+        format!("{rejected_total} of {entries} entries are not stored; the first: {first}");
     Err(in_words(ApiError::bad_request(problem)))
 }
 
@@ -69,8 +70,6 @@ fn not_pushed(error: &PushError) -> ApiError {
         PushError::Expands(_) => {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string())
         }
-        PushError::Protobuf(_) | PushError::Json { .. } => {
-            ApiError::bad_request(error.to_string())
-        }
+        PushError::Protobuf(_) | PushError::Json { .. } => ApiError::bad_request(error.to_string()),
     }
 }

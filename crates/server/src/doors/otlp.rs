@@ -49,9 +49,7 @@ async fn take_export(
         let decoded = otlp_logs::decode(format, now_ns(), plain, DECODED_BYTES_MAX);
         decoded.map_err(|error| match error {
             OtlpError::Columns(_) => ApiError::internal(error.to_string()),
-            OtlpError::Protobuf(_) | OtlpError::Json(_) => {
-                ApiError::bad_request(error.to_string())
-            }
+            OtlpError::Protobuf(_) | OtlpError::Json(_) => ApiError::bad_request(error.to_string()),
         })
     });
     let (decoded, _memory) = decoded.await?;

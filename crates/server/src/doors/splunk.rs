@@ -49,11 +49,7 @@ async fn raw(State(app): State<Arc<App>>, request: Request) -> Response {
     either(take_events(&app, request, true).await)
 }
 
-async fn take_events(
-    app: &Arc<App>,
-    request: Request,
-    is_raw: bool,
-) -> Result<Response, Response> {
+async fn take_events(app: &Arc<App>, request: Request, is_raw: bool) -> Result<Response, Response> {
     let (head, body) = request.into_parts();
     let metadata = metadata(&head.uri).map_err(|error| in_words(&error))?;
     let channel = channel(&head.headers, &head.uri);
@@ -114,7 +110,9 @@ async fn acks(State(app): State<Arc<App>>, request: Request) -> Response {
         let asked: Asked = serde_json::from_slice(plain)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         if asked.acks.len() > ACKS_MAX {
-            return Err(ApiError::bad_request(format!("more than {ACKS_MAX} acks in one question")));
+            return Err(ApiError::bad_request(format!(
+                "more than {ACKS_MAX} acks in one question"
+            )));
         }
         Ok(asked)
     });
