@@ -1,4 +1,5 @@
-//! Severities in one spelling for all protocols: `trace`, `debug`, `info`, `warn`, `error`, `fatal`.
+//! Severities in one spelling for all protocols: `trace`, `debug`, `info`, `warn`, `error` and
+//! `fatal`.
 //!
 //! Invariant: what is not known as a severity gives `None`, so that the sender's own value stays
 //! where it was; the original of one that is known is kept beside it by the decoders.
