@@ -51,18 +51,14 @@ impl<'b> Iterator for Items<'b> {
         self.pass_over(|b| b.is_ascii_whitespace() || *b == b',');
         let rest = self.rest();
         let length = match rest.first()? {
+            // One without an end takes all that is left, so that nothing is looked at again.
             b'{' => value_length(rest).unwrap_or(rest.len()),
-            b'"' | b'[' => value_length(rest).unwrap_or_else(|| line_length(rest)),
-            _ => line_length(rest).min(memchr::memchr(b'{', rest).unwrap_or(rest.len())),
+            _ => memchr::memchr2(b'\n', b'{', rest).unwrap_or(rest.len()),
         };
         let offset = self.at;
         self.at += length;
         Some(Item { offset, bytes: rest.get(..length).unwrap_or_default() })
     }
-}
-
-fn line_length(bytes: &[u8]) -> usize {
-    memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())
 }
 
 /// Length of the value that `bytes` begin with; `None` if it does not end in them.

@@ -140,6 +140,11 @@ fn bombs_are_bounded() {
         assert!(decoded.records.is_empty());
         assert_eq!(decoded.items, decoded.failed_total);
     }
+    // None of these may be looked at again from each of its lines.
+    for line in ["[\n", "\"\n", "\"\\\n", "x,\n", "]{}\n"] {
+        let decoded = events(line.repeat(200_000).as_bytes());
+        assert_eq!(decoded.items, decoded.failed_total, "{line}");
+    }
     let body = "{}\n".repeat(300_000);
     let decoded = events(body.as_bytes());
     assert_eq!((decoded.failed_total, decoded.errors.len()), (300_000, batches::ITEM_ERRORS_MAX));
