@@ -36,7 +36,7 @@ fn sent_by(client: &str) -> BTreeMap<u64, Map<String, Value>> {
     let mut records = BTreeMap::new();
     for row in rows.lines() {
         let row: Map<String, Value> = serde_json::from_str(row).unwrap();
-        let message = row["_msg"].as_str().unwrap();
+        let message = row["_msg"].as_str().unwrap().to_owned();
         let number = message.strip_prefix("record ").unwrap();
         let (number, of) = number.split_once(" of ").unwrap();
         assert_eq!(of, client);
@@ -98,7 +98,7 @@ fn a_loki_handler_pushes_every_line() {
             ("app", "shop".to_owned()),
             ("rack", format!("rack-{}", number % 5)),
             ("level", level(number)),
-            ("logger", "sender".to_owned()),
+            ("logger", format!("sender-{}", number % 20)),
         ];
         assert_fields("loki", number, &row, &fields);
     }

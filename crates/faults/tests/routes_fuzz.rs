@@ -10,7 +10,19 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use support::server;
 
-const ROUTES: [&str; 22] = [
+const ROUTES: [&str; 34] = [
+    "/elasticsearch/",
+    "/elasticsearch/_bulk",
+    "/elasticsearch/%ff/_bulk",
+    "/elasticsearch/_index_template/a",
+    "/loki/api/v1/push",
+    "/v1/logs",
+    "/services/collector/event",
+    "/services/collector/raw",
+    "/services/collector/ack",
+    "/api/v2/logs",
+    "/v1/input/key",
+    "/gelf",
     "/",
     "/health",
     "/ready",

@@ -153,7 +153,14 @@ fn foreign_site(who: &str) -> ApiError {
 
 /// The route that a path belongs to, as a label with a bounded number of values.
 pub(crate) fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 18] = [
+    const KNOWN: [&str; 25] = [
+        "/loki/api/v1/push",
+        "/v1/logs",
+        "/services/collector",
+        "/services/collector/event",
+        "/services/collector/raw",
+        "/api/v2/logs",
+        "/gelf",
         "/insert/jsonline",
         "/api/v1/batches",
         "/api/v1/sql",
@@ -178,6 +185,9 @@ pub(crate) fn endpoint(path: &str) -> &'static str {
     }
     if path.starts_with("/api/v1/producers/") {
         return "/api/v1/producers";
+    }
+    if path.starts_with("/elasticsearch/") {
+        return if path.ends_with("/_bulk") { "/elasticsearch/_bulk" } else { "/elasticsearch" };
     }
     if path.starts_with("/assets/") { "/assets" } else { "other" }
 }

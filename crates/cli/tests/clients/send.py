@@ -66,19 +66,30 @@ def opentelemetry(url, count):
 
 
 def loki(url, count):
+    import threading
+
     import logging_loki
 
     # Its own way to tell of a failure is to print it.
     logging.raiseExceptions = True
-    handler = logging_loki.LokiHandler(
-        url=url + "/loki/api/v1/push", tags={"app": "shop"}, version="1"
-    )
-    logger = logging.getLogger("sender")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    for i in range(count):
-        level = [logging.INFO, logging.WARNING, logging.ERROR][i % 3]
-        logger.log(level, message("loki", i), extra={"tags": {"rack": f"rack-{i % 5}"}})
+
+    # It sends a request for each record and waits for the answer, so several do.
+    def send(part, parts):
+        handler = logging_loki.LokiHandler(
+            url=url + "/loki/api/v1/push", tags={"app": "shop"}, version="1"
+        )
+        logger = logging.getLogger(f"sender-{part}")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        for i in range(part, count, parts):
+            level = [logging.INFO, logging.WARNING, logging.ERROR][i % 3]
+            logger.log(level, message("loki", i), extra={"tags": {"rack": f"rack-{i % 5}"}})
+
+    threads = [threading.Thread(target=send, args=(part, 20)) for part in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def splunk(url, count):

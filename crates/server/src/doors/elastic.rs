@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::any;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use lodge_wire::elastic_bulk::{self, Decoder, Detail, RequestError};
 use serde_json::{Value, json};
@@ -30,9 +30,9 @@ const AGENT_BYTES_MAX: usize = 256;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/_bulk", post(bulk).put(bulk))
-        .route("/{index}/_bulk", post(bulk_of_index).put(bulk_of_index))
-        .fallback(handshake)
+        .route("/elasticsearch", any(handshake))
+        .route("/elasticsearch/", any(handshake))
+        .route("/elasticsearch/{*path}", any(bulk_or_handshake))
         .layer(map_response(name_product))
 }
 
@@ -42,16 +42,22 @@ async fn name_product(mut response: Response) -> Response {
     response
 }
 
-async fn bulk(State(app): State<Arc<App>>, request: Request) -> Response {
-    either(take_bulk(&app, None, request).await)
-}
-
-async fn bulk_of_index(
+/// `_bulk`, `INDEX/_bulk`, or a question.
+async fn bulk_or_handshake(
     State(app): State<Arc<App>>,
-    Path(index): Path<String>,
+    Path(path): Path<String>,
     request: Request,
 ) -> Response {
-    either(take_bulk(&app, Some(index), request).await)
+    let writes = *request.method() == Method::POST || *request.method() == Method::PUT;
+    let index = match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["_bulk"] if writes => None,
+        [index, "_bulk"] if writes => Some((*index).to_owned()),
+        _ => {
+            let (head, _) = request.into_parts();
+            return handshake(head.method, head.uri, head.headers).await;
+        }
+    };
+    either(take_bulk(&app, index, request).await)
 }
 
 async fn take_bulk(

@@ -45,7 +45,7 @@ const MEMORY_FACTOR: usize = 3;
 /// The routes of all doors.
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .nest("/elasticsearch", elastic::routes())
+        .merge(elastic::routes())
         .merge(loki::routes())
         .merge(otlp::routes())
         .merge(splunk::routes())
