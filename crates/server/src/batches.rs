@@ -14,13 +14,13 @@ use http::StatusCode;
 use lodge_ingest::{IngestError, ProducerState};
 use lodge_record::{Batch, ProducerId, TenantId, limits};
 use lodge_wire::agent_batch;
-use lodge_wire::encoding::{self, DecompressError, Encoding};
+use lodge_wire::encoding::{self, Encoding};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{self, ApiError};
 use crate::app::App;
-use crate::body::{Arriving, BodyError, Reserved, encoding_of};
-use crate::metrics::{Limit, Metrics};
+use crate::body::{Arriving, BodyError, Reserved, encoding_of, not_inflated};
+use crate::metrics::Limit;
 
 /// Room for what surrounds the records on the wire.
 const ENVELOPE_BYTES_MAX: usize = 1 << 20;
@@ -95,7 +95,7 @@ async fn decode(
             Encoding::Identity => body,
             compressed => {
                 let plain = encoding::decompress(compressed, &body, BODY_BYTES_MAX);
-                plain.map_err(|error| unpacked(&metrics, &error))?.into()
+                plain.map_err(|error| not_inflated(&metrics, &error))?.into()
             }
         };
         let bytes = plain.len();
@@ -108,17 +108,6 @@ async fn decode(
     memory.grow_to(bytes).map_err(|e: BodyError| e.into_answer(&app.metrics))?;
     app.metrics.ingest_bytes.inc_by(bytes as u64);
     Ok(batch)
-}
-
-fn unpacked(metrics: &Metrics, error: &DecompressError) -> ApiError {
-    let (status, code) = match error {
-        DecompressError::TooLarge { .. } => {
-            metrics.hit(Limit::BodyBytes);
-            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
-        }
-        DecompressError::Damaged { .. } => (StatusCode::BAD_REQUEST, "bad_encoding"),
-    };
-    ApiError::new(status, code, error.to_string())
 }
 
 /// The JSON fields of what is committed of a producer.

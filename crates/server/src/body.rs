@@ -14,7 +14,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use lodge_wire::encoding::{self, Encoding};
+use lodge_wire::encoding::{self, DecompressError, Encoding};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::answer::ApiError;
@@ -100,6 +100,18 @@ pub(crate) fn encoding_of(headers: &HeaderMap) -> Result<Encoding, ApiError> {
             format!("Content-Encoding `{value}` is not one of gzip, deflate, zstd, identity"),
         )
     })
+}
+
+/// Why a body that was taken whole could not be inflated, as an answer; counts the limit.
+pub(crate) fn not_inflated(metrics: &Metrics, error: &DecompressError) -> ApiError {
+    let (status, code) = match error {
+        DecompressError::TooLarge { .. } => {
+            metrics.hit(Limit::BodyBytes);
+            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+        }
+        DecompressError::Damaged { .. } => (StatusCode::BAD_REQUEST, "bad_encoding"),
+    };
+    ApiError::new(status, code, error.to_string())
 }
 
 /// A reader of the plain bytes behind `compressed`, which ends with an error at either cap.

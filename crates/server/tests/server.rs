@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "server/doors.rs"]
+mod doors;
 #[path = "server/fence.rs"]
 mod fence;
 #[path = "server/insert.rs"]

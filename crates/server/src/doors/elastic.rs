@@ -21,6 +21,7 @@ use super::{answer, either, refusal, store, take};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 use crate::args::Args;
+use crate::metrics::Limit;
 
 const JSON: &str = "application/json";
 /// The version of clients that name none.
@@ -71,17 +72,20 @@ async fn take_bulk(
     let decoded = take(app, &head.headers, body, move |plain| {
         let options = elastic_bulk::default_options();
         let mut decoder = Decoder::new(&options, index.as_deref(), now_ns());
-        let mut records = Vec::new();
         let read = decoder.part(plain).and_then(|()| decoder.end());
         if let Err(error) = read {
             return Ok(Err(error));
         }
-        let finished = decoder.finish().map_err(|error| ApiError::internal(error.to_string()))?;
-        records.extend(finished);
-        Ok(Ok((records, decoder.into_outcomes())))
+        let records = decoder.finish().map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok(Ok((records.into_iter().collect(), decoder.into_outcomes())))
     });
     let (decoded, _memory) = decoded.await.map_err(|error| in_words(&error))?;
-    let (records, outcomes) = decoded.map_err(|error| refused(&error))?;
+    let (records, outcomes) = decoded.map_err(|error| {
+        if let RequestError::TooMany { .. } = error {
+            app.metrics.hit(Limit::BodyBytes);
+        }
+        refused(&error)
+    })?;
     app.metrics.malformed_lines.inc_by(outcomes.failed() as u64);
     store(app, records).await.map_err(|error| in_words(&error))?;
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, header};
 use lodge_wire::loki_push::{self, Decoded, PushError};
-use lodge_wire::snappy;
+use lodge_wire::snappy::{self, SnappyError};
 
 use super::{BODY_BYTES_MAX, answer, either, refusal, store, take};
 use crate::answer::ApiError;
@@ -41,7 +41,7 @@ async fn take_push(app: &Arc<App>, request: Request) -> Result<Response, Respons
             loki_push::decode_json(plain, now_ns())
         } else {
             let block = snappy::decompress_block(plain, BODY_BYTES_MAX);
-            let block = block.map_err(|error| ApiError::bad_request(error.to_string()))?;
+            let block = block.map_err(|error| not_unpacked(&error))?;
             loki_push::decode_protobuf(&block, now_ns())
         };
         decoded.map_err(|error| not_pushed(&error))
@@ -62,6 +62,15 @@ async fn take_push(app: &Arc<App>, request: Request) -> Result<Response, Respons
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     value.is_some_and(|value| value.trim_start().starts_with("application/json"))
+}
+
+fn not_unpacked(error: &SnappyError) -> ApiError {
+    match error {
+        SnappyError::TooLarge { .. } => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string())
+        }
+        SnappyError::Damaged(_) => ApiError::bad_request(error.to_string()),
+    }
 }
 
 fn not_pushed(error: &PushError) -> ApiError {

@@ -29,12 +29,12 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lodge_record::Batch;
 use lodge_wire::batches::BodyError as ItemsError;
-use lodge_wire::encoding::{self, DecompressError, Encoding};
+use lodge_wire::encoding::{self, Encoding};
 
 use crate::answer::ApiError;
 use crate::app::App;
 use crate::batches::refused;
-use crate::body::{Arriving, Reserved, encoding_of};
+use crate::body::{Arriving, Reserved, encoding_of, not_inflated};
 use crate::metrics::Limit;
 
 /// Largest body, as it is sent and inflated.
@@ -73,26 +73,20 @@ async fn take<T: Send + 'static>(
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => encoding::decompress(compressed, &body, BODY_BYTES_MAX)
-                .map_err(|error| not_inflated(&held, &error))?
+                .map_err(|error| not_inflated(&held.metrics, &error))?
                 .into(),
         };
         let grown = memory.grow_to(plain.len().saturating_mul(MEMORY_FACTOR));
         grown.map_err(|error| error.into_answer(&held.metrics))?;
         held.metrics.ingest_bytes.inc_by(plain.len() as u64);
-        Ok((decode(&plain)?, memory))
+        let decoded = decode(&plain).inspect_err(|error| {
+            if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                held.metrics.hit(Limit::BodyBytes);
+            }
+        })?;
+        Ok((decoded, memory))
     });
     work.await.map_err(|error| ApiError::internal(format!("decoding died: {error}")))?
-}
-
-fn not_inflated(app: &App, error: &DecompressError) -> ApiError {
-    let (status, code) = match error {
-        DecompressError::TooLarge { .. } => {
-            app.metrics.hit(Limit::BodyBytes);
-            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
-        }
-        DecompressError::Damaged { .. } => (StatusCode::BAD_REQUEST, "bad_encoding"),
-    };
-    ApiError::new(status, code, error.to_string())
 }
 
 /// Why nothing of a body was taken, of a decoder of items.
