@@ -25,7 +25,7 @@ use crate::budget::{ProcessMemory, QueryControl, QueryMemory};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{
     Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Patterns, PatternsRequest,
-    SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries, ValueHits,
+    SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries, ValueHits, View,
 };
 use crate::scan::{Source, Types};
 use crate::session::{Sessions, task_context};
@@ -127,7 +127,7 @@ impl Engine {
         let query = logsql::parse(&request.query, request.now_ns)?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.tenant, request.start_ns, request.end_ns, &query.predicate, &admitted)
+            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
             .await?;
         let page = plan::Page { limit: request.limit, offset: request.offset.unwrap_or(0) };
         self.run_logsql(admitted, source, &query, page).await
@@ -139,7 +139,7 @@ impl Engine {
         for query in ["level:=error a | stats by (level) count() n", "a | sort by (_time desc)"] {
             let mut rows = self
                 .logsql(LogsqlRequest {
-                    tenant: TenantId::default(),
+                    view: View::default(),
                     query: query.to_owned(),
                     start_ns: Some(0),
                     end_ns: Some(1),
@@ -164,7 +164,7 @@ impl Engine {
                 return Ok(stream);
             }
             match stream.next_error().and_then(QueryError::clash) {
-                Some(field) => self.text_fields.remember(&request.tenant, field),
+                Some(field) => self.text_fields.remember(&request.view.tenant, field),
                 None => return Ok(stream),
             }
         }
@@ -176,9 +176,9 @@ impl Engine {
         let admitted = self.admit(&request.budget).await?;
         let all = lodge_segment::predicate::Predicate::All;
         let source =
-            self.source(&request.tenant, request.start_ns, request.end_ns, &all, &admitted).await?;
+            self.source(&request.view, request.start_ns, request.end_ns, &all, &admitted).await?;
         let spilled = source.snapshot.schema().index_of(lodge_record::field::OVERFLOW).is_ok();
-        let types = Types::But(self.text_fields.of(&request.tenant));
+        let types = Types::But(self.text_fields.of(&request.view.tenant));
         let session = self.sessions.sql(&admitted.environment);
         let partitions = admitted.partitions;
         let plan = sql::query_plan(&session, partitions, source, &request.query, &types).await?;
@@ -192,7 +192,7 @@ impl Engine {
         let admitted = self.admit(&request.budget).await?;
         let predicate = plan::row_predicate(&query, "hits")?;
         let source = self
-            .source(&request.tenant, request.start_ns, request.end_ns, &predicate, &admitted)
+            .source(&request.view, request.start_ns, request.end_ns, &predicate, &admitted)
             .await?;
         hits::hits(self.runtime(), &admitted, source, &request).await
     }
@@ -203,7 +203,7 @@ impl Engine {
         let labels = stats_query::shape(&query)?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.tenant, request.start_ns, request.end_ns, &query.predicate, &admitted)
+            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
             .await?;
         let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
         let rows = rows.collect().await?;
@@ -220,7 +220,7 @@ impl Engine {
         stats_query::add_time_bucket(&mut query, request.step_ns, request.offset_ns)?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.tenant, request.start_ns, request.end_ns, &query.predicate, &admitted)
+            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
             .await?;
         let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
         let rows = rows.collect().await?;
@@ -268,8 +268,8 @@ impl Engine {
 
     /// A filter for live records. Only filters and the pipes that work record by record are
     /// allowed.
-    pub fn tail(&self, query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
-        tail::compile(query, now_ns)
+    pub fn tail(&self, view: &View, query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
+        tail::compile(view, query, now_ns)
     }
 
     async fn fields_source(
@@ -280,7 +280,7 @@ impl Engine {
         let predicate = plan::row_predicate(&query, "a question about fields")?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.tenant, request.start_ns, request.end_ns, &predicate, &admitted)
+            .source(&request.view, request.start_ns, request.end_ns, &predicate, &admitted)
             .await?;
         Ok((admitted, source))
     }
@@ -308,7 +308,7 @@ impl Engine {
 
     async fn source(
         &self,
-        tenant: &TenantId,
+        view: &View,
         start_ns: Option<i64>,
         end_ns: Option<i64>,
         predicate: &lodge_segment::predicate::Predicate,
@@ -321,13 +321,13 @@ impl Engine {
             None => Some(i64::MAX),
         };
         let predicate = match last {
-            Some(last) => predicate.clone().within(start, last),
+            Some(last) => view.bounded(predicate.clone()).within(start, last),
             None => lodge_segment::predicate::Predicate::None,
         };
         let time = predicate.time_bounds();
         let snapshot = match time {
-            Some(time) => self.store.snapshot(tenant, Some(time)).await?,
-            None => self.store.snapshot(tenant, Some((i64::MAX, i64::MAX))).await?,
+            Some(time) => self.store.snapshot(&view.tenant, Some(time)).await?,
+            None => self.store.snapshot(&view.tenant, Some((i64::MAX, i64::MAX))).await?,
         };
         Ok(Source::new(self.store.clone(), snapshot, predicate, admitted.control.clone()))
     }

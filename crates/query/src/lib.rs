@@ -37,7 +37,7 @@ pub use lodge_segment::predicate::Predicate;
 pub use request::{
     Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, PatternHits, Patterns,
     PatternsRequest, SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries,
-    ValueHits,
+    ValueHits, View,
 };
 pub use stream::QueryStream;
 pub use tail::TailQuery;

@@ -3,9 +3,56 @@
 //! All times are nanoseconds since the Unix epoch, UTC. A request's time range is half open:
 //! `start_ns` is included, `end_ns` is not; a missing bound is unbounded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_record::TenantId;
+use lodge_segment::predicate::Predicate;
+
+use crate::error::QueryError;
+use crate::logsql;
+
+/// What a caller may see: the records of a tenant, or some of them. Whatever is asked is answered
+/// from these alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// Only those that this selects; `None`: all.
+    only: Option<Arc<Predicate>>,
+}
+
+impl From<TenantId> for View {
+    fn from(tenant: TenantId) -> Self {
+        Self { tenant, only: None }
+    }
+}
+
+impl View {
+    /// This view, narrowed to what a filter in LogsQL selects; relative times count from `now_ns`.
+    ///
+    /// # Errors
+    /// If the text is no filter, or has pipes.
+    pub fn narrowed(&self, filter: &str, now_ns: i64) -> Result<Self, QueryError> {
+        let query = logsql::parse(filter, now_ns)?;
+        if let Some(pipe) = query.pipes.first() {
+            let problem = format!("`| {}` is a pipe; only a filter can be given here", pipe.name());
+            return Err(QueryError::invalid(problem));
+        }
+        Ok(Self {
+            tenant: self.tenant.clone(),
+            only: Some(Arc::new(self.bounded(query.predicate))),
+        })
+    }
+
+    /// What of `predicate` lies within this view.
+    pub(crate) fn bounded(&self, predicate: Predicate) -> Predicate {
+        match &self.only {
+            Some(only) => Predicate::and([only.as_ref().clone(), predicate]),
+            None => predicate,
+        }
+    }
+}
 
 /// What one query may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +80,7 @@ impl Default for Budget {
 #[derive(Debug, Clone)]
 pub struct LogsqlRequest {
     /// Whose records.
-    pub tenant: TenantId,
+    pub view: View,
     /// The LogsQL text.
     pub query: String,
     /// Records at or after this.
@@ -55,7 +102,7 @@ pub struct LogsqlRequest {
 #[derive(Debug, Clone)]
 pub struct SqlRequest {
     /// Whose records.
-    pub tenant: TenantId,
+    pub view: View,
     /// One SELECT-like statement.
     pub query: String,
     /// Records at or after this.
@@ -70,7 +117,7 @@ pub struct SqlRequest {
 #[derive(Debug, Clone)]
 pub struct HitsRequest {
     /// Whose records.
-    pub tenant: TenantId,
+    pub view: View,
     /// The LogsQL text; only its filters and row-wise pipes count.
     pub query: String,
     /// Records at or after this.
@@ -110,7 +157,7 @@ pub struct HitsGroup {
 #[derive(Debug, Clone)]
 pub struct StatsRequest {
     /// Whose records.
-    pub tenant: TenantId,
+    pub view: View,
     /// The LogsQL text; must have a `stats` pipe.
     pub query: String,
     /// Records at or after this.
@@ -127,7 +174,7 @@ pub struct StatsRequest {
 #[derive(Debug, Clone)]
 pub struct StatsRangeRequest {
     /// Whose records.
-    pub tenant: TenantId,
+    pub view: View,
     /// The LogsQL text; must have a `stats` pipe.
     pub query: String,
     /// Records at or after this.
@@ -166,7 +213,7 @@ pub struct StatsSeries {
 #[derive(Debug, Clone)]
 pub struct FieldsRequest {
     /// Whose records.
-    pub tenant: TenantId,
+    pub view: View,
     /// The LogsQL text; only its filters and row-wise pipes count.
     pub query: String,
     /// Records at or after this.

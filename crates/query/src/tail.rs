@@ -11,6 +11,7 @@ use lodge_segment::predicate::{Predicate, evaluate};
 
 use crate::error::QueryError;
 use crate::logsql::{self, Pipe};
+use crate::request::View;
 
 /// A query that is applied to records as they are committed.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct TailQuery {
 }
 
 /// Parses a live tail's query.
-pub(crate) fn compile(query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
+pub(crate) fn compile(view: &View, query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
     let query = logsql::parse(query, now_ns)?;
     if let Some(pipe) = query.pipes.iter().find(|pipe| !pipe.is_row_wise()) {
         return Err(QueryError::invalid(format!(
@@ -29,7 +30,7 @@ pub(crate) fn compile(query: &str, now_ns: i64) -> Result<TailQuery, QueryError>
             pipe.name()
         )));
     }
-    Ok(TailQuery { predicate: query.predicate, pipes: query.pipes })
+    Ok(TailQuery { predicate: view.bounded(query.predicate), pipes: query.pipes })
 }
 
 impl TailQuery {

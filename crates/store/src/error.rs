@@ -55,6 +55,9 @@ pub enum StoreError {
     /// A row of the catalog does not make sense.
     #[error("the catalog is damaged: {0}; restore catalog.db from a backup")]
     CatalogDamaged(String),
+    /// There are as many tokens as may be.
+    #[error("there are {} tokens, which is the limit; revoke some first", crate::token::TOKENS_MAX)]
+    TooManyTokens,
     /// The object store failed.
     #[error("cannot {action} object {key}: {source}")]
     Object {

@@ -31,6 +31,7 @@ mod space;
 mod stats;
 mod store;
 mod sweep;
+pub mod token;
 mod worker;
 
 pub use background::Background;
@@ -42,5 +43,5 @@ pub use producer::{ProducerState, Verdict, judge};
 pub use read::{BlockInfo, Groups, OpenSegment, Prepared};
 pub use snapshot::{SegmentId, SegmentRef, Snapshot};
 pub use stats::StoreStats;
-pub use store::Store;
+pub use store::{Store, make_private};
 pub use worker::behind_queries;

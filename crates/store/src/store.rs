@@ -1,6 +1,7 @@
 //! The store: objects and catalog of one data folder.
 
 use std::collections::HashSet;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use crate::hot::Hot;
 use crate::objects::{Objects, sync_dir};
 use crate::read::Cache;
 use crate::space::{DirLock, Space};
+use crate::token::Token;
 use crate::worker::Worker;
 use crate::{
     LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError,
@@ -71,7 +73,7 @@ impl Store {
             let path = data_dir.to_owned();
             move |source| StoreError::File { action, path, source }
         };
-        std::fs::create_dir_all(data_dir).map_err(failed("make folder"))?;
+        make_private(data_dir).map_err(failed("make folder"))?;
         let data_dir = data_dir.canonicalize().map_err(failed("find folder"))?;
         let lock = DirLock::take(&data_dir)?;
         let space = Space::new(&data_dir, options.disk_reserve_bytes)?;
@@ -165,6 +167,27 @@ impl Store {
         self.on_own_runtime(asked).await.map(drop)
     }
 
+    /// The API tokens and their version; `None` if it is still `known`.
+    pub async fn tokens(
+        &self,
+        known: Option<u64>,
+    ) -> Result<Option<(u64, Vec<Token>)>, StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        self.on_own_runtime(async move { catalog.tokens(known).await }).await
+    }
+
+    /// Adds a token; false if its number or its credential is there already.
+    pub async fn add_token(&self, token: Token) -> Result<bool, StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        self.on_own_runtime(async move { catalog.add_token(&token).await }).await
+    }
+
+    /// Revokes a token; false if it is not there.
+    pub async fn remove_token(&self, id: String) -> Result<bool, StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        self.on_own_runtime(async move { catalog.remove_token(&id).await }).await
+    }
+
     /// Opens a segment of a snapshot for reading.
     pub async fn open_segment(&self, segment: &Arc<SegmentRef>) -> Result<OpenSegment, StoreError> {
         if segment.level == 0
@@ -192,4 +215,12 @@ impl Store {
             ..self.counters.stats()
         }
     }
+}
+
+/// Makes the data folder if it is not there. It is for this user alone: it holds everybody's logs.
+///
+/// # Errors
+/// If the folder cannot be made.
+pub fn make_private(data_dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
 use lodge_store::catalog::{Candidates, Catalog, NewSegment, ProducerAdvance, SqliteCatalog};
+use lodge_store::token::{Credential, Token, secret_hash};
 use lodge_store::{LedgerEntry, ProducerState, SegmentId, StoreError};
 
 fn columns(extra: &[&str]) -> SchemaRef {
@@ -254,6 +255,39 @@ async fn concurrent_writers_are_one_after_another(catalog: Arc<dyn Catalog>) {
     assert_eq!(ids(&*catalog, "default", None).await.len() as u64, done);
 }
 
+async fn tokens_are_kept_and_their_version_rises(catalog: Arc<dyn Catalog>) {
+    let token = |id: &str, credential| Token {
+        id: id.to_owned(),
+        name: "web".to_owned(),
+        tenant: "shop".parse().unwrap(),
+        scopes: "ingest,read".parse().unwrap(),
+        only: Some("{app=\"x\"}".to_owned()),
+        credential,
+        created_ms: 5,
+        expires_ms: Some(9),
+    };
+    let (none, tokens) = catalog.tokens(None).await.unwrap().unwrap();
+    assert_eq!(tokens, []);
+    let all = [
+        token("a", Credential::Secret(secret_hash("lodge_1"))),
+        token("b", Credential::Subject("host-1".to_owned())),
+        token("c", Credential::SharedKey("key".to_owned())),
+    ];
+    for one in &all {
+        assert!(catalog.add_token(one).await.unwrap());
+    }
+    assert!(!catalog.add_token(&token("a", Credential::Subject("x".into()))).await.unwrap());
+    assert!(!catalog.add_token(&token("d", Credential::SharedKey("key".into()))).await.unwrap());
+    let (version, kept) = catalog.tokens(Some(none)).await.unwrap().unwrap();
+    assert_eq!(kept, all);
+    assert!(catalog.tokens(Some(version)).await.unwrap().is_none());
+    assert!(catalog.remove_token("b").await.unwrap());
+    assert!(!catalog.remove_token("b").await.unwrap());
+    let (later, kept) = catalog.tokens(Some(version)).await.unwrap().unwrap();
+    assert!(later > version);
+    assert_eq!(kept.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+}
+
 macro_rules! contract {
     ($make:expr; $($name:ident),* $(,)?) => {$(
         #[tokio::test]
@@ -284,6 +318,7 @@ mod sqlite {
         column_lists_are_kept_while_used,
         many_segments_are_read_at_once,
         concurrent_writers_are_one_after_another,
+        tokens_are_kept_and_their_version_rises,
     );
 }
 

@@ -172,7 +172,7 @@ fn histograms_agree_with_stats_model() {
                 lab.fill(&records).await;
                 let request = lab.request(&ask.text());
                 let hits = HitsRequest {
-                    tenant: request.tenant,
+                    view: request.view,
                     query: request.query,
                     start_ns: None,
                     end_ns: None,

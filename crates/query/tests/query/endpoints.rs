@@ -2,8 +2,8 @@
 
 use lodge_query::{
     Budget, HitsGroup, HitsRequest, QueryErrorKind, StatsRangeRequest, StatsRequest, ValueHits,
+    View,
 };
-use lodge_record::TenantId;
 
 use crate::fixture::{DAY, Lab, Record, S, record};
 
@@ -21,7 +21,7 @@ fn logs() -> Vec<Record> {
 
 fn hits(query: &str, fields: &[&str], fields_limit: Option<usize>) -> HitsRequest {
     HitsRequest {
-        tenant: TenantId::default(),
+        view: View::default(),
         query: query.to_owned(),
         start_ns: None,
         end_ns: None,
@@ -88,7 +88,7 @@ async fn stats_become_metrics() {
     let lab = Lab::new().await;
     lab.fill(&logs()).await;
     let request = |query: &str| StatsRequest {
-        tenant: TenantId::default(),
+        view: View::default(),
         query: query.to_owned(),
         start_ns: None,
         end_ns: None,
@@ -110,7 +110,7 @@ async fn stats_become_metrics() {
     assert!(error.message().contains("`| top`"), "{error}");
 
     let range = StatsRangeRequest {
-        tenant: TenantId::default(),
+        view: View::default(),
         query: "* | stats by (app) count() n".to_owned(),
         start_ns: None,
         end_ns: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use lodge_query::{
-    Budget, Engine, EngineLimits, FieldsRequest, LogsqlRequest, QueryError, SqlRequest,
+    Budget, Engine, EngineLimits, FieldsRequest, LogsqlRequest, QueryError, SqlRequest, View,
 };
 use lodge_record::builder::BatchBuilder;
 use lodge_record::stream::StreamLabels;
@@ -167,7 +167,7 @@ impl Lab {
 
     pub fn request(&self, query: &str) -> LogsqlRequest {
         LogsqlRequest {
-            tenant: TenantId::default(),
+            view: View::default(),
             query: query.to_owned(),
             start_ns: None,
             end_ns: None,
@@ -179,9 +179,9 @@ impl Lab {
     }
 
     pub fn fields_request(&self, query: &str) -> FieldsRequest {
-        let LogsqlRequest { tenant, query, start_ns, end_ns, now_ns, budget, .. } =
+        let LogsqlRequest { view, query, start_ns, end_ns, now_ns, budget, .. } =
             self.request(query);
-        FieldsRequest { tenant, query, start_ns, end_ns, limit: None, now_ns, budget }
+        FieldsRequest { view, query, start_ns, end_ns, limit: None, now_ns, budget }
     }
 
     pub async fn ask(&self, request: LogsqlRequest) -> Result<Vec<String>, QueryError> {
@@ -207,7 +207,7 @@ impl Lab {
 
     pub async fn sql_within(&self, query: &str, budget: Budget) -> Result<Vec<String>, QueryError> {
         let request = SqlRequest {
-            tenant: TenantId::default(),
+            view: View::default(),
             query: query.to_owned(),
             start_ns: None,
             end_ns: None,

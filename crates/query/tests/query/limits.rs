@@ -79,7 +79,7 @@ async fn a_dropped_stream_stops_the_query() {
     drop(rows);
     let budget = Budget { time_max: Duration::from_secs(600), ..Budget::default() };
     let endless = lodge_query::SqlRequest {
-        tenant: lodge_record::TenantId::default(),
+        view: lodge_query::View::default(),
         query: "SELECT count(*) FROM logs a CROSS JOIN logs b CROSS JOIN logs c".to_owned(),
         start_ns: None,
         end_ns: None,

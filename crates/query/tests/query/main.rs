@@ -11,3 +11,4 @@ mod naive;
 mod sql;
 mod syntax;
 mod tail;
+mod views;

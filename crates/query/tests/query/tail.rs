@@ -1,6 +1,6 @@
 //! Live tail: filters and row-wise pipes on committed batches.
 
-use lodge_query::QueryErrorKind;
+use lodge_query::{QueryErrorKind, View};
 
 use crate::fixture::{DAY, Lab, batch, record, rows};
 
@@ -12,7 +12,10 @@ async fn a_tail_shows_matching_records_with_the_fields_asked_for() {
         record(DAY + 1, "fine").with("level", "info").with("n", 7),
         record(DAY + 2, "another error").with("level", "warn"),
     ]);
-    let tail = lab.engine.tail("error | fields _time, _msg, n | rename n as number", DAY).unwrap();
+    let tail = lab
+        .engine
+        .tail(&View::default(), "error | fields _time, _msg, n | rename n as number", DAY)
+        .unwrap();
     assert_eq!(
         rows(&[tail.apply(&records).unwrap()]),
         [
@@ -20,9 +23,10 @@ async fn a_tail_shows_matching_records_with_the_fields_asked_for() {
             "_time=2026-01-02T00:00:00.000000002Z _msg=another error",
         ]
     );
-    let tail = lab.engine.tail("* | filter n:>6 | delete _stream, _time", DAY).unwrap();
+    let tail =
+        lab.engine.tail(&View::default(), "* | filter n:>6 | delete _stream, _time", DAY).unwrap();
     assert_eq!(rows(&[tail.apply(&records).unwrap()]), ["_msg=fine level=info n=7"]);
-    let nothing = lab.engine.tail("absent_word", DAY).unwrap();
+    let nothing = lab.engine.tail(&View::default(), "absent_word", DAY).unwrap();
     assert_eq!(nothing.apply(&records).unwrap().num_rows(), 0);
 }
 
@@ -32,7 +36,7 @@ async fn a_tail_refuses_what_needs_more_than_one_record() {
     for (query, pipe) in
         [("* | stats count()", "stats"), ("* | sort by (x)", "sort"), ("* | limit 5", "limit")]
     {
-        let error = lab.engine.tail(query, DAY).unwrap_err();
+        let error = lab.engine.tail(&View::default(), query, DAY).unwrap_err();
         assert_eq!(error.kind(), QueryErrorKind::Invalid);
         assert!(error.message().contains(&format!("`| {pipe}`")), "{error}");
     }

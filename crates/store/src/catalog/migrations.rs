@@ -44,6 +44,23 @@ pub(super) const STEPS: &[&[&str]] = &[
         "INSERT INTO meta (name, value) VALUES ('data_version', 0)",
     ],
     &["ALTER TABLE producers ADD COLUMN ledger TEXT"],
+    &[
+        "CREATE TABLE tokens (
+        id TEXT PRIMARY KEY NOT NULL,
+        name TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        scopes TEXT NOT NULL,
+        only_filter TEXT,
+        kind TEXT NOT NULL,
+        value BLOB NOT NULL,
+        created_ms BIGINT NOT NULL,
+        expires_ms BIGINT,
+        UNIQUE (kind, value)
+    )",
+        "INSERT INTO meta (name, value) VALUES ('tokens_version', 0)",
+        "ALTER TABLE producers ADD COLUMN expires_ms BIGINT",
+        "CREATE INDEX producers_by_expiry ON producers (expires_ms) WHERE expires_ms IS NOT NULL",
+    ],
 ];
 
 /// The table that tells the version; there before any step.

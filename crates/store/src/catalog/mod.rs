@@ -10,6 +10,7 @@ mod kept;
 mod migrations;
 mod rows;
 mod sqlite;
+mod tokens;
 mod transaction;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use lodge_record::{ProducerId, TenantId};
 
 pub use sqlite::SqliteCatalog;
 
+use crate::token::Token;
 use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, StoreError};
 
 /// A segment to be added.
@@ -172,4 +174,14 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
 
     /// Sums over L0 and over built segments.
     async fn totals(&self) -> Result<(Totals, Totals), StoreError>;
+
+    /// Adds a token; false, and nothing done, if its number or its credential is there already.
+    async fn add_token(&self, token: &Token) -> Result<bool, StoreError>;
+
+    /// Revokes a token; false if it is not there.
+    async fn remove_token(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// All tokens in the order in which they were made, and their version, which rises whenever
+    /// one is added or revoked; `None` if it is still `known`.
+    async fn tokens(&self, known: Option<u64>) -> Result<Option<(u64, Vec<Token>)>, StoreError>;
 }

@@ -25,6 +25,7 @@ use super::transaction::WriteTx;
 use super::{
     Applied, Candidates, Catalog, NewSegment, Producer, ProducerAdvance, Totals, migrations,
 };
+use crate::token::Token;
 use crate::{LedgerRow, SegmentId, SegmentRef, Snapshot, StoreError};
 
 /// Connections that only read.
@@ -50,7 +51,7 @@ struct Known {
     schemas: HashMap<i64, SchemaRef>,
 }
 
-fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+pub(super) fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |source| StoreError::Catalog { action, source }
 }
 
@@ -111,8 +112,12 @@ impl SqliteCatalog {
         Ok(whole.within(time))
     }
 
-    async fn begin(&self) -> Result<WriteTx, StoreError> {
+    pub(super) async fn begin(&self) -> Result<WriteTx, StoreError> {
         WriteTx::begin(&self.writer).await
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
     }
 
     fn with_known<T>(&self, run: impl FnOnce(&mut Known) -> T) -> T {
@@ -633,5 +638,17 @@ impl Catalog for SqliteCatalog {
             *place = Totals { segments: number(1)?, rows: number(2)?, bytes: number(3)? };
         }
         Ok(totals)
+    }
+
+    async fn add_token(&self, token: &Token) -> Result<bool, StoreError> {
+        self.insert_token(token).await
+    }
+
+    async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
+        self.delete_token(id).await
+    }
+
+    async fn tokens(&self, known: Option<u64>) -> Result<Option<(u64, Vec<Token>)>, StoreError> {
+        self.select_tokens(known).await
     }
 }
