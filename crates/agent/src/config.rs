@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use regex::bytes::Regex;
 use serde::Deserialize;
 
+use crate::connection::Credentials;
 use crate::containers::{ContainerSource, ContainersMode, KubernetesApi};
 use crate::listen::{LISTEN_KEYS, ListenSource, RawListen, Sockets};
 use crate::parse::format::Format;
@@ -34,6 +35,8 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/lodge-agent";
 pub struct AgentConfig {
     /// Servers, tried in order; they share one catalog. `http://HOST:PORT`, no path.
     pub servers: Vec<String>,
+    /// How the agent shows who it is, and whom it trusts.
+    pub credentials: Credentials,
     /// Folder of the agent's identity, checkpoints and dead letters.
     pub state_dir: PathBuf,
     /// The `host` label.
@@ -196,6 +199,7 @@ impl AgentConfig {
     pub fn new(server: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
         AgentConfig {
             servers: vec![server.into()],
+            credentials: Credentials::default(),
             state_dir: state_dir.into(),
             host: host_name(),
             files: Vec::new(),
@@ -260,6 +264,10 @@ impl AgentConfig {
         for server in self.servers.iter().chain(of_files).chain(&self.journal.servers) {
             check_server(server)?;
         }
+        if self.credentials.client_certificate.is_some() != self.credentials.client_key.is_some() {
+            let problem = "client_certificate and client_key go together: set both or none";
+            return Err(value_error("client_certificate", problem));
+        }
         Pipeline::new(&self.pipeline)?;
         let machine =
             self.journal.mode == JournalMode::Auto || self.containers.mode == ContainersMode::Auto;
@@ -321,14 +329,9 @@ pub(crate) fn value_error(key: &str, problem: impl Into<String>) -> ConfigError 
 
 fn check_server(server: &str) -> Result<(), ConfigError> {
     let error = |problem: &str| Err(value_error("servers", format!("{server:?} {problem}")));
-    if server.starts_with("https://") {
-        return error(
-            "asks for TLS, which this version does not speak; use http:// to a server \
-                      on this machine or a trusted network",
-        );
-    }
-    let Some(authority) = server.strip_prefix("http://") else {
-        return error("is not of the form http://HOST:PORT");
+    let bare = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"));
+    let Some(authority) = bare else {
+        return error("is not of the form http://HOST:PORT or https://HOST:PORT");
     };
     let authority = authority.trim_end_matches('/');
     if authority.is_empty() || authority.contains(['/', '?', '#', ' ']) {
@@ -340,6 +343,10 @@ fn check_server(server: &str) -> Result<(), ConfigError> {
 #[derive(Deserialize)]
 struct RawConfig {
     servers: Option<Vec<String>>,
+    token_file: Option<PathBuf>,
+    server_ca: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     host: Option<String>,
     #[serde(default)]
@@ -462,7 +469,7 @@ impl RawContainers {
         let kubernetes = match self.kubernetes.as_deref() {
             None | Some("auto") => KubernetesApi::Auto,
             Some("off") => KubernetesApi::Off,
-            Some(address) if address.starts_with("http://") => KubernetesApi::At(address.into()),
+            Some(address) if address.starts_with("http") => KubernetesApi::At(address.into()),
             Some(other) => {
                 let problem = format!(
                     "{other:?} is not \"auto\", \"off\" or an address such as \
@@ -522,6 +529,12 @@ impl RawConfig {
         let labels = labels_of("containers.labels", &containers.labels)?;
         let config = AgentConfig {
             servers: self.servers.unwrap_or_else(|| vec![DEFAULT_SERVER.to_owned()]),
+            credentials: Credentials {
+                token_file: self.token_file,
+                server_ca: self.server_ca,
+                client_certificate: self.client_certificate,
+                client_key: self.client_key,
+            },
             state_dir: self.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
             host: match self.host {
                 Some(host) => environment::expand("host", &host, lookup)?,
@@ -549,8 +562,19 @@ impl RawConfig {
     }
 }
 
-const ROOT_KEYS: &[&str] =
-    &["servers", "state_dir", "host", "files", "journal", "containers", "listen"];
+const ROOT_KEYS: &[&str] = &[
+    "servers",
+    "token_file",
+    "server_ca",
+    "client_certificate",
+    "client_key",
+    "state_dir",
+    "host",
+    "files",
+    "journal",
+    "containers",
+    "listen",
+];
 const FILES_KEYS: &[&str] = &[
     "paths",
     "exclude",

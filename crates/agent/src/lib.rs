@@ -18,6 +18,7 @@ pub mod assemble;
 mod checkpoint;
 mod compressed;
 pub mod config;
+pub mod connection;
 pub mod containers;
 mod content;
 mod copies;
@@ -60,6 +61,7 @@ pub use replay::{Replayed, replay};
 pub use state::StateError;
 
 use crate::config::JournalMode as Mode;
+use crate::connection::CredentialsError;
 use crate::dead_letter::DeadLetters;
 use crate::discover::Globs;
 use crate::journal::Journal;
@@ -82,6 +84,9 @@ pub enum AgentError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The token or the certificates cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The HTTP client could not be made.
     #[error("cannot set up the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -116,6 +121,7 @@ pub async fn run_counted(
     let mut shippers = Shippers::new(&config.servers, |servers| {
         Shipper::new(
             servers,
+            &config.credentials,
             config.timing.backoff,
             dead_letters.clone(),
             Arc::clone(&counters),

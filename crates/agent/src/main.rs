@@ -34,6 +34,12 @@ struct Arguments {
     /// Server to ship to; several are tried in order
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9420")]
     server: Vec<String>,
+    /// File with the API token to show [default: the environment variable LODGE_TOKEN]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    token_file: Option<PathBuf>,
+    /// Authority of the servers' certificates, PEM [default: those of the system]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    server_ca: Option<PathBuf>,
     /// Files to tail; `**` crosses folders
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     path: Vec<String>,
@@ -76,6 +82,8 @@ impl Arguments {
             None => {
                 let mut config = AgentConfig::new("", "./lodge-agent-state");
                 config.servers = given.server;
+                config.credentials.token_file = given.token_file;
+                config.credentials.server_ca = given.server_ca;
                 if !given.path.is_empty() {
                     config = config.with_files(given.path);
                 }

@@ -59,6 +59,7 @@ pub async fn replay(
     std::fs::remove_file(&left).ok();
     let shipper = Shipper::new(
         &config.servers,
+        &config.credentials,
         config.timing.backoff,
         DeadLetters::new(&noted),
         Arc::new(Counters::default()),

@@ -17,12 +17,14 @@ use lodge_wire::agent_batch;
 use lodge_wire::agent_report::Report;
 use lodge_wire::encoding::compress_zstd;
 use rand::Rng;
-use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::AgentError;
+use crate::connection::Credentials;
 use crate::counters::Counters;
 use crate::dead_letter::{DeadLetters, Refusal};
 use crate::sequence::{Reply, ServerState};
@@ -48,6 +50,7 @@ const REASON_BYTES_MAX: usize = 500;
 #[derive(Debug)]
 pub struct Shipper {
     client: reqwest::Client,
+    credentials: Credentials,
     servers: Vec<String>,
     /// Index of the server that answered last.
     current: AtomicUsize,
@@ -68,14 +71,14 @@ pub struct Shippers<F> {
     made: Vec<(Vec<String>, Arc<Shipper>)>,
 }
 
-impl<F: Fn(&[String]) -> Result<Shipper, reqwest::Error>> Shippers<F> {
+impl<F: Fn(&[String]) -> Result<Shipper, AgentError>> Shippers<F> {
     /// Sources that name no servers ship to `default`.
     pub fn new(default: &[String], make: F) -> Self {
         Shippers { default: default.to_vec(), make, made: Vec::new() }
     }
 
     /// The shipper of a source that names these servers.
-    pub fn to(&mut self, servers: &[String]) -> Result<Arc<Shipper>, reqwest::Error> {
+    pub fn to(&mut self, servers: &[String]) -> Result<Arc<Shipper>, AgentError> {
         let servers = if servers.is_empty() { self.default.clone() } else { servers.to_vec() };
         if let Some((_, shipper)) = self.made.iter().find(|(known, _)| *known == servers) {
             return Ok(Arc::clone(shipper));
@@ -107,12 +110,14 @@ impl Shipper {
     /// Ships to `servers` until `cancel`.
     pub fn new(
         servers: &[String],
+        credentials: &Credentials,
         backoff: (Duration, Duration),
         dead_letters: DeadLetters,
         counters: Arc<Counters>,
         cancel: CancellationToken,
-    ) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    ) -> Result<Self, AgentError> {
+        let client = credentials
+            .client(servers)?
             .http2_prior_knowledge()
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -124,6 +129,7 @@ impl Shipper {
         let servers = servers.iter().map(|s| s.trim_end_matches('/').to_owned()).collect();
         Ok(Shipper {
             client,
+            credentials: credentials.clone(),
             servers,
             current: AtomicUsize::new(0),
             permits: Semaphore::new(CONCURRENCY),
@@ -156,7 +162,8 @@ impl Shipper {
     /// Tells the server what is still to be read and delivered; one attempt, whether it arrived.
     pub async fn report(&self, agent: ProducerId, report: &Report) -> bool {
         let url = format!("{}/api/v1/agents/{agent}", self.server());
-        let sent = self.client.post(url).json(report).send().await;
+        let Ok(request) = self.signed(self.client.post(url)) else { return false };
+        let sent = request.json(report).send().await;
         sent.is_ok_and(|response| response.status().is_success())
     }
 
@@ -195,13 +202,23 @@ impl Shipper {
         let mut failures = 0;
         loop {
             let url = format!("{}/api/v1/producers/{producer}", self.server());
-            let problem = match self.client.get(url).send().await {
+            let asked = match self.signed(self.client.get(url)) {
+                Ok(request) => request.send().await,
+                Err(problem) => {
+                    self.pause(&mut failures, None, &problem).await;
+                    continue;
+                }
+            };
+            let problem = match asked {
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => return None,
                 Ok(response) if response.status().is_success() => match read_json(response).await {
                     Ok(answer) => return Some(answer.state),
                     Err(problem) => problem,
                 },
-                Ok(response) => format!("status {}", response.status()),
+                Ok(response) => {
+                    let status = response.status();
+                    format!("status {status}: {}", read_text(response).await)
+                }
                 Err(error) => self.fail_over(&error),
             };
             self.pause(&mut failures, None, &problem).await;
@@ -209,9 +226,12 @@ impl Shipper {
     }
 
     async fn attempt(&self, body: Bytes) -> Attempt {
-        let request = self
-            .client
-            .post(format!("{}/api/v1/batches", self.server()))
+        let request = self.client.post(format!("{}/api/v1/batches", self.server()));
+        let request = match self.signed(request) {
+            Ok(request) => request,
+            Err(problem) => return Attempt::Again { after: None, problem },
+        };
+        let request = request
             .header(CONTENT_TYPE, "application/vnd.lodge.batch")
             .header(CONTENT_ENCODING, "zstd")
             .body(body);
@@ -239,6 +259,14 @@ impl Shipper {
                 Attempt::Again { after, problem }
             }
         }
+    }
+
+    /// The request with the token, if there is one.
+    fn signed(&self, request: RequestBuilder) -> Result<RequestBuilder, String> {
+        Ok(match self.credentials.token().map_err(|error| error.to_string())? {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
     }
 
     fn server(&self) -> &str {

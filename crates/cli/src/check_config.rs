@@ -85,9 +85,21 @@ fn agent(config: &AgentConfig) -> String {
     let mut out = String::new();
     let mut add = |doc: &str, line: String| out.push_str(&format!("\n# {doc}\n{line}\n"));
     add(
-        "Servers, tried in order. Takes http://HOST:PORT; default [\"http://127.0.0.1:9420\"].",
+        "Servers, tried in order. Takes http://HOST:PORT or https://; default [\"http://127.0.0.1:9420\"].",
         format!("servers = {:?}", config.servers),
     );
+    let credentials = &config.credentials;
+    for (name, doc, path) in [
+        ("token_file", "File with the API token to show", &credentials.token_file),
+        ("server_ca", "Authority of the servers' certificates, PEM", &credentials.server_ca),
+        ("client_certificate", "Certificate to show, PEM", &credentials.client_certificate),
+        ("client_key", "Its key, PEM", &credentials.client_key),
+    ] {
+        if let Some(path) = path {
+            let line = format!("{name} = {:?}", path.display().to_string());
+            add(&format!("{doc}. Takes a path; default none."), line);
+        }
+    }
     add(
         "Folder of the agent's identity and checkpoints. Takes a path.",
         format!("state_dir = {:?}", config.state_dir.display().to_string()),

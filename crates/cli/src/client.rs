@@ -1,8 +1,10 @@
 //! The HTTP side of every command that talks to a server: one address, one way to turn a refusal
 //! into a [`Failure`].
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use lodge_agent::connection::{Credentials, CredentialsError};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
@@ -25,6 +27,18 @@ pub struct ServerFlag {
     /// [default: the environment variable LODGE_SERVER, else http://127.0.0.1:9420]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+
+    /// File with the API token to show
+    ///
+    /// [default: the environment variable LODGE_TOKEN, if the server wants one]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Authority of the server's certificate, PEM
+    ///
+    /// [default: those that this system trusts]
+    #[arg(long, value_name = "FILE")]
+    server_ca: Option<PathBuf>,
 }
 
 /// A server to talk to.
@@ -32,6 +46,7 @@ pub struct ServerFlag {
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    token: Option<String>,
 }
 
 /// The body of an error answer; every part but the message may be missing.
@@ -49,10 +64,15 @@ impl Client {
     pub fn new(flag: &ServerFlag) -> Result<Self, Failure> {
         let from_environment = || std::env::var(SERVER_VARIABLE).ok().filter(|v| !v.is_empty());
         let text = flag.server.clone().or_else(from_environment);
-        Self::at(text.as_deref().unwrap_or(DEFAULT_SERVER))
+        let credentials = Credentials {
+            token_file: flag.token_file.clone(),
+            server_ca: flag.server_ca.clone(),
+            ..Credentials::default()
+        };
+        Self::at(text.as_deref().unwrap_or(DEFAULT_SERVER), &credentials)
     }
 
-    fn at(text: &str) -> Result<Self, Failure> {
+    fn at(text: &str, credentials: &Credentials) -> Result<Self, Failure> {
         let wrong = |what: String| {
             Failure::usage(what)
                 .at(format!("--server {text}"))
@@ -61,13 +81,17 @@ impl Client {
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let mut base =
             Url::parse(&full).map_err(|e| wrong(format!("this is not an address: {e}")))?;
-        if base.scheme() != "http" || base.host_str().is_none() {
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(wrong(format!("cannot speak {}", base.scheme())));
         }
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let mut builder = reqwest::Client::builder()
+        let wrong = |error: CredentialsError| Failure::usage(error.to_string());
+        let token = credentials.token().map_err(wrong)?;
+        let mut builder = credentials
+            .client(&[base.as_str()])
+            .map_err(wrong)?
             .user_agent(concat!("lodge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIME_MAX)
             .tcp_nodelay(true);
@@ -75,7 +99,7 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|e| Failure::new(format!("no HTTP client: {e}")))?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, token })
     }
 
     /// Whether the server is on this machine, so that compressing for it is wasted work.
@@ -94,7 +118,11 @@ impl Client {
             .base
             .join(path)
             .map_err(|e| Failure::usage(format!("{path} is not a path: {e}")))?;
-        Ok(self.http.request(method, url))
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
     }
 
     /// Sends a request. What comes back is an answer with a 2xx status; anything else is a failure.
@@ -183,19 +211,21 @@ mod tests {
 
     #[test]
     fn an_address_may_come_without_a_scheme_and_with_a_path() {
-        let client = Client::at("127.0.0.1:9420").expect("client");
+        let at = |text: &str| Client::at(text, &Credentials::default());
+        let client = at("127.0.0.1:9420").expect("client");
         assert_eq!(client.address(), "http://127.0.0.1:9420");
         assert!(client.is_loopback());
-        assert!(Client::at("http://[::1]:9420").expect("client").is_loopback());
-        let proxied = Client::at("http://logs.example/lodge").expect("client");
+        assert!(at("http://[::1]:9420").expect("client").is_loopback());
+        let proxied = at("http://logs.example/lodge").expect("client");
         assert!(!proxied.is_loopback());
         assert_eq!(proxied.address(), "http://logs.example/lodge");
     }
 
     #[test]
     fn an_address_that_cannot_work_says_so() {
-        for text in ["https://logs.example", "ftp://x", "http://", ":::"] {
-            let failure = Client::at(text).err().expect("refused");
+        assert!(Client::at("https://logs.example", &Credentials::default()).is_ok());
+        for text in ["ftp://x", "http://", ":::"] {
+            let failure = Client::at(text, &Credentials::default()).err().expect("refused");
             assert_eq!(failure.exit, Exit::Usage, "{text}");
         }
     }

@@ -20,6 +20,7 @@ mod serve;
 mod table;
 mod tail;
 mod terminal;
+mod token;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,8 @@ Examples:
 
 Exit codes: 0 done; 1 failed; 2 wrong command line, configuration or query; 3 the server cannot be
 reached or is overloaded, try again; 4 not all rows were found (with --partial); 130 interrupted.
-Environment: LODGE_SERVER, the server's address; LODGE_LOG, what server and agent log; NO_COLOR.";
+Environment: LODGE_SERVER, the server's address; LODGE_TOKEN, the API token, if it wants one;
+LODGE_LOG, what server and agent log; NO_COLOR.";
 
 /// Lodge collects the logs of a fleet, stores them small and finds any line at once.
 #[derive(Parser, Debug)]
@@ -58,6 +60,7 @@ enum Command {
     Import(import::ImportArgs),
     Ledger(ledger::LedgerArgs),
     CheckConfig(check_config::CheckConfigArgs),
+    Token(token::TokenArgs),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Token(args) => token::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

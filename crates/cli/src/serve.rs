@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use lodge_server::config::{self, ServerConfig};
+use lodge_server::config::{self, Bind, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
@@ -26,7 +26,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Address to listen on, of this machine only; port 0 takes any free one
+    /// Address to listen on; port 0 takes any free one, tls:// in front speaks TLS
+    ///
+    /// Other machines can reach it only once there is a token: see `lodge token create`.
     ///
     /// [default: listen of --config, else 127.0.0.1:9420]
     #[arg(long, value_name = "HOST:PORT")]
@@ -56,8 +58,8 @@ fn configuration(args: &ServerArgs) -> Result<ServerConfig, Failure> {
         config.data_dir.clone_from(dir);
     }
     if let Some(listen) = &args.listen {
-        config.listen = config::listen_address(listen)
-            .map_err(|e| Failure::usage(e).at(format!("--listen {listen}")))?;
+        config.listen =
+            Bind::parse(listen).map_err(|e| Failure::usage(e).at(format!("--listen {listen}")))?;
     }
     Ok(config)
 }
@@ -84,12 +86,12 @@ fn announce(
     server: &lodge_server::RunningServer,
     data_dir: &std::path::Path,
 ) -> Result<(), Failure> {
-    let address = server.addr();
+    let address = server.url();
     let text = format!(
-        "Lodge is listening on http://{address}\n\
-         \n  open     http://{address}/ in a browser\
-         \n  send     lodge import app.jsonl --server http://{address}\
-         \n  ask      lodge query 'error' --since 1h --server http://{address}\
+        "Lodge is listening on {address}\n\
+         \n  open     {address}/ in a browser\
+         \n  send     lodge import app.jsonl --server {address}\
+         \n  ask      lodge query 'error' --since 1h --server {address}\
          \n  data     {}\
          \n  stop     Ctrl-C\n",
         data_dir.display()

@@ -5,7 +5,8 @@ mod support;
 
 use support::{lodge, text};
 
-const COMMANDS: [&str; 7] = ["server", "agent", "demo", "query", "tail", "import", "check-config"];
+const COMMANDS: [&str; 9] =
+    ["server", "agent", "demo", "query", "tail", "import", "ledger", "check-config", "token"];
 
 #[test]
 fn every_command_explains_itself_with_examples() {

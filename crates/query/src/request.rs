@@ -45,6 +45,17 @@ impl View {
         })
     }
 
+    /// Whether it shows all records of its tenant.
+    pub fn is_whole(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// A view of the same tenant that shows no record.
+    #[must_use]
+    pub fn nothing(&self) -> Self {
+        Self { tenant: self.tenant.clone(), only: Some(Arc::new(Predicate::None)) }
+    }
+
     /// What of `predicate` lies within this view.
     pub(crate) fn bounded(&self, predicate: Predicate) -> Predicate {
         match &self.only {

@@ -165,6 +165,9 @@ pub struct Batch {
     pub position: Option<Position>,
     /// What the producer says of the stretch that the batch ends, for the ledger.
     pub account: Option<Box<Account>>,
+    /// From when its producer may be forgotten, milliseconds since 1970; `None`: never. A producer
+    /// that stands for one request of a client is of use only while the client may repeat it.
+    pub forget_ms: Option<i64>,
     records: RecordBatch,
 }
 
@@ -177,7 +180,7 @@ impl Batch {
         records: RecordBatch,
     ) -> Result<Self, ShapeError> {
         schema::check(&records)?;
-        Ok(Batch { tenant, origin, position, account: None, records })
+        Ok(Batch { tenant, origin, position, account: None, forget_ms: None, records })
     }
 
     /// The records; see [`schema`] for the shape.

@@ -63,12 +63,17 @@ impl ApiError {
     }
 
     /// The answer's JSON object.
-    pub(crate) fn into_json(self) -> (StatusCode, Option<u64>, Value) {
+    pub(crate) fn json(&self) -> Value {
         let mut object = Map::new();
-        object.insert("error".to_owned(), self.message.into());
+        object.insert("error".to_owned(), self.message.as_str().into());
         object.insert("code".to_owned(), self.code.into());
-        object.extend(self.fields);
-        (self.status, self.retry_after_s, Value::Object(object))
+        object.extend(self.fields.clone());
+        Value::Object(object)
+    }
+
+    /// The code alone.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The message alone.
@@ -87,20 +92,26 @@ impl ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The answer.
+    pub(crate) fn response(&self) -> Response {
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(code = self.code, error = %self.message, "a request failed");
         } else {
             let status = self.status.as_u16();
             tracing::debug!(status, code = self.code, error = %self.message, "request refused");
         }
-        let (status, retry_after_s, body) = self.into_json();
-        let mut response = json(status, &body);
-        if let Some(seconds) = retry_after_s {
+        let mut response = json(self.status, &self.json());
+        if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.response()
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use lodge_ingest::Ingest;
 use lodge_query::{Budget, Engine, QueryError, QueryErrorKind};
-use lodge_record::TenantId;
 use lodge_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use http::StatusCode;
 use crate::answer::ApiError;
 use crate::config::ServerConfig;
 use crate::decoders::Decoders;
+use crate::identity::Tokens;
 use crate::ledger::Agents;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
@@ -47,6 +47,10 @@ pub(crate) struct App {
     pub(crate) agents: Agents,
     /// Threads that decode what comes in.
     pub(crate) decoders: Decoders,
+    /// Who is who.
+    pub(crate) tokens: Tokens,
+    /// Places for connections, of all listeners together.
+    pub(crate) connections: Arc<Semaphore>,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
 }
@@ -63,11 +67,14 @@ impl App {
         engine: Arc<Engine>,
         metrics: Arc<Metrics>,
         decoders: Decoders,
+        tokens: Tokens,
     ) -> Self {
         let memory = usize::try_from(config.insert_memory_bytes_max).unwrap_or(usize::MAX);
         let units = (memory / MEMORY_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         Self {
             decoders,
+            tokens,
+            connections: Arc::new(Semaphore::new(config.connections_max)),
             queries: Arc::new(Semaphore::new(config.queries_max)),
             tails: Arc::new(Semaphore::new(config.tails_max)),
             insert_memory: Arc::new(Semaphore::new(units)),
@@ -81,12 +88,6 @@ impl App {
             engine,
             metrics,
         }
-    }
-
-    /// Whose records a request is about. There is one tenant until there is a sign-in; a header
-    /// alone never chooses.
-    pub(crate) fn tenant(&self) -> TenantId {
-        TenantId::default()
     }
 
     /// A place among the running queries, waited for a moment.

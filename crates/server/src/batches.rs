@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::answer::{self, ApiError};
 use crate::app::App;
 use crate::body::{Arriving, BodyError, Reserved, encoding_of, not_inflated};
+use crate::identity::Identity;
 use crate::metrics::Limit;
 
 /// Room for what surrounds the records on the wire.
@@ -33,12 +34,13 @@ pub(crate) async fn insert(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    let tenant = Identity::of_request(&head.extensions)?.tenant().clone();
     let arriving = Arriving::new(&app, body);
     let encoding = encoding_of(&head.headers)?;
     let mut memory = Reserved::new(&app);
     let body = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let body = body.map_err(|e| e.into_answer(&app.metrics))?;
-    let batch = decode(&app, encoding, body, app.tenant(), &mut memory).await?;
+    let batch = decode(&app, encoding, body, tenant, &mut memory).await?;
     let producer = batch.origin.map(|o| o.producer);
     let started = Instant::now();
     let ack = app.ingest.submit(batch).await.map_err(|e| refused(&app, &e, producer))?;
@@ -64,10 +66,11 @@ pub(crate) async fn insert(
 /// `GET /api/v1/producers/{id}`
 pub(crate) async fn producer(
     State(app): State<Arc<App>>,
+    identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let id: ProducerId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    match app.ingest.producer(&app.tenant(), id).await {
+    match app.ingest.producer(identity.tenant(), id).await {
         Ok(Some(state)) => Ok(answer::json(StatusCode::OK, &state_fields(Some(id), &state))),
         Ok(None) => Err(ApiError::new(
             StatusCode::NOT_FOUND,

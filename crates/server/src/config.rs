@@ -3,12 +3,14 @@
 //! A file is read into raw TOML values first and becomes a [`ServerConfig`] only when every key is
 //! known and every value lies in its range. `lodge check-config` prints [`explain`].
 //!
-//! Invariant: [`SETTINGS`] names every field of [`ServerConfig`] and there are at most twelve, so
-//! that what is documented is what can be set.
+//! Invariant: [`SETTINGS`] names every field of [`ServerConfig`], so that what is documented is what
+//! can be set.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -19,8 +21,26 @@ const GIB: u64 = 1 << 30;
 pub struct ServerConfig {
     /// Folder of the catalog and the objects.
     pub data_dir: PathBuf,
-    /// Address of the HTTP listener; only loopback addresses are served.
-    pub listen: SocketAddr,
+    /// Address of the HTTP listener.
+    pub listen: Bind,
+    /// Where Elasticsearch's clients find `_bulk` at the root, as on port 9200.
+    pub elasticsearch: Option<Bind>,
+    /// Where Loki's clients find its push, as on port 3100.
+    pub loki: Option<Bind>,
+    /// Where OpenTelemetry's clients find its HTTP, as on port 4318.
+    pub otlp: Option<Bind>,
+    /// Where OpenTelemetry's clients find its gRPC, as on port 4317.
+    pub otlp_grpc: Option<Bind>,
+    /// The server's certificate, PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of client certificates, PEM.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Who may send over sockets that know no credentials.
+    pub trusted_networks: Vec<IpNet>,
+    /// Listeners where a request that equals one of the last hour is taken for a repeat of it.
+    pub suppress_repeats: Vec<String>,
     /// A query that takes longer ends with an error or, if the caller allowed it, a marked part.
     pub query_time_max: Duration,
     /// Memory that one query may use.
@@ -47,7 +67,19 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("lodge-data"),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9420)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9420)).into(),
+            elasticsearch: None,
+            loki: None,
+            otlp: None,
+            otlp_grpc: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            trusted_networks: vec![
+                Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+                Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+            ],
+            suppress_repeats: Vec::new(),
             query_time_max: Duration::from_secs(30),
             query_memory_bytes_max: 512 * MIB,
             queries_max: 16,
@@ -122,7 +154,7 @@ pub struct Setting {
 }
 
 /// Every setting, in the order in which they are explained.
-pub const SETTINGS: [Setting; 12] = [
+pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "data_dir",
         doc: "Folder of everything the server keeps; another disk is the usual reason to set it.",
@@ -132,10 +164,79 @@ pub const SETTINGS: [Setting; 12] = [
     },
     Setting {
         name: "listen",
-        doc: "Address of the HTTP listener. There is no sign-in, so only this machine is served.",
-        range: "a loopback address and port, such as \"127.0.0.1:9420\" or \"[::1]:9420\"",
+        doc: "Address of the HTTP listener; other machines are served once there is a token.",
+        range: ADDRESS,
         show: |c| format!("\"{}\"", c.listen),
-        set: |c, v| listen_address(&text(v)?).map(|a| c.listen = a),
+        set: |c, v| Bind::parse(&text(v)?).map(|a| c.listen = a),
+    },
+    Setting {
+        name: "elasticsearch",
+        doc: "Also take Elasticsearch's _bulk here, at the root, as on port 9200.",
+        range: ADDRESS_OR_OFF,
+        show: |c| show_bind(c.elasticsearch),
+        set: |c, v| bind(v).map(|a| c.elasticsearch = a),
+    },
+    Setting {
+        name: "loki",
+        doc: "Also take Loki's push here, as on port 3100.",
+        range: ADDRESS_OR_OFF,
+        show: |c| show_bind(c.loki),
+        set: |c, v| bind(v).map(|a| c.loki = a),
+    },
+    Setting {
+        name: "otlp",
+        doc: "Also take OpenTelemetry's logs over HTTP here, as on port 4318.",
+        range: ADDRESS_OR_OFF,
+        show: |c| show_bind(c.otlp),
+        set: |c, v| bind(v).map(|a| c.otlp = a),
+    },
+    Setting {
+        name: "otlp_grpc",
+        doc: "Also take OpenTelemetry's logs over gRPC here, as on port 4317.",
+        range: ADDRESS_OR_OFF,
+        show: |c| show_bind(c.otlp_grpc),
+        set: |c, v| bind(v).map(|a| c.otlp_grpc = a),
+    },
+    Setting {
+        name: "tls_certificate",
+        doc: "Certificate for tls:// addresses, with those up to its authority; read when it changes.",
+        range: "a path to a PEM file, or \"\" for none",
+        show: |c| show_path(c.tls_certificate.as_deref()),
+        set: |c, v| path(v).map(|p| c.tls_certificate = p),
+    },
+    Setting {
+        name: "tls_key",
+        doc: "The key that belongs to tls_certificate.",
+        range: "a path to a PEM file, or \"\" for none",
+        show: |c| show_path(c.tls_key.as_deref()),
+        set: |c, v| path(v).map(|p| c.tls_key = p),
+    },
+    Setting {
+        name: "tls_client_ca",
+        doc: "Authorities of client certificates; `lodge token create --subject` says what they may.",
+        range: "a path to a PEM file, or \"\" for none",
+        show: |c| show_path(c.tls_client_ca.as_deref()),
+        set: |c, v| path(v).map(|p| c.tls_client_ca = p),
+    },
+    Setting {
+        name: "trusted_networks",
+        doc: "Who may send over sockets that know no credentials (syslog, GELF, JSON lines).",
+        range: "a list of networks, such as [\"127.0.0.0/8\", \"10.2.0.0/16\"]",
+        show: |c| {
+            let all: Vec<String> = c.trusted_networks.iter().map(|n| format!("\"{n}\"")).collect();
+            format!("[{}]", all.join(", "))
+        },
+        set: |c, v| networks(v).map(|n| c.trusted_networks = n),
+    },
+    Setting {
+        name: "suppress_repeats",
+        doc: "Listeners where a request equal to one of the last hour is taken for its repeat.",
+        range: "a list of listen, elasticsearch, loki, otlp, otlp_grpc",
+        show: |c| {
+            let all: Vec<String> = c.suppress_repeats.iter().map(|n| format!("\"{n}\"")).collect();
+            format!("[{}]", all.join(", "))
+        },
+        set: |c, v| listeners(v).map(|n| c.suppress_repeats = n),
     },
     Setting {
         name: "query_time_max",
@@ -250,35 +351,61 @@ pub fn parse(text: &str, place: &str) -> Result<ServerConfig, ConfigError> {
     Ok(config)
 }
 
-/// A loopback socket address, or why this one is refused.
-pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let text = match text.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => text.to_owned(),
-    };
-    let address: SocketAddr =
-        text.parse().map_err(|_| format!("`{text}` is not an IP address with a port"))?;
-    loopback_only(address).map(|()| address)
+/// An address to listen on, and whether TLS is spoken there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind {
+    /// Address and port; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// Whether it is TLS.
+    pub tls: bool,
 }
 
-/// Refuses an address that other machines could reach.
-pub(crate) fn loopback_only(address: SocketAddr) -> Result<(), String> {
-    if address.ip().is_loopback() {
-        return Ok(());
+const ADDRESS: &str = "an IP address and port, such as \"127.0.0.1:9420\" or, with TLS, \
+                       \"tls://0.0.0.0:9420\"";
+const ADDRESS_OR_OFF: &str = "an address as of `listen`, or \"\" for none";
+
+impl From<SocketAddr> for Bind {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: false }
     }
-    Err(format!(
-        "{address} can be reached from other machines, and this version has no sign-in: anyone \
-         there could read and write the logs. Listen on 127.0.0.1:{port} and reach it from \
-         elsewhere through a tunnel, such as `ssh -L {port}:127.0.0.1:{port} HOST`",
-        port = address.port()
-    ))
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.tls { "tls://" } else { "" }, self.address)
+    }
+}
+
+impl Bind {
+    /// Reads `IP:PORT`, `localhost:PORT` or either behind `tls://`.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (tls, rest) = match text.strip_prefix("tls://") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let numeric = match rest.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => rest.to_owned(),
+        };
+        let address =
+            numeric.parse().map_err(|_| format!("`{rest}` is not an IP address with a port"))?;
+        Ok(Self { address, tls })
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.address.ip().is_loopback()
+    }
 }
 
 /// The settings in force as commented TOML: what `lodge check-config` prints.
 pub fn explain(config: &ServerConfig) -> String {
     let default = ServerConfig::default();
     let mut out = String::new();
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let value = (setting.show)(config);
         let standard = (setting.show)(&default);
         let origin = if value == standard {
@@ -332,6 +459,50 @@ fn text(value: &toml::Value) -> Result<String, String> {
         Some(s) => Ok(s.to_owned()),
         None => Err(format!("it is a {}, not a string in quotes", value.type_str())),
     }
+}
+
+fn bind(value: &toml::Value) -> Result<Option<Bind>, String> {
+    if value.as_str() == Some("") {
+        return Ok(None);
+    }
+    Bind::parse(&text(value)?).map(Some)
+}
+
+fn show_bind(bind: Option<Bind>) -> String {
+    bind.map_or_else(|| "\"\"".to_owned(), |bind| format!("\"{bind}\""))
+}
+
+fn path(value: &toml::Value) -> Result<Option<PathBuf>, String> {
+    if value.as_str() == Some("") {
+        return Ok(None);
+    }
+    text(value).map(|text| Some(PathBuf::from(text)))
+}
+
+fn show_path(path: Option<&Path>) -> String {
+    path.map_or_else(|| "\"\"".to_owned(), |path| format!("{:?}", path.display().to_string()))
+}
+
+/// The settings of listeners that take requests.
+const REQUEST_LISTENERS: [&str; 5] = ["listen", "elasticsearch", "loki", "otlp", "otlp_grpc"];
+
+fn listeners(value: &toml::Value) -> Result<Vec<String>, String> {
+    let list = value.as_array().ok_or_else(|| format!("it is a {}", value.type_str()))?;
+    let listener = |value: &toml::Value| {
+        let text = text(value)?;
+        let is_one = REQUEST_LISTENERS.contains(&text.as_str());
+        if is_one { Ok(text) } else { Err(format!("`{text}` is no listener of requests")) }
+    };
+    list.iter().map(listener).collect()
+}
+
+fn networks(value: &toml::Value) -> Result<Vec<IpNet>, String> {
+    let list = value.as_array().ok_or_else(|| format!("it is a {}", value.type_str()))?;
+    let network = |value: &toml::Value| {
+        let text = text(value)?;
+        text.parse().map_err(|_| format!("`{text}` is not a network such as \"10.0.0.0/8\""))
+    };
+    list.iter().map(network).collect()
 }
 
 fn count(value: &toml::Value, min: u64, max: u64) -> Result<usize, String> {
@@ -412,6 +583,9 @@ mod tests {
         let mut config = ServerConfig { queries_max: 3, ..ServerConfig::default() };
         config.query_time_max = Duration::from_millis(1_500);
         config.disk_free_bytes_min = Some(12_345);
+        config.otlp = Some(Bind::parse("tls://127.0.0.1:4318").unwrap());
+        config.tls_key = Some("a \"key\".pem".into());
+        config.trusted_networks = vec!["10.0.0.0/8".parse().unwrap()];
         let text = explain(&config);
         assert_eq!(parse(&text, "explained").unwrap(), config);
         assert!(text.contains("# Takes a number from 1 to 1000; default 16."), "{text}");
@@ -432,7 +606,8 @@ mod tests {
             ("query_time_max = 5", "write it as a string with a unit"),
             ("query_time_max = \"2h\"", "out of range"),
             ("query_memory_bytes_max = \"5 parsecs\"", "not a unit of bytes"),
-            ("listen = \"0.0.0.0:9420\"", "ssh -L"),
+            ("loki = \"tls://here\"", "`here` is not an IP address with a port"),
+            ("trusted_networks = [\"10.0.0.0\"]", "not a network"),
             ("listen = \"nonsense\"", "not an IP address with a port"),
             ("data_dir = \"\"", "it is empty"),
         ] {
@@ -447,6 +622,9 @@ mod tests {
         assert_eq!(config.query_memory_bytes_max, 64 * MIB);
         let config = parse("query_memory_bytes_max = 33554432", "x").unwrap();
         assert_eq!(config.query_memory_bytes_max, 32 * MIB);
-        assert_eq!(parse("listen = \"localhost:1\"", "x").unwrap().listen.port(), 1);
+        assert_eq!(parse("listen = \"localhost:1\"", "x").unwrap().listen.address.port(), 1);
+        let config = parse("loki = \"tls://[::]:3100\"\nelasticsearch = \"\"", "x").unwrap();
+        assert_eq!(config.loki.unwrap().to_string(), "tls://[::]:3100");
+        assert_eq!(config.elasticsearch, None);
     }
 }

@@ -1,24 +1,28 @@
-//! What every request passes before its handler: the length of its URL, the Host it asks for and
-//! the site it comes from; and the headers that every answer gets.
+//! What every request passes before its route: the length of its URL, the site it comes from, and
+//! who sent it (see `identity`); and the headers that every answer gets.
 //!
-//! There is no sign-in yet, so the loopback address is the fence. Two ways lead a web page in the
-//! user's own browser around it, and both end here:
+//! A web page in the user's own browser must not reach around what protects this server. While there
+//! is no token the loopback address is the fence, and two ways lead around it; both end here:
 //!
 //! - *DNS rebinding*: the page's own name is made to resolve to 127.0.0.1. Its requests then carry
-//!   that name in `Host`; only loopback names are served.
+//!   that name in `Host`; only loopback names are served. Once there are tokens any name will do: a
+//!   browser does not show the token of one name to another.
 //! - *Cross-site requests*: a page posts a form to this address. Browsers say so in `Origin` and
 //!   `Sec-Fetch-Site`; what does not come from this very site is refused, reads too.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
+use crate::access::Found;
 use crate::answer::ApiError;
+use crate::app::App;
+use crate::identity::Peer;
 use crate::limits::URL_BYTES_MAX;
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::Limit;
 
 /// Styles may be inline because the virtualised rows of the UI place themselves; scripts may not.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -27,16 +31,20 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'uns
 
 /// The middleware.
 pub(crate) async fn guard(
-    State(metrics): State<Arc<Metrics>>,
-    request: Request,
+    State(app): State<Arc<App>>,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let endpoint = endpoint(request.uri().path());
-    let mut response = match check(&request, &metrics) {
-        Ok(()) => next.run(request).await,
+    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut response = match check(&request, &app) {
+        Ok(found) => {
+            request.extensions_mut().insert(found);
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     };
-    metrics.request(endpoint, response.status().as_u16());
+    let endpoint = matched.as_deref().unwrap_or("other");
+    app.metrics.request(endpoint, response.status().as_u16());
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -52,10 +60,11 @@ pub(crate) async fn guard(
     response
 }
 
-fn check(request: &Request, metrics: &Metrics) -> Result<(), ApiError> {
-    let target_bytes = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
+fn check(request: &Request, app: &App) -> Result<Found, ApiError> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let target_bytes = uri.path_and_query().map_or(0, |p| p.as_str().len());
     if target_bytes > URL_BYTES_MAX {
-        metrics.hit(Limit::UrlBytes);
+        app.metrics.hit(Limit::UrlBytes);
         return Err(ApiError::new(
             StatusCode::URI_TOO_LONG,
             "url_too_long",
@@ -65,13 +74,20 @@ fn check(request: &Request, metrics: &Metrics) -> Result<(), ApiError> {
             ),
         ));
     }
-    let site = check_host(request.uri(), request.headers()).inspect_err(|_| {
-        metrics.hit(Limit::ForeignSite);
-    })?;
-    check_origin(request.method(), request.headers(), &site).inspect_err(|_| {
-        metrics.hit(Limit::ForeignSite);
-    })?;
-    check_tenant(request.headers())
+    let is_foreign = |_: &ApiError| app.metrics.hit(Limit::ForeignSite);
+    let site = host(uri, headers);
+    if !app.tokens.is_any() {
+        check_host(&site).inspect_err(is_foreign)?;
+    }
+    check_origin(request.method(), headers, &site).inspect_err(is_foreign)?;
+    check_tenant(headers)?;
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.ok_or_else(|| ApiError::internal("a request came without its peer"))?;
+    let found = app.tokens.identify(peer, headers, uri.path());
+    if let Err(denied) = &found {
+        app.metrics.denied(denied.name());
+    }
+    Ok(Found(found))
 }
 
 /// VictoriaLogs takes the tenant from headers. Here it comes from the sign-in only, so a header
@@ -80,28 +96,35 @@ fn check_tenant(headers: &HeaderMap) -> Result<(), ApiError> {
     for name in ["accountid", "projectid"] {
         if headers.get(name).is_some_and(|v| v.as_bytes() != b"0") {
             return Err(ApiError::bad_request(format!(
-                "the header `{name}` asks for another tenant; there is only one, leave it out"
+                "the header `{name}` asks for another tenant; the token says whose logs are meant, \
+                 leave it out"
             )));
         }
     }
     Ok(())
 }
 
-/// The host and port the request is for, if the host is a name of this machine for itself.
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<String, ApiError> {
+/// The host and port the request is for.
+fn host(uri: &Uri, headers: &HeaderMap) -> String {
     let host = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default(),
     };
+    host.to_ascii_lowercase()
+}
+
+/// Refuses a host that is no name of this machine for itself.
+fn check_host(host: &str) -> Result<(), ApiError> {
     if is_loopback_name(host_without_port(host)) {
-        return Ok(host.to_ascii_lowercase());
+        return Ok(());
     }
     Err(ApiError::new(
         StatusCode::MISDIRECTED_REQUEST,
         "foreign_host",
         format!(
-            "the request is for the host {host:?}; this server answers only to localhost, \
-             127.0.0.1 and [::1], so that no web page can reach it through a name of its own"
+            "the request is for the host {host:?}; without a token this server answers only to \
+             localhost, 127.0.0.1 and [::1], so that no web page can reach it through a name of \
+             its own"
         ),
     ))
 }
@@ -151,47 +174,6 @@ fn foreign_site(who: &str) -> ApiError {
     )
 }
 
-/// The route that a path belongs to, as a label with a bounded number of values.
-pub(crate) fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 25] = [
-        "/loki/api/v1/push",
-        "/v1/logs",
-        "/services/collector",
-        "/services/collector/event",
-        "/services/collector/raw",
-        "/api/v2/logs",
-        "/gelf",
-        "/insert/jsonline",
-        "/api/v1/batches",
-        "/api/v1/sql",
-        "/api/v1/export",
-        "/api/v1/status",
-        "/select/logsql/query",
-        "/select/logsql/hits",
-        "/select/logsql/stats_query",
-        "/select/logsql/stats_query_range",
-        "/select/logsql/tail",
-        "/select/logsql/field_names",
-        "/select/logsql/field_values",
-        "/select/logsql/patterns",
-        "/select/logsql/streams",
-        "/health",
-        "/ready",
-        "/metrics",
-        "/",
-    ];
-    if let Some(known) = KNOWN.iter().find(|k| **k == path) {
-        return known;
-    }
-    if path.starts_with("/api/v1/producers/") {
-        return "/api/v1/producers";
-    }
-    if path.starts_with("/elasticsearch/") {
-        return if path.ends_with("/_bulk") { "/elasticsearch/_bulk" } else { "/elasticsearch" };
-    }
-    if path.starts_with("/assets/") { "/assets" } else { "other" }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -206,7 +188,9 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_served() {
-        let host = |h: &'static str| check_host(&Uri::from_static("/"), &headers(&[("host", h)]));
+        let host = |h: &'static str| {
+            check_host(&super::host(&Uri::from_static("/"), &headers(&[("host", h)])))
+        };
         for good in
             ["localhost", "LOCALHOST:9420", "127.0.0.1:1", "127.9.9.9", "[::1]:9420", "a.localhost"]
         {

@@ -24,7 +24,7 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use http::{HeaderMap, StatusCode};
 use lodge_ingest::IngestError;
-use lodge_record::{Batch, limits};
+use lodge_record::{Batch, TenantId, limits};
 use lodge_wire::encoding::Encoding;
 use lodge_wire::jsonline::{Decoded, Decoder, Options};
 use serde_json::{Value, json};
@@ -35,16 +35,25 @@ use crate::app::{App, now_ns};
 use crate::args::Args;
 use crate::batches::refused;
 use crate::body::{Arriving, BodyError, Received, Reserved, encoding_of, plain_reader};
+use crate::identity::Identity;
 use crate::limits::{
     ATOMIC_BYTES_MAX, ATOMIC_LINES_MAX, BODY_HEAD_BYTES, CHUNK_BYTES, CHUNK_LINES_MAX,
     CHUNKS_IN_FLIGHT_MAX, MALFORMED_LISTED_MAX, QUERY_WAIT,
 };
 use crate::lines::Chunks;
+use crate::repeats::{Repeats, RequestId};
 
 /// How long chunks of one request wait for a full commit queue before the request gives up.
 const CHUNK_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Memory that a byte of a body takes while it is held and decoded.
 const MEMORY_FACTOR: usize = 3;
+
+/// Whose records they are, and which request brings them.
+#[derive(Clone)]
+struct Sender {
+    tenant: TenantId,
+    request: RequestId,
+}
 
 /// A decoded chunk, with its place in the body.
 struct Piece {
@@ -80,6 +89,9 @@ pub(crate) async fn insert(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    let identity = Identity::of_request(&head.extensions)?;
+    let repeats = Repeats::of(&app, &head, &identity)?;
+    let mut from = Sender { tenant: identity.tenant().clone(), request: repeats.of_stream() };
     let mut arriving = Arriving::new(&app, body);
     let args = Args::of_uri(&head.uri)?;
     let options = options(&args, &head.headers)?;
@@ -98,8 +110,13 @@ pub(crate) async fn insert(
     let bytes: usize = frames.iter().map(Bytes::len).sum();
     let is_plain = encoding == Encoding::Identity && bytes as u64 <= bytes_max;
     if ended && is_plain && bytes <= ATOMIC_BYTES_MAX {
+        if repeats.needs_content() {
+            let content = frames.clone();
+            let work = app.decoders.run(move || repeats.of_content(&content.concat()));
+            from.request = work.await.map_err(|e| ApiError::internal(e.to_string()))?;
+        }
         app.decoders.run(move || work.run_plain(frames, bytes));
-        return store(&app, pieces, debug).await;
+        return store(&app, from, pieces, debug).await;
     }
     let head = Received::whole(frames.concat().into());
     if ended {
@@ -113,7 +130,7 @@ pub(crate) async fn insert(
         let reader = reader.map_err(|e| answer(BodyError::of_io(&e, encoding)))?;
         app.decoders.run(move || work.run(reader, encoding));
     }
-    store(&app, pieces, debug).await
+    store(&app, from, pieces, debug).await
 }
 
 /// A place among the threads that wait for large bodies.
@@ -256,6 +273,7 @@ fn piece(decoded: Result<Decoded, ArrowError>, lines_before: u64) -> Result<Piec
 /// The committing side: a few chunks at a time, answered in order.
 async fn store(
     app: &Arc<App>,
+    from: Sender,
     mut pieces: mpsc::Receiver<Result<Piece, Stopped>>,
     debug: bool,
 ) -> Result<Response, ApiError> {
@@ -263,17 +281,22 @@ async fn store(
     let mut in_flight = FuturesOrdered::new();
     let mut lost: Vec<(RangeInclusive<u64>, IngestError)> = Vec::new();
     let mut stopped = None;
+    // The pieces of a request that can be known again follow each other, so that each is the next.
+    let in_flight_max = if from.request == RequestId::NONE { CHUNKS_IN_FLIGHT_MAX } else { 1 };
+    let mut number = 0;
     while lost.is_empty() && stopped.is_none() {
         tokio::select! {
             Some((lines, done)) = in_flight.next(), if !in_flight.is_empty() => {
                 settle(app, &mut report, &mut lost, lines, done);
             }
-            piece = pieces.recv(), if in_flight.len() < CHUNKS_IN_FLIGHT_MAX => match piece {
+            piece = pieces.recv(), if in_flight.len() < in_flight_max => match piece {
                 Some(Ok(mut piece)) => {
                     let records = piece.records.take();
                     let lines = report.add(app, piece);
                     if let Some(records) = records {
-                        in_flight.push_back(commit(app.clone(), records, lines, debug));
+                        let piece = (number, records);
+                        in_flight.push_back(commit(app.clone(), from.clone(), piece, lines, debug));
+                        number += 1;
                     }
                 }
                 Some(Err(why)) => stopped = Some(why),
@@ -294,7 +317,8 @@ type Settled = (RangeInclusive<u64>, Result<u64, IngestError>);
 /// know what to send again.
 async fn commit(
     app: Arc<App>,
-    records: RecordBatch,
+    from: Sender,
+    (number, records): (u64, RecordBatch),
     lines: RangeInclusive<u64>,
     debug: bool,
 ) -> Settled {
@@ -303,8 +327,11 @@ async fn commit(
         tracing::info!(rows, fields = ?records.schema().fields().len(), "debug=1: not stored");
         return (lines, Ok(rows));
     }
-    let batch = match Batch::new(app.tenant(), None, None, records) {
-        Ok(batch) => batch,
+    let batch = match Batch::new(from.tenant, None, None, records) {
+        Ok(mut batch) => {
+            from.request.mark(&mut batch, number);
+            batch
+        }
         Err(error) => {
             // The decoder made records of another shape: our bug, not the sender's.
             tracing::error!(%error, "decoded lines are not a batch");

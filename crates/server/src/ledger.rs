@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use lodge_record::{ProducerId, time};
+use lodge_record::{ProducerId, TenantId, time};
 use lodge_store::{LedgerRow, StoreError};
 use lodge_wire::agent_report::{self, LiveSource, REPORT_BYTES_MAX, Report};
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::answer::{self, ApiError};
 use crate::app::App;
 use crate::body::{Arriving, Reserved};
+use crate::identity::Identity;
 use crate::metrics::Limit;
 
 /// Agents whose reports are kept.
@@ -39,7 +40,7 @@ const SOURCES_MAX: usize = 10_000;
 /// What agents said last.
 #[derive(Debug, Default)]
 pub(crate) struct Agents {
-    reports: Mutex<HashMap<String, Kept>>,
+    reports: Mutex<HashMap<(TenantId, String), Kept>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ struct Kept {
 
 impl Agents {
     /// Keeps a report; false if there are too many.
-    fn keep(&self, agent: String, report: Report) -> bool {
+    fn keep(&self, agent: (TenantId, String), report: Report) -> bool {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.retain(|_, kept| kept.at.elapsed() < FORGOTTEN_AFTER);
         let others = reports.iter().filter(|(known, _)| **known != agent);
@@ -65,12 +66,12 @@ impl Agents {
         true
     }
 
-    /// The agents as the answer shows them, and what is on its way by producer.
-    fn shown(&self) -> (Vec<Value>, HashMap<String, LiveSource>) {
+    /// The agents of a tenant as the answer shows them, and what is on its way by producer.
+    fn shown(&self, tenant: &TenantId) -> (Vec<Value>, HashMap<String, LiveSource>) {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let mut agents = BTreeMap::new();
         let mut live = HashMap::new();
-        for (agent, kept) in reports.iter() {
+        for ((_, agent), kept) in reports.iter().filter(|((of, _), _)| of == tenant) {
             let ago = kept.at.elapsed();
             let sum = |of: fn(&LiveSource) -> u64| {
                 kept.report.sources.iter().map(of).fold(0, u64::saturating_add)
@@ -98,6 +99,7 @@ impl Agents {
 /// `POST /api/v1/agents/{id}`
 pub(crate) async fn report(
     State(app): State<Arc<App>>,
+    identity: Identity,
     Path(agent): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -108,7 +110,7 @@ pub(crate) async fn report(
     let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
     let report =
         agent_report::decode(&parts.concat()).map_err(|e| ApiError::bad_request(e.to_string()))?;
-    if !app.agents.keep(agent.to_string(), report) {
+    if !app.agents.keep((identity.tenant().clone(), agent.to_string()), report) {
         app.metrics.hit(Limit::Agents);
         let problem = format!("more than {AGENTS_MAX} agents or {LIVE_SOURCES_MAX} busy sources");
         return Err(ApiError::overloaded(problem, 60));
@@ -176,17 +178,22 @@ impl Totals {
 /// `GET /api/v1/ledger`: all sources are summed up, the worst and then the latest are shown.
 pub(crate) async fn ledger(
     State(app): State<Arc<App>>,
+    identity: Identity,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
+    if !identity.view().is_whole() {
+        let problem = "this token may read some records only; the ledger tells of all sources";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "scope", problem));
+    }
     // It reads all sources of the catalog: as much work as a query.
     let _running = app.begin_query("ledger").await?;
     let limit = wanted.limit.unwrap_or(SOURCES_DEFAULT).min(SOURCES_MAX);
-    let (agents, live) = app.agents.shown();
+    let (agents, live) = app.agents.shown(identity.tenant());
     let mut totals = Totals::default();
     let mut shown: Vec<(LedgerRow, LiveSource)> = Vec::new();
     let mut after = None;
     loop {
-        let page = app.store.ledger(&app.tenant(), after, PAGE_ROWS).await;
+        let page = app.store.ledger(identity.tenant(), after, PAGE_ROWS).await;
         let page = page.map_err(|error| unreadable(&error))?;
         after = page.last().map(|row| row.producer);
         let is_last = page.len() < PAGE_ROWS;

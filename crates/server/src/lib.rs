@@ -1,18 +1,20 @@
 //! The server: HTTP in front of the engines that store and query.
 //!
 //! ```text
-//!  connection ─ stall ─ guard ─┬─ jsonline, batches ─ body, lines ─► lodge-ingest
-//!                              ├─ select, tables ──── rows, encode ◄─ lodge-query
-//!                              ├─ tail ─────────────────────────────◄ lodge-ingest (commits)
-//!                              └─ status, ui
+//!  listeners ─ stall ─ guard ─ access ─┬─ jsonline, batches, doors ─ body ─► lodge-ingest
+//!                                      ├─ select, tables ─── rows, encode ◄─ lodge-query
+//!                                      ├─ tail ────────────────────────────◄ lodge-ingest
+//!                                      └─ status, tokens, ui
 //! ```
 //!
 //! Invariants:
-//! - it listens on loopback only, and answers neither foreign hosts nor foreign web pages;
+//! - without a token it serves this machine only; with tokens each request has an identity, and
+//!   reaches only what its scopes allow; foreign web pages are not answered;
 //! - an insert is answered when it is durable; what is refused says why and whether to try again;
 //! - every queue, body, query and connection has a limit, and each limit a counter;
 //! - nothing that a client sends makes it panic.
 
+mod access;
 mod answer;
 mod app;
 mod args;
@@ -23,12 +25,15 @@ mod decoders;
 mod doors;
 mod encode;
 mod guard;
+mod identity;
 mod jsonline;
 mod ledger;
 mod limits;
 mod lines;
+mod listeners;
 mod metrics;
 mod rate;
+mod repeats;
 mod rows;
 mod select;
 mod serve;
@@ -37,10 +42,13 @@ mod status;
 mod tables;
 mod tail;
 mod times;
+mod tls;
+pub mod tokens;
 mod ui;
 
 pub use config::{ConfigError, ServerConfig};
 pub use serve::{RunningServer, ServerError, start};
+pub use tls::TlsError;
 
 // Every test binary that links DataFusion costs a minute of linking, so there is one: the tests
 // over HTTP in `tests/` are modules of it and see the crate by its name, as its users do.

@@ -11,6 +11,8 @@ pub(crate) const HEADERS_MAX: usize = 100;
 /// idle: longer than the 90 s that HTTP clients keep one open, so that it is not the server that
 /// closes it just when it is used again.
 pub(crate) const HEADERS_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long a TLS handshake may take.
+pub(crate) const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 /// Read buffer of one HTTP/1 connection, and so the largest header block.
 pub(crate) const CONNECTION_BUFFER_BYTES: usize = 256 << 10;
 /// Largest header block of an HTTP/2 request.

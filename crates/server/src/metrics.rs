@@ -58,6 +58,10 @@ pub(crate) enum Limit {
     Agents,
     /// A Host or Origin header of another site.
     ForeignSite,
+    /// A TLS handshake that failed or took too long.
+    TlsHandshake,
+    /// Requests that are remembered, so that a repeat is known.
+    Requests,
 }
 
 impl Limit {
@@ -78,10 +82,12 @@ impl Limit {
             Self::DiskFree => "disk_free",
             Self::Agents => "agents",
             Self::ForeignSite => "foreign_site",
+            Self::TlsHandshake => "tls_handshake",
+            Self::Requests => "remembered_requests",
         }
     }
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -97,6 +103,8 @@ impl Limit {
         Self::DiskFree,
         Self::Agents,
         Self::ForeignSite,
+        Self::TlsHandshake,
+        Self::Requests,
     ];
 }
 
@@ -195,6 +203,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<TwoLabels, Counter>,
     limit_hits: Family<Label, Counter>,
+    denied: Family<Label, Counter>,
     query_seconds: Family<Label, Histogram, fn() -> Histogram>,
     /// Records acknowledged.
     pub(crate) ingest_records: Counter,
@@ -230,6 +239,7 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             limit_hits: Family::default(),
+            denied: Family::default(),
             query_seconds: Family::new_with_constructor(latency),
             ingest_records: Counter::default(),
             ingest_bytes: Counter::default(),
@@ -257,6 +267,7 @@ impl Metrics {
     fn register_requests(&self, to: &mut Registry) {
         to.register("http_requests", "Answers by endpoint and status", self.requests.clone());
         to.register("limit_hits", "Refusals by the limit that was hit", self.limit_hits.clone());
+        to.register("denied", "Requests of nobody, by the reason", self.denied.clone());
         to.register_with_unit(
             "query",
             "From a query's arrival to the last byte of its answer",
@@ -299,8 +310,13 @@ impl Metrics {
         );
     }
 
+    /// Counts a request of nobody.
+    pub(crate) fn denied(&self, reason: &'static str) {
+        self.denied.get_or_create(&[("reason", reason)]).inc();
+    }
+
     /// Counts an answer.
-    pub(crate) fn request(&self, endpoint: &'static str, status: u16) {
+    pub(crate) fn request(&self, endpoint: &str, status: u16) {
         let labels = vec![("endpoint", endpoint.to_owned()), ("status", status.to_string())];
         self.requests.get_or_create(&labels).inc();
     }

@@ -183,7 +183,7 @@ fn fail(mut s: Sending, error: ApiError) -> io::Result<Option<(Bytes, Sending)>>
     if !s.format.is_lines() {
         return Err(io::Error::other(reason));
     }
-    let (_, _, json) = error.into_json();
+    let json = error.json();
     s.failed = Some(reason);
     Ok(Some((Bytes::from(format!("{json}\n")), s)))
 }

@@ -1,8 +1,8 @@
 //! `/select/logsql/*`: VictoriaLogs' querying API, so that its clients work unchanged.
 //!
 //! Arguments and answers follow <https://docs.victoriametrics.com/victorialogs/querying/>. What is
-//! asked for and not supported (`extra_filters`) is refused, never ignored: an answer to another
-//! question is worse than none.
+//! asked for and not supported is refused, never ignored: an answer to another question is worse than
+//! none.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode};
 use lodge_query::{
     Budget, FieldsRequest, HitsRequest, LogsqlRequest, PatternsRequest, StatsRangeRequest,
-    StatsRequest, ValueHits,
+    StatsRequest, ValueHits, View,
 };
-use lodge_record::{TenantId, field, time};
+use lodge_record::{field, time};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{self, ApiError};
 use crate::app::{App, Running, now_ns};
 use crate::args::Args;
 use crate::encode::Format;
+use crate::identity::Identity;
 use crate::limits::BUCKETS_MAX;
 use crate::rows::{self, DURATION_HEADER};
 
@@ -32,8 +33,8 @@ const TREND_BUCKETS_MAX: usize = 1_000;
 
 /// What every query endpoint takes.
 pub(crate) struct Question {
-    /// Whose records.
-    pub(crate) tenant: TenantId,
+    /// Of which records.
+    pub(crate) view: View,
     /// The query's text.
     pub(crate) query: String,
     /// First moment, if bounded.
@@ -48,32 +49,38 @@ pub(crate) struct Question {
 
 impl Question {
     /// Reads the arguments that all endpoints share.
-    pub(crate) fn of(app: &App, args: &Args) -> Result<Self, ApiError> {
+    pub(crate) fn of(app: &App, identity: &Identity, args: &Args) -> Result<Self, ApiError> {
         let query = args.required("query", "*")?.to_owned();
-        Self::about(app, args, query)
+        Self::about(app, identity, args, query)
     }
 
     /// The same for a query that came in another argument.
-    pub(crate) fn about(app: &App, args: &Args, query: String) -> Result<Self, ApiError> {
+    pub(crate) fn about(
+        app: &App,
+        identity: &Identity,
+        args: &Args,
+        query: String,
+    ) -> Result<Self, ApiError> {
+        let clock_ns = now_ns();
+        let mut view = identity.view().clone();
         for name in ["extra_filters", "extra_stream_filters"] {
-            if args.get(name).is_some() {
-                return Err(ApiError::bad_request(format!(
-                    "the argument `{name}` is not supported; put its filter into the query"
-                )));
+            for filter in args.all(name) {
+                view = view.narrowed(filter, clock_ns).map_err(|error| {
+                    ApiError::bad_request(format!("the argument `{name}`: {}", error.message()))
+                })?;
             }
         }
-        let clock_ns = now_ns();
         let start_ns = args.time_ns("start", clock_ns)?;
         let end_ns = args.time_ns("end", clock_ns)?;
         let at_ns = args.time_ns("time", clock_ns)?.or(end_ns).unwrap_or(clock_ns);
         let budget = app.budget(args.duration_ns("timeout")?, args.flag("allow_partial"))?;
-        Ok(Self { tenant: app.tenant(), query, start_ns, end_ns, now_ns: at_ns, budget })
+        Ok(Self { view, query, start_ns, end_ns, now_ns: at_ns, budget })
     }
 
     /// This question for LogsQL rows.
     pub(crate) fn rows(self, limit: Option<usize>, offset: Option<usize>) -> LogsqlRequest {
         LogsqlRequest {
-            tenant: self.tenant,
+            view: self.view,
             query: self.query,
             start_ns: self.start_ns,
             end_ns: self.end_ns,
@@ -86,7 +93,7 @@ impl Question {
 
     fn fields(self, limit: Option<usize>) -> FieldsRequest {
         FieldsRequest {
-            tenant: self.tenant,
+            view: self.view,
             query: self.query,
             start_ns: self.start_ns,
             end_ns: self.end_ns,
@@ -98,8 +105,12 @@ impl Question {
 }
 
 /// `/select/logsql/query`
-pub(crate) async fn query(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+pub(crate) async fn query(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &identity, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let offset = args.number("offset")?;
     let formats = [("json", Format::LogLines), ("csv", Format::Csv)];
@@ -111,8 +122,12 @@ pub(crate) async fn query(State(app): State<Arc<App>>, args: Args) -> Result<Res
 }
 
 /// `/select/logsql/hits`
-pub(crate) async fn hits(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+pub(crate) async fn hits(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &identity, &args)?;
     let step_ns = step_ns(&args, question.start_ns, question.end_ns)?;
     let offset_ns = args.duration_ns("offset")?.unwrap_or(0);
     let mut fields: Vec<String> = args.all("field").map(str::to_owned).collect();
@@ -121,7 +136,7 @@ pub(crate) async fn hits(State(app): State<Arc<App>>, args: Args) -> Result<Resp
     let fields_limit = args.number("fields_limit")?.filter(|n| *n > 0);
     let running = app.begin_query("/select/logsql/hits").await?;
     let request = HitsRequest {
-        tenant: question.tenant,
+        view: question.view,
         query: question.query,
         start_ns: question.start_ns,
         end_ns: question.end_ns,
@@ -149,16 +164,20 @@ pub(crate) async fn hits(State(app): State<Arc<App>>, args: Args) -> Result<Resp
 }
 
 /// `/select/logsql/stats_query`
-pub(crate) async fn stats_query(State(app): State<Arc<App>>, args: Args) -> Response {
-    prometheus(stats_vector(app, args).await)
+pub(crate) async fn stats_query(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Response {
+    prometheus(stats_vector(app, identity, args).await)
 }
 
-async fn stats_vector(app: Arc<App>, args: Args) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+async fn stats_vector(app: Arc<App>, identity: Identity, args: Args) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &identity, &args)?;
     let running = app.begin_query("/select/logsql/stats_query").await?;
     let time_ns = question.now_ns;
     let request = StatsRequest {
-        tenant: question.tenant,
+        view: question.view,
         query: question.query,
         start_ns: question.start_ns,
         end_ns: question.end_ns,
@@ -174,16 +193,20 @@ async fn stats_vector(app: Arc<App>, args: Args) -> Result<Response, ApiError> {
 }
 
 /// `/select/logsql/stats_query_range`
-pub(crate) async fn stats_query_range(State(app): State<Arc<App>>, args: Args) -> Response {
-    prometheus(stats_matrix(app, args).await)
+pub(crate) async fn stats_query_range(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Response {
+    prometheus(stats_matrix(app, identity, args).await)
 }
 
-async fn stats_matrix(app: Arc<App>, args: Args) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+async fn stats_matrix(app: Arc<App>, identity: Identity, args: Args) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &identity, &args)?;
     let step_ns = step_ns(&args, question.start_ns, question.end_ns)?;
     let running = app.begin_query("/select/logsql/stats_query_range").await?;
     let request = StatsRangeRequest {
-        tenant: question.tenant,
+        view: question.view,
         query: question.query,
         start_ns: question.start_ns,
         end_ns: question.end_ns,
@@ -207,9 +230,10 @@ async fn stats_matrix(app: Arc<App>, args: Args) -> Result<Response, ApiError> {
 /// `/select/logsql/field_names`
 pub(crate) async fn field_names(
     State(app): State<Arc<App>>,
+    identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+    let question = Question::of(&app, &identity, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let running = app.begin_query("/select/logsql/field_names").await?;
     let names = app.engine.field_names(question.fields(limit)).await;
@@ -219,9 +243,10 @@ pub(crate) async fn field_names(
 /// `/select/logsql/field_values`
 pub(crate) async fn field_values(
     State(app): State<Arc<App>>,
+    identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+    let question = Question::of(&app, &identity, &args)?;
     let field = args.required("field", "level")?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let running = app.begin_query("/select/logsql/field_values").await?;
@@ -230,8 +255,12 @@ pub(crate) async fn field_values(
 }
 
 /// `/select/logsql/streams`
-pub(crate) async fn streams(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+pub(crate) async fn streams(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &identity, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let running = app.begin_query("/select/logsql/streams").await?;
     let found = app.engine.streams(question.fields(limit)).await;
@@ -243,9 +272,10 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, args: Args) -> Result<R
 /// each.
 pub(crate) async fn patterns(
     State(app): State<Arc<App>>,
+    identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+    let question = Question::of(&app, &identity, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0).unwrap_or(PATTERNS_DEFAULT);
     let buckets: usize = args.number("buckets")?.unwrap_or(TREND_BUCKETS_DEFAULT);
     if !(1..=TREND_BUCKETS_MAX).contains(&buckets) {

@@ -10,38 +10,62 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use axum::routing::{delete, get, post};
 use lodge_ingest::{Ingest, IngestLimits};
 use lodge_query::{Engine, EngineLimits};
 use lodge_store::{Background, Store, StoreError, StoreOptions};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
+use crate::access::{ADMIN, INGEST, Need, READ, Routes};
 use crate::app::App;
-use crate::config::{self, ServerConfig};
+use crate::config::{Bind, ServerConfig};
 use crate::decoders::Decoders;
-use crate::limits::{
-    CONNECTION_BUFFER_BYTES, EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN, HEADER_BYTES_MAX,
-    HEADERS_MAX, HEADERS_TIME_MAX, STREAMS_PER_CONNECTION_MAX,
-};
-use crate::metrics::{Limit, Metrics};
-use crate::stall::StallGuard;
-use crate::{batches, doors, guard, jsonline, ledger, select, status, tables, tail, ui};
+use crate::identity::{RELOAD_EVERY, Tokens};
+use crate::limits::{EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN};
+use crate::listeners::{self, Listener};
+use crate::metrics::Metrics;
+use crate::tls::{Tls, TlsError, TlsFiles};
+use crate::{batches, doors, guard, jsonline, ledger, select, status, tables, tail, tokens, ui};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address is not of this machine alone.
-    #[error("refusing to listen: {0}")]
-    NotLoopback(String),
+    /// Other machines can reach the address, and anybody would be served.
+    #[error(
+        "refusing to listen on {address} (setting `{name}`): other machines can reach it, and there \
+         is no token yet, so anyone there could read and write the logs. Make a token first, with \
+         `lodge token create --name me --scope admin,read,ingest --data-dir DIR`, or listen on \
+         127.0.0.1:{port} and reach it from elsewhere through a tunnel, such as `ssh -L \
+         {port}:127.0.0.1:{port} HOST`", port = address.port()
+    )]
+    NotLoopback {
+        /// The setting.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// TLS without a certificate.
+    #[error(
+        "cannot speak TLS on {address} (setting `{name}`): set tls_certificate and tls_key, or write \
+         the address without tls://"
+    )]
+    NoCertificate {
+        /// The setting.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// One of the two is missing.
+    #[error("tls_certificate and tls_key go together: set both or none")]
+    HalfCertificate,
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address is taken or not of this machine.
-    #[error("cannot listen on {address}: {source}; {}", listen_hint(source))]
+    #[error("cannot listen on {address} (setting `{name}`): {source}; {}", listen_hint(source))]
     Listen {
+        /// The setting.
+        name: &'static str,
         /// The address.
         address: SocketAddr,
         /// The operating system's reason.
@@ -69,9 +93,9 @@ fn listen_hint(source: &std::io::Error) -> &'static str {
 /// A server that runs. Dropping it does not stop it; [`RunningServer::stop`] does.
 pub struct RunningServer {
     app: Arc<App>,
-    address: SocketAddr,
-    /// Gone once it was waited for.
-    accepting: Option<JoinHandle<()>>,
+    /// The listeners by their settings, and where they really are.
+    bound: Vec<(&'static str, SocketAddr)>,
+    accepting: JoinSet<()>,
     background: Background,
 }
 
@@ -79,11 +103,11 @@ pub struct RunningServer {
 ///
 /// Must be called within a Tokio runtime with more than one thread.
 pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
-    config::loopback_only(config.listen).map_err(ServerError::NotLoopback)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| ServerError::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().unwrap_or(config.listen);
+    let tls = certificates(&config)?;
+    let mut listeners = Vec::new();
+    for (name, bind) in binds(&config) {
+        listeners.push(Listener::open(name, bind, tls.as_ref()).await?);
+    }
     let options = StoreOptions {
         disk_reserve_bytes: config.disk_free_bytes_min,
         // An object that a query reads must outlive the query.
@@ -91,6 +115,11 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         ..StoreOptions::default()
     };
     let store = Store::open(&config.data_dir, options).await?;
+    let tokens = Tokens::default();
+    tokens.reload(&store).await?;
+    for (name, bind) in binds(&config) {
+        listeners::check_reach(name, bind, tokens.is_any())?;
+    }
     let background = Store::spawn_background(&store);
     let ingest = Ingest::start(store.clone(), IngestLimits::default());
     let memory = usize::try_from(config.query_memory_bytes_max).unwrap_or(usize::MAX);
@@ -106,17 +135,70 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     }
     let metrics = Arc::new(Metrics::new());
     let decoders = Decoders::new().map_err(ServerError::Threads)?;
-    let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders));
+    let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders, tokens));
     tokio::spawn(sample_rate(app.clone()));
-    let accepting = Some(tokio::spawn(accept(app.clone(), listener)));
-    tracing::info!(%address, data_dir = %app.config.data_dir.display(), "serving");
-    Ok(RunningServer { app, address, accepting, background })
+    tokio::spawn(follow_tokens(app.clone()));
+    if let Some(tls) = tls {
+        tokio::spawn(tls.follow(app.stopping.clone()));
+    }
+    let mut accepting = JoinSet::new();
+    let mut bound = Vec::new();
+    for listener in listeners {
+        let routes = if listener.name == MAIN { routes() } else { door_routes(listener.name) };
+        bound.push((listener.name, listener.address));
+        accepting.spawn(listener.serve(app.clone(), router(&app, routes)));
+    }
+    tracing::info!(?bound, data_dir = %app.config.data_dir.display(), "serving");
+    Ok(RunningServer { app, bound, accepting, background })
+}
+
+/// The setting of the main listener.
+const MAIN: &str = "listen";
+
+/// The HTTP listeners that are asked for; the main one is the first.
+fn binds(config: &ServerConfig) -> Vec<(&'static str, Bind)> {
+    let doors = [
+        ("elasticsearch", config.elasticsearch),
+        ("loki", config.loki),
+        ("otlp", config.otlp),
+        ("otlp_grpc", config.otlp_grpc),
+    ];
+    let doors = doors.into_iter().filter_map(|(name, bind)| Some((name, bind?)));
+    std::iter::once((MAIN, config.listen)).chain(doors).collect()
+}
+
+fn certificates(config: &ServerConfig) -> Result<Option<Arc<Tls>>, ServerError> {
+    let (certificate, key) = match (&config.tls_certificate, &config.tls_key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        _ => return Err(ServerError::HalfCertificate),
+    };
+    let files = TlsFiles { certificate, key, client_ca: config.tls_client_ca.clone() };
+    Ok(Some(Arc::new(Tls::load(files)?)))
 }
 
 impl RunningServer {
-    /// The address that is listened on (with the real port, if 0 was asked for).
+    /// The main listener's address (with the real port, if 0 was asked for).
     pub fn addr(&self) -> SocketAddr {
-        self.address
+        self.bound(MAIN).unwrap_or(self.app.config.listen.address)
+    }
+
+    /// The main listener's address as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.app.config.listen.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr())
+    }
+
+    /// Where the listener of a setting really is, if it was asked for.
+    pub fn bound(&self, setting: &str) -> Option<SocketAddr> {
+        self.bound.iter().find(|(name, _)| *name == setting).map(|(_, address)| *address)
+    }
+
+    /// Reads tokens that were made or revoked just now, which it does by itself every second.
+    pub async fn tokens_read(&self) {
+        if let Err(error) = self.app.tokens.reload(&self.app.store).await {
+            tracing::error!(%error, "the tokens cannot be read");
+        }
     }
 
     /// The store, for tests and benchmarks that wait until everything is built.
@@ -124,26 +206,23 @@ impl RunningServer {
         &self.app.store
     }
 
-    /// Returns when the server no longer accepts connections, which is only after a stop or if its
-    /// listener died.
+    /// Returns when a listener no longer accepts connections, which is only after a stop or if it
+    /// died.
     pub async fn wait(&mut self) {
-        if let Some(accepting) = &mut self.accepting {
-            if let Err(error) = accepting.await {
-                tracing::error!(%error, "the listener died");
-            }
-            self.accepting = None;
+        if let Some(Err(error)) = self.accepting.join_next().await {
+            tracing::error!(%error, "a listener died");
         }
     }
 
     /// Stops gracefully; see the order at the head of this file.
     pub async fn stop(self) {
-        let Self { app, accepting, background, .. } = self;
+        let Self { app, mut accepting, background, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
-        if let Some(accepting) = accepting
-            && let Err(error) = accepting.await
-        {
-            tracing::error!(%error, "the listener died");
+        while let Some(ended) = accepting.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener died");
+            }
         }
         app.ingest.drain().await;
         background.shutdown().await;
@@ -151,39 +230,68 @@ impl RunningServer {
     }
 }
 
-/// Every route.
-fn router(app: Arc<App>) -> Router {
-    let metrics = app.metrics.clone();
-    Router::new()
+/// Every route of the main listener.
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .merge(doors::routes())
-        .route("/insert/jsonline", post(jsonline::insert))
-        .route("/api/v1/batches", post(batches::insert))
-        .route("/api/v1/producers/{id}", get(batches::producer))
-        .route("/api/v1/agents/{id}", post(ledger::report))
-        .route("/api/v1/ledger", get(ledger::ledger))
-        .route("/select/logsql/query", get(select::query).post(select::query))
-        .route("/select/logsql/hits", get(select::hits).post(select::hits))
-        .route("/select/logsql/stats_query", get(select::stats_query).post(select::stats_query))
-        .route(
+        .add(INGEST, "/insert/jsonline", post(jsonline::insert))
+        .add(INGEST, "/api/v1/batches", post(batches::insert))
+        .add(INGEST, "/api/v1/producers/{id}", get(batches::producer))
+        .add(INGEST, "/api/v1/agents/{id}", post(ledger::report))
+        .add(READ, "/api/v1/ledger", get(ledger::ledger))
+        .add(READ, "/select/logsql/query", get(select::query).post(select::query))
+        .add(READ, "/select/logsql/hits", get(select::hits).post(select::hits))
+        .add(READ, "/select/logsql/stats_query", get(select::stats_query).post(select::stats_query))
+        .add(
+            READ,
             "/select/logsql/stats_query_range",
             get(select::stats_query_range).post(select::stats_query_range),
         )
-        .route("/select/logsql/tail", get(tail::tail).post(tail::tail))
-        .route("/select/logsql/field_names", get(select::field_names).post(select::field_names))
-        .route("/select/logsql/field_values", get(select::field_values).post(select::field_values))
-        .route("/select/logsql/patterns", get(select::patterns).post(select::patterns))
-        .route("/select/logsql/streams", get(select::streams).post(select::streams))
-        .route("/api/v1/sql", get(tables::sql).post(tables::sql))
-        .route("/api/v1/export", get(tables::export).post(tables::export))
-        .route("/api/v1/status", get(status::status))
-        .route("/health", get(status::health))
-        .route("/ready", get(status::ready))
-        .route("/metrics", get(status::metrics))
+        .add(READ, "/select/logsql/tail", get(tail::tail).post(tail::tail))
+        .add(READ, "/select/logsql/field_names", get(select::field_names).post(select::field_names))
+        .add(
+            READ,
+            "/select/logsql/field_values",
+            get(select::field_values).post(select::field_values),
+        )
+        .add(READ, "/select/logsql/patterns", get(select::patterns).post(select::patterns))
+        .add(READ, "/select/logsql/streams", get(select::streams).post(select::streams))
+        .add(READ, "/api/v1/sql", get(tables::sql).post(tables::sql))
+        .add(READ, "/api/v1/export", get(tables::export).post(tables::export))
+        .add(READ, "/api/v1/status", get(status::status))
+        .add(READ, "/metrics", get(status::metrics))
+        .add(ADMIN, "/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .add(ADMIN, "/api/v1/tokens/{id}", delete(tokens::revoke))
+        .merge(health())
+        .fallback(READ, ui::serve)
+}
+
+/// Whether the server lives.
+fn health() -> Routes {
+    Routes::new().add(Need::Nothing, "/health", get(status::health)).add(
+        Need::Nothing,
+        "/ready",
+        get(status::ready),
+    )
+}
+
+/// What the doors that have an address of their own answer there, by the setting's name.
+pub(crate) fn door_routes(name: &str) -> Routes {
+    match name {
+        "elasticsearch" => doors::elastic::routes(""),
+        "loki" => doors::loki::routes(),
+        _ => doors::otlp::routes(),
+    }
+    .merge(health())
+}
+
+fn router(app: &Arc<App>, routes: Routes) -> Router {
+    routes
+        .into_router()
         .method_not_allowed_fallback(ui::method_not_allowed)
-        .fallback(ui::serve)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(metrics, guard::guard))
-        .with_state(app)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), guard::guard))
+        .with_state(Arc::clone(app))
 }
 
 async fn sample_rate(app: Arc<App>) {
@@ -196,97 +304,22 @@ async fn sample_rate(app: Arc<App>) {
     }
 }
 
-/// Accepts connections until the server stops, then waits for those that are open.
-async fn accept(app: Arc<App>, listener: TcpListener) {
-    let router = router(app.clone());
-    let builder = http_builder(&app.config);
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(app.config.connections_max));
-    let mut open = JoinSet::new();
+/// Follows the tokens that others make and revoke.
+async fn follow_tokens(app: Arc<App>) {
+    let mut tick = tokio::time::interval(RELOAD_EVERY);
+    let mut is_troubled = false;
     loop {
-        let place = tokio::select! {
-            place = a_place(&app, &places) => place,
-            () = app.stopping.cancelled() => break,
-        };
-        let stream = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = app.stopping.cancelled() => break,
-        };
-        while open.try_join_next().is_some() {}
-        match stream {
-            Ok((stream, _)) => {
-                let io = TokioIo::new(guarded(&app, stream));
-                let service = TowerToHyperService::new(router.clone());
-                let connection = builder.serve_connection(io, service).into_owned();
-                let connection = graceful.watch(connection);
-                let app = app.clone();
-                open.spawn(async move {
-                    app.metrics.connections_open.inc();
-                    if let Err(error) = connection.await {
-                        tracing::debug!(error = %causes(error.as_ref()), "a connection ended");
-                    }
-                    app.metrics.connections_open.dec();
-                    drop(place);
-                });
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = app.stopping.cancelled() => return,
+        }
+        match app.tokens.reload(&app.store).await {
+            Ok(()) => is_troubled = false,
+            Err(error) if !is_troubled => {
+                is_troubled = true;
+                tracing::error!(%error, "the tokens cannot be read; those read before stay");
             }
-            Err(error) => {
-                // Out of file descriptors, mostly: waiting a little lets some be closed.
-                tracing::warn!(%error, "cannot accept a connection; trying again");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(_) => {}
         }
     }
-    drop(listener);
-    let time_max = app.config.shutdown_time_max;
-    if tokio::time::timeout(time_max, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end within {time_max:?}; they are cut off");
-    }
-    open.shutdown().await;
-}
-
-async fn a_place(app: &App, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = places.clone().try_acquire_owned() {
-        return Some(place);
-    }
-    app.metrics.hit(Limit::Connections);
-    places.clone().acquire_owned().await.ok()
-}
-
-fn guarded(app: &App, stream: TcpStream) -> StallGuard {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection stays with delayed small packets");
-    }
-    StallGuard::new(stream, app.config.stall_time_max, app.metrics.clone())
-}
-
-/// HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
-fn http_builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIME_MAX)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(CONNECTION_BUFFER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(config.stall_time_max);
-    builder
-}
-
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

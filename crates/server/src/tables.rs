@@ -10,12 +10,17 @@ use crate::answer::ApiError;
 use crate::app::App;
 use crate::args::Args;
 use crate::encode::Format;
+use crate::identity::Identity;
 use crate::limits::EXPORT_TIME_MAX;
 use crate::rows;
 use crate::select::Question;
 
 /// `/api/v1/sql`: `query=SELECT …` over the table `logs`, `format=json|jsonl|csv|arrow|parquet`.
-pub(crate) async fn sql(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
+pub(crate) async fn sql(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
     let offered = [
         ("json", Format::Json),
         ("jsonl", Format::JsonLines),
@@ -25,12 +30,16 @@ pub(crate) async fn sql(State(app): State<Arc<App>>, args: Args) -> Result<Respo
     ];
     let format = Format::parse(args.get("format").unwrap_or("json"), &offered)?;
     let query = args.required("query", "SELECT count(*) FROM logs")?.to_owned();
-    let question = Question::about(&app, &args, query)?;
+    let question = Question::about(&app, &identity, &args, query)?;
     run_sql(app, question, format, None, "/api/v1/sql").await
 }
 
 /// `/api/v1/export`: a LogsQL `query=` or a SQL `sql=`, `format=parquet|arrow|jsonl|csv`.
-pub(crate) async fn export(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
+pub(crate) async fn export(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
     let lines = if args.get("sql").is_some() { Format::JsonLines } else { Format::LogLines };
     let offered = [
         ("parquet", Format::Parquet),
@@ -43,10 +52,10 @@ pub(crate) async fn export(State(app): State<Arc<App>>, args: Args) -> Result<Re
         if args.get("query").is_some() {
             return Err(ApiError::bad_request("give either `query` (LogsQL) or `sql`, not both"));
         }
-        let question = patient(Question::about(&app, &args, sql)?, &args)?;
+        let question = patient(Question::about(&app, &identity, &args, sql)?, &args)?;
         return run_sql(app, question, format, Some("lodge"), "/api/v1/export").await;
     }
-    let question = patient(Question::of(&app, &args)?, &args)?;
+    let question = patient(Question::of(&app, &identity, &args)?, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let offset = args.number("offset")?;
     let running = app.begin_query("/api/v1/export").await?;
@@ -72,7 +81,7 @@ async fn run_sql(
 ) -> Result<Response, ApiError> {
     let running = app.begin_query(endpoint).await?;
     let request = SqlRequest {
-        tenant: question.tenant,
+        view: question.view,
         query: question.query,
         start_ns: question.start_ns,
         end_ns: question.end_ns,

@@ -27,6 +27,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::answer::ApiError;
 use crate::app::{App, OpenTail, now_ns};
 use crate::args::Args;
+use crate::identity::Identity;
 use crate::limits::{ROWS_PER_PIECE, TAIL_HISTORY_ROWS_MAX, TAIL_REFRESH_MAX};
 use crate::metrics::Limit;
 use crate::select::Question;
@@ -50,18 +51,22 @@ struct Tail {
 }
 
 /// The endpoint.
-pub(crate) async fn tail(State(app): State<Arc<App>>, args: Args) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &args)?;
+pub(crate) async fn tail(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let question = Question::of(&app, &identity, &args)?;
     let refresh_ns = args.duration_ns("refresh_interval")?.unwrap_or(0).max(0);
     let start_offset_ns = args.duration_ns("start_offset")?.unwrap_or(0).max(0);
     // Durable records never come later than they are shown, so there is nothing to wait for.
     args.duration_ns("offset")?;
-    let filter =
-        app.engine.tail(&question.query, question.now_ns).map_err(|e| app.query_failed(&e))?;
+    let filter = app.engine.tail(&question.view, &question.query, question.now_ns);
+    let filter = filter.map_err(|e| app.query_failed(&e))?;
     let open = app.begin_tail()?;
     let commits = app.ingest.subscribe();
     let mut tail = Tail {
-        tenant: question.tenant.clone(),
+        tenant: question.view.tenant.clone(),
         filter: Arc::new(filter),
         commits,
         history: Vec::new(),

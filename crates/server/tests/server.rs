@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "server/access.rs"]
+mod access;
 #[path = "server/doors.rs"]
 mod doors;
 #[path = "server/fence.rs"]
@@ -13,6 +15,8 @@ mod fence;
 mod insert;
 #[path = "server/producers.rs"]
 mod producers;
+#[path = "server/repeats.rs"]
+mod repeats;
 #[path = "server/rig.rs"]
 mod rig;
 #[path = "server/select.rs"]
@@ -21,3 +25,5 @@ mod select;
 mod tables;
 #[path = "server/tail.rs"]
 mod tail;
+#[path = "server/tls.rs"]
+mod tls;

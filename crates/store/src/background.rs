@@ -106,6 +106,9 @@ impl Store {
             if let Err(error) = self.sweep_garbage().await {
                 tracing::warn!(%error, "deleting garbage failed; it is tried again");
             }
+            if let Err(error) = self.sweep_producers().await {
+                tracing::warn!(%error, "forgetting old requests failed; it is tried again");
+            }
             if round.is_multiple_of(ORPHAN_SWEEPS)
                 && let Err(error) = self.sweep_orphans().await
             {

@@ -88,6 +88,8 @@ struct Standing {
     /// Its entry in the ledger, and whether the group changes it.
     entry: Option<LedgerEntry>,
     is_accounted: bool,
+    /// From when it may be forgotten.
+    forget_ms: Option<i64>,
     /// Holes without a reason that the group brings.
     unexplained: u64,
 }
@@ -118,6 +120,7 @@ impl Standing {
             self.entry = Some(after);
             self.is_accounted = true;
         }
+        self.forget_ms = batch.forget_ms;
         let position = batch.position.clone().or(before);
         self.now = Some(ProducerState { epoch: origin.epoch, seq: origin.seq, position });
     }
@@ -165,6 +168,7 @@ impl Judged {
                     from: standing.committed.as_ref().map(|s| (s.epoch, s.seq)),
                     to: standing.now.clone()?,
                     entry: standing.entry.clone().filter(|_| standing.is_accounted),
+                    forget_ms: standing.forget_ms,
                 })
             })
             .collect();
@@ -353,6 +357,8 @@ impl Store {
         }
         self.space.check(0, false).map_err(refused)?;
         let advances = judged.advances();
+        let requests = advances.iter().filter(|a| a.forget_ms.is_some() && a.from.is_none());
+        self.counters.remember(requests.count() as u64);
         if by_tenant.is_empty() {
             return Ok(self.catalog.commit(&[], &advances).await?.is_some());
         }

@@ -26,6 +26,7 @@ pub(crate) struct Counters {
     build_us: AtomicU64,
     garbage_deleted: AtomicU64,
     orphans_deleted: AtomicU64,
+    remembered: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +73,16 @@ impl Counters {
                 Outcome::StaleEpoch(_) => self.stale_epochs.fetch_add(1, Relaxed),
             };
         }
+    }
+
+    /// Sets how many producers are there that will be forgotten.
+    pub(crate) fn remembered(&self, producers: u64) {
+        self.remembered.store(producers, Relaxed);
+    }
+
+    /// One more of them was added.
+    pub(crate) fn remember(&self, producers: u64) {
+        self.remembered.fetch_add(producers, Relaxed);
     }
 
     pub(crate) fn count_failure(&self, disk_full: bool) {
@@ -121,6 +132,7 @@ impl Counters {
         StoreStats {
             // The built ones first: a swap that runs meanwhile may then count rows once too often,
             // which is less strange than too few.
+            remembered_requests: self.remembered.load(Relaxed),
             rows: built.rows.load(Relaxed).saturating_add(l0.rows.load(Relaxed)),
             bytes: built.bytes.load(Relaxed).saturating_add(l0.bytes.load(Relaxed)),
             l0_segments: l0.segments.load(Relaxed),

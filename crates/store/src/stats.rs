@@ -7,6 +7,8 @@ pub struct StoreStats {
     pub rows: u64,
     /// Bytes of all segments stored.
     pub bytes: u64,
+    /// Requests that are remembered, so that they are stored once when they are repeated.
+    pub remembered_requests: u64,
     /// L0 segments waiting to be built.
     pub l0_segments: u64,
     /// Bytes of them.

@@ -40,6 +40,17 @@ impl Store {
         }
     }
 
+    /// Removes producers whose time is over, some at a time so that commits get their turn.
+    pub(crate) async fn sweep_producers(&self) -> Result<(), StoreError> {
+        loop {
+            let (removed, left) = self.catalog.forget_producers(now_ms(), CHUNK).await?;
+            self.counters.remembered(left);
+            if removed < CHUNK as u64 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Deletes orphans whose grace is over.
     pub(crate) async fn sweep_orphans(&self) -> Result<(), StoreError> {
         let now = SystemTime::now();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
@@ -39,7 +40,14 @@ fn state(epoch: u32, seq: u64, position: &str) -> ProducerState {
 
 fn step(name: &str, from: Option<(u32, u64)>, to: ProducerState) -> ProducerAdvance {
     let producer = ProducerId::derive(&[name.as_bytes()]);
-    ProducerAdvance { tenant: TenantId::default(), producer, from, to, entry: None }
+    ProducerAdvance {
+        tenant: TenantId::default(),
+        producer,
+        from,
+        to,
+        entry: None,
+        forget_ms: None,
+    }
 }
 
 async fn known(catalog: &dyn Catalog, name: &str) -> Option<ProducerState> {
@@ -255,6 +263,32 @@ async fn concurrent_writers_are_one_after_another(catalog: Arc<dyn Catalog>) {
     assert_eq!(ids(&*catalog, "default", None).await.len() as u64, done);
 }
 
+async fn a_producer_that_may_be_forgotten_is_unknown_then(catalog: Arc<dyn Catalog>) {
+    let now_ms = 1_000 * i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    let until = |name: &str, forget_ms: Option<i64>| ProducerAdvance {
+        forget_ms,
+        ..step(name, None, state(1, 1, "x"))
+    };
+    let steps = [
+        until("over", Some(now_ms - 1)),
+        until("lasts", Some(now_ms + 3_600_000)),
+        until("stays", None),
+    ];
+    assert!(catalog.commit(&[], &steps).await.unwrap().is_some());
+    assert_eq!(known(&*catalog, "over").await, None);
+    assert!(known(&*catalog, "lasts").await.is_some());
+    // One that is over may begin anew before it is swept away, the others may not.
+    let again = until("over", Some(now_ms - 1));
+    assert!(catalog.commit(&[], &[again]).await.unwrap().is_some());
+    for name in ["lasts", "stays"] {
+        assert!(catalog.commit(&[], &[until(name, None)]).await.unwrap().is_none(), "{name}");
+    }
+    assert_eq!(catalog.forget_producers(now_ms, 10).await.unwrap(), (1, 1));
+    assert_eq!(catalog.forget_producers(now_ms, 10).await.unwrap(), (0, 1));
+    assert!(known(&*catalog, "lasts").await.is_some());
+    assert!(known(&*catalog, "stays").await.is_some());
+}
+
 async fn tokens_are_kept_and_their_version_rises(catalog: Arc<dyn Catalog>) {
     let token = |id: &str, credential| Token {
         id: id.to_owned(),
@@ -319,6 +353,7 @@ mod sqlite {
         many_segments_are_read_at_once,
         concurrent_writers_are_one_after_another,
         tokens_are_kept_and_their_version_rises,
+        a_producer_that_may_be_forgotten_is_unknown_then,
     );
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use crate::connection::Credentials;
 use crate::containers::KubernetesApi;
 use crate::containers::facts::ContainerFacts;
 
@@ -92,7 +93,7 @@ impl Kubernetes {
             KubernetesApi::At(base) => (base.trim_end_matches('/').to_owned(), false),
             KubernetesApi::Auto => (in_cluster_address()?, true),
         };
-        let client = match client(in_cluster) {
+        let client = match client(&base, in_cluster) {
             Ok(client) => client,
             Err(error) => {
                 tracing::warn!(error, "the Kubernetes API is not asked about pods");
@@ -205,16 +206,14 @@ fn in_cluster_address() -> Option<String> {
     })
 }
 
-fn client(in_cluster: bool) -> Result<reqwest::Client, String> {
-    let builder = reqwest::Client::builder()
+fn client(base: &str, in_cluster: bool) -> Result<reqwest::Client, String> {
+    let server_ca = in_cluster.then(|| Path::new(ACCOUNT).join("ca.crt"));
+    let credentials = Credentials { server_ca, ..Credentials::default() };
+    let builder = credentials.client(&[base]).map_err(|error| error.to_string())?;
+    let builder = builder
         .no_proxy()
         .connect_timeout(DEADLINE)
         .timeout(DEADLINE)
         .user_agent(concat!("lodge-agent/", env!("CARGO_PKG_VERSION")));
-    if in_cluster {
-        return Err("it speaks TLS, which this agent does not; run `kubectl proxy` beside it and \
-                    set `kubernetes = \"http://127.0.0.1:8001\"` in [containers]"
-            .to_owned());
-    }
     builder.build().map_err(|error| error.to_string())
 }

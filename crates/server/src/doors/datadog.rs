@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -14,19 +13,20 @@ use lodge_wire::datadog_logs::{self, Metadata};
 use serde_json::json;
 
 use super::{answer, either, not_decoded, refusal, store, take};
+use crate::access::{INGEST, Routes};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 use crate::args::Args;
 
 const JSON: &str = "application/json";
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v2/logs", post(second))
-        .route("/v1/input", post(first))
-        .route("/v1/input/{key}", post(first))
+pub(super) fn routes() -> Routes {
+    Routes::in_words(|_, error| in_words(error))
+        .add(INGEST, "/api/v2/logs", post(second))
+        .add(INGEST, "/v1/input", post(first))
+        .add(INGEST, "/v1/input/{key}", post(first))
         // Agents look whether their key is good before they send.
-        .route("/api/v1/validate", get(validate))
+        .add(INGEST, "/api/v1/validate", get(validate))
 }
 
 async fn second(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -49,14 +49,14 @@ async fn take_logs(
     let (head, body) = request.into_parts();
     let metadata = metadata(&head.uri).map_err(|error| in_words(&error))?;
     let is_text = is_text(&head.headers);
-    let decoded = take(app, &head.headers, body, move |plain| {
+    let decoded = take(app, &head, body, move |plain| {
         let decode = if is_text { datadog_logs::decode_text } else { datadog_logs::decode_json };
         decode(&metadata, now_ns(), plain).map_err(|error| not_decoded(&error))
     });
-    let (mut decoded, _memory) = decoded.await.map_err(|error| in_words(&error))?;
+    let (mut decoded, taken) = decoded.await.map_err(|error| in_words(&error))?;
     app.metrics.malformed_lines.inc_by(decoded.failed_total);
     let records = std::mem::take(&mut decoded.records);
-    store(app, records).await.map_err(|error| in_words(&error))?;
+    store(app, &taken, records).await.map_err(|error| in_words(&error))?;
     if decoded.failed_total == 0 {
         return Ok(answer(stored, JSON, "{}"));
     }

@@ -8,16 +8,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{any, post};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use lodge_wire::elastic_bulk::{self, Decoder, Detail, RequestError};
 use serde_json::{Value, json};
 
 use super::{answer, either, refusal, store, take};
+use crate::access::{INGEST, Routes};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 use crate::args::Args;
@@ -29,11 +29,18 @@ const VERSION: &str = "8.17.0";
 /// Longest text in which a client names its version.
 const AGENT_BYTES_MAX: usize = 256;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/elasticsearch", any(handshake))
-        .route("/elasticsearch/", any(handshake))
-        .route("/elasticsearch/{*path}", any(bulk_or_handshake))
+/// The routes below `root`.
+pub(crate) fn routes(root: &str) -> Routes {
+    let writes = || post(bulk).put(bulk).fallback(handshake);
+    let mut routes = Routes::in_words(|_, error| in_words(error));
+    if !root.is_empty() {
+        routes = routes.add(INGEST, root, any(handshake));
+    }
+    routes
+        .add(INGEST, &format!("{root}/"), any(handshake))
+        .add(INGEST, &format!("{root}/_bulk"), writes())
+        .add(INGEST, &format!("{root}/{{index}}/_bulk"), writes())
+        .add(INGEST, &format!("{root}/{{*path}}"), any(handshake))
         .layer(map_response(name_product))
 }
 
@@ -43,22 +50,13 @@ async fn name_product(mut response: Response) -> Response {
     response
 }
 
-/// `_bulk`, `INDEX/_bulk`, or a question.
-async fn bulk_or_handshake(
+/// `_bulk`, and `INDEX/_bulk`.
+async fn bulk(
     State(app): State<Arc<App>>,
-    Path(path): Path<String>,
+    index: Option<Path<String>>,
     request: Request,
 ) -> Response {
-    let writes = *request.method() == Method::POST || *request.method() == Method::PUT;
-    let index = match path.split('/').collect::<Vec<_>>().as_slice() {
-        ["_bulk"] if writes => None,
-        [index, "_bulk"] if writes => Some((*index).to_owned()),
-        _ => {
-            let (head, _) = request.into_parts();
-            return handshake(head.method, head.uri, head.headers).await;
-        }
-    };
-    either(take_bulk(&app, index, request).await)
+    either(take_bulk(&app, index.map(|Path(index)| index), request).await)
 }
 
 async fn take_bulk(
@@ -69,7 +67,7 @@ async fn take_bulk(
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let detail = detail(&Args::of_uri(&head.uri).map_err(|error| in_words(&error))?);
-    let decoded = take(app, &head.headers, body, move |plain| {
+    let decoded = take(app, &head, body, move |plain| {
         let options = elastic_bulk::default_options();
         let mut decoder = Decoder::new(&options, index.as_deref(), now_ns());
         let read = decoder.part(plain).and_then(|()| decoder.end());
@@ -79,7 +77,7 @@ async fn take_bulk(
         let records = decoder.finish().map_err(|error| ApiError::internal(error.to_string()))?;
         Ok(Ok((records.into_iter().collect(), decoder.into_outcomes())))
     });
-    let (decoded, _memory) = decoded.await.map_err(|error| in_words(&error))?;
+    let (decoded, taken) = decoded.await.map_err(|error| in_words(&error))?;
     let (records, outcomes) = decoded.map_err(|error| {
         if let RequestError::TooMany { .. } = error {
             app.metrics.hit(Limit::BodyBytes);
@@ -87,7 +85,7 @@ async fn take_bulk(
         refused(&error)
     })?;
     app.metrics.malformed_lines.inc_by(outcomes.failed() as u64);
-    store(app, records).await.map_err(|error| in_words(&error))?;
+    store(app, &taken, records).await.map_err(|error| in_words(&error))?;
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut reply = Vec::new();
     outcomes.write_reply(took_ms, detail, &mut reply);
@@ -116,6 +114,7 @@ fn in_words(error: &ApiError) -> Response {
         StatusCode::SERVICE_UNAVAILABLE => "unavailable_shards_exception",
         StatusCode::PAYLOAD_TOO_LARGE => "content_too_long_exception",
         StatusCode::INTERNAL_SERVER_ERROR => "exception",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "security_exception",
         _ => "illegal_argument_exception",
     };
     let mut body = Vec::new();

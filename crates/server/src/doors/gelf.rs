@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -11,14 +10,15 @@ use lodge_wire::gelf::Decoder;
 use lodge_wire::json_items::Items;
 
 use super::{answer, store, take};
+use crate::access::{INGEST, Routes};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 
 /// Most messages of one request.
 const MESSAGES_MAX: usize = 100_000;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/gelf", post(messages))
+pub(super) fn routes() -> Routes {
+    Routes::new().add(INGEST, "/gelf", post(messages))
 }
 
 async fn messages(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -30,7 +30,7 @@ async fn messages(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn take_messages(app: &Arc<App>, request: Request) -> Result<(), ApiError> {
     let (head, body) = request.into_parts();
-    let decoded = take(app, &head.headers, body, |plain| {
+    let decoded = take(app, &head, body, |plain| {
         let mut decoder = Decoder::new(now_ns());
         let mut problem = None;
         for (number, item) in Items::new(plain).enumerate() {
@@ -45,8 +45,8 @@ async fn take_messages(app: &Arc<App>, request: Request) -> Result<(), ApiError>
         let records = decoder.finish().map_err(|error| ApiError::internal(error.to_string()))?;
         Ok((records, problem))
     });
-    let ((records, problem), _memory) = decoded.await?;
-    store(app, records.into_iter().collect()).await?;
+    let ((records, problem), taken) = decoded.await?;
+    store(app, &taken, records.into_iter().collect()).await?;
     match problem {
         None => Ok(()),
         Some(problem) => {

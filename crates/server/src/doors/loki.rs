@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
@@ -14,13 +13,18 @@ use lodge_wire::loki_push::{self, Decoded, PushError};
 use lodge_wire::snappy::{self, SnappyError};
 
 use super::{BODY_BYTES_MAX, answer, either, refusal, store, take};
+use crate::access::{INGEST, Routes};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/loki/api/v1/push", post(push)).route("/api/prom/push", post(push))
+pub(crate) fn routes() -> Routes {
+    Routes::in_words(|_, error| in_words(error)).add(INGEST, "/loki/api/v1/push", post(push)).add(
+        INGEST,
+        "/api/prom/push",
+        post(push),
+    )
 }
 
 async fn push(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -28,7 +32,6 @@ async fn push(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn take_push(app: &Arc<App>, request: Request) -> Result<Response, Response> {
-    let in_words = |error: ApiError| refusal(&error, TEXT, format!("{}\n", error.message()));
     let (mut head, body) = request.into_parts();
     let is_json = is_json(&head.headers);
     let names_snappy = head.headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "snappy");
@@ -36,7 +39,7 @@ async fn take_push(app: &Arc<App>, request: Request) -> Result<Response, Respons
         // It is the block around a protobuf body, which is there in any case.
         head.headers.remove(header::CONTENT_ENCODING);
     }
-    let decoded = take(app, &head.headers, body, move |plain| {
+    let decoded = take(app, &head, body, move |plain| {
         let decoded = if is_json {
             loki_push::decode_json(plain, now_ns())
         } else {
@@ -46,17 +49,21 @@ async fn take_push(app: &Arc<App>, request: Request) -> Result<Response, Respons
         };
         decoded.map_err(|error| not_pushed(&error))
     });
-    let (decoded, _memory) = decoded.await.map_err(in_words)?;
+    let (decoded, taken) = decoded.await.map_err(|error| in_words(&error))?;
     let Decoded { records, entries, rejected_total, troubles } = decoded;
     app.metrics.malformed_lines.inc_by(rejected_total);
-    store(app, records).await.map_err(in_words)?;
+    store(app, &taken, records).await.map_err(|error| in_words(&error))?;
     if rejected_total == 0 {
         return Ok(answer(StatusCode::NO_CONTENT, TEXT, ""));
     }
     let first = troubles.first().map_or("", |trouble| &trouble.reason);
     let problem =
         format!("{rejected_total} of {entries} entries are not stored; the first: {first}");
-    Err(in_words(ApiError::bad_request(problem)))
+    Err(in_words(&ApiError::bad_request(problem)))
+}
+
+fn in_words(error: &ApiError) -> Response {
+    refusal(error, TEXT, format!("{}\n", error.message()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

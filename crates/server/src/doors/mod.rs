@@ -8,34 +8,38 @@
 //! stored now is said so that the client comes again (429, 503, `Retry-After`), what is wrong for
 //! good so that it does not; one bad item does not lose the others. A request of more than
 //! [`lodge_wire::batches::PIECE_BYTES_MAX`] is stored in pieces: if a later one fails, the answer
-//! says so, and a client that sends all of it again doubles the first.
+//! says so, and a client that sends all of it again doubles the first, unless the request can be
+//! known again (see `repeats`).
 
 mod datadog;
-mod elastic;
+pub(crate) mod elastic;
 mod gelf;
-mod loki;
-mod otlp;
+pub(crate) mod loki;
+pub(crate) mod otlp;
 mod splunk;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use lodge_record::Batch;
 use lodge_wire::batches::BodyError as ItemsError;
 use lodge_wire::encoding::{self, Encoding};
 
+use crate::access::Routes;
 use crate::answer::ApiError;
 use crate::app::App;
 use crate::batches::refused;
 use crate::body::{Arriving, Reserved, encoding_of, not_inflated};
+use crate::identity::Identity;
 use crate::metrics::Limit;
+use crate::repeats::{Repeats, RequestId};
 
 /// Largest body, as it is sent and inflated.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -43,9 +47,9 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 const MEMORY_FACTOR: usize = 3;
 
 /// The routes of all doors.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .merge(elastic::routes())
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .merge(elastic::routes("/elasticsearch"))
         .merge(loki::routes())
         .merge(otlp::routes())
         .merge(splunk::routes())
@@ -53,16 +57,25 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(gelf::routes())
 }
 
+/// A body that was taken: from whom, which request it is, and the memory that it holds.
+struct Taken {
+    identity: Identity,
+    request: RequestId,
+    _memory: Reserved,
+}
+
 /// Takes a body whole and has `decode` read its plain bytes on a thread. The memory is held until
 /// what is given back is dropped.
 async fn take<T: Send + 'static>(
     app: &Arc<App>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
     decode: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
-) -> Result<(T, Reserved), ApiError> {
+) -> Result<(T, Taken), ApiError> {
+    let identity = Identity::of_request(&head.extensions)?;
+    let repeats = Repeats::of(app, head, &identity)?;
     let arriving = Arriving::new(app, body);
-    let encoding = encoding_of(headers)?;
+    let encoding = encoding_of(&head.headers)?;
     let mut memory = Reserved::new(app);
     let parts = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
@@ -84,7 +97,8 @@ async fn take<T: Send + 'static>(
                 held.metrics.hit(Limit::BodyBytes);
             }
         })?;
-        Ok((decoded, memory))
+        let request = repeats.of_content(&plain);
+        Ok((decoded, Taken { identity, request, _memory: memory }))
     });
     work.await.map_err(|error| ApiError::internal(format!("decoding died: {error}")))?
 }
@@ -100,11 +114,12 @@ fn not_decoded(error: &ItemsError) -> ApiError {
 }
 
 /// Stores records; all are durable when it returns.
-async fn store(app: &App, records: Vec<RecordBatch>) -> Result<u64, ApiError> {
+async fn store(app: &App, taken: &Taken, records: Vec<RecordBatch>) -> Result<u64, ApiError> {
     let mut stored = 0;
-    for records in records {
-        let batch = Batch::new(app.tenant(), None, None, records)
+    for (piece, records) in (0..).zip(records) {
+        let mut batch = Batch::new(taken.identity.tenant().clone(), None, None, records)
             .map_err(|error| ApiError::internal(format!("decoded items are no batch: {error}")))?;
+        taken.request.mark(&mut batch, piece);
         let started = Instant::now();
         let ack = app.ingest.submit(batch).await.map_err(|error| {
             let refused = refused(app, &error, None);
@@ -112,6 +127,9 @@ async fn store(app: &App, records: Vec<RecordBatch>) -> Result<u64, ApiError> {
         })?;
         app.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         app.metrics.ingest_records.inc_by(ack.records());
+        if ack.duplicate() {
+            app.metrics.ingest_duplicates.inc();
+        }
         stored += ack.records();
     }
     Ok(stored)

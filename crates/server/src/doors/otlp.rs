@@ -4,31 +4,36 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use lodge_wire::otlp_logs::{self, Decoded, Format, OtlpError, reply};
 
 use super::{answer, refusal, store, take};
+use crate::access::{INGEST, Routes};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 
 /// Bytes of values that one request may become.
 const DECODED_BYTES_MAX: usize = 256 << 20;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/logs", post(export))
+pub(crate) fn routes() -> Routes {
+    Routes::in_words(|headers, error| in_words(error, stated(headers).unwrap_or(Format::Json)))
+        .add(INGEST, "/v1/logs", post(export))
         // Where Loki and VictoriaLogs take it.
-        .route("/otlp/v1/logs", post(export))
-        .route("/insert/opentelemetry/v1/logs", post(export))
+        .add(INGEST, "/otlp/v1/logs", post(export))
+        .add(INGEST, "/insert/opentelemetry/v1/logs", post(export))
+}
+
+/// The notation that a request names.
+fn stated(headers: &HeaderMap) -> Option<Format> {
+    let stated = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    stated.and_then(Format::from_content_type)
 }
 
 async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
-    let stated = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let Some(format) = stated.and_then(Format::from_content_type) else {
+    let Some(format) = stated(request.headers()) else {
         let problem = "Content-Type has to be application/x-protobuf or application/json";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return in_words(&ApiError::new(status, "content_type", problem), Format::Json);
@@ -45,18 +50,18 @@ async fn take_export(
     request: Request,
 ) -> Result<Vec<u8>, ApiError> {
     let (head, body) = request.into_parts();
-    let decoded = take(app, &head.headers, body, move |plain| {
+    let decoded = take(app, &head, body, move |plain| {
         let decoded = otlp_logs::decode(format, now_ns(), plain, DECODED_BYTES_MAX);
         decoded.map_err(|error| match error {
             OtlpError::Columns(_) => ApiError::internal(error.to_string()),
             OtlpError::Protobuf(_) | OtlpError::Json(_) => ApiError::bad_request(error.to_string()),
         })
     });
-    let (decoded, _memory) = decoded.await?;
+    let (decoded, taken) = decoded.await?;
     let message = decoded.message();
     let Decoded { batches, rejected, kept_as_text, .. } = decoded;
     app.metrics.malformed_lines.inc_by(rejected + kept_as_text);
-    store(app, batches).await?;
+    store(app, &taken, batches).await?;
     Ok(reply::response(format, rejected, &message))
 }
 
@@ -67,6 +72,8 @@ fn in_words(error: &ApiError, format: Format) -> Response {
         }
         StatusCode::SERVICE_UNAVAILABLE => reply::Code::Unavailable,
         StatusCode::INTERNAL_SERVER_ERROR => reply::Code::Internal,
+        StatusCode::UNAUTHORIZED => reply::Code::Unauthenticated,
+        StatusCode::FORBIDDEN => reply::Code::PermissionDenied,
         _ => reply::Code::InvalidArgument,
     };
     let after_s = error.retry_after_s().and_then(|seconds| u32::try_from(seconds).ok());

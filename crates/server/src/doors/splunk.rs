@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -17,9 +16,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{answer, either, not_decoded, refusal, store, take};
+use crate::access::{INGEST, Need, Routes};
 use crate::answer::ApiError;
 use crate::app::{App, now_ns};
 use crate::args::Args;
+use crate::identity::NO_TOKEN;
 
 const JSON: &str = "application/json";
 /// Most identifiers that one question may name.
@@ -27,18 +28,18 @@ const ACKS_MAX: usize = 10_000;
 /// The next identifier of an acknowledgement.
 static NEXT_ACK: AtomicU64 = AtomicU64::new(0);
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    let mut routes = Router::new();
+pub(super) fn routes() -> Routes {
+    let mut routes = Routes::in_words(|_, error| in_words(error));
     for path in ["", "/event", "/event/1.0"] {
-        routes = routes.route(&format!("/services/collector{path}"), post(events));
+        routes = routes.add(INGEST, &format!("/services/collector{path}"), post(events));
     }
     for path in ["/raw", "/raw/1.0"] {
-        routes = routes.route(&format!("/services/collector{path}"), post(raw));
+        routes = routes.add(INGEST, &format!("/services/collector{path}"), post(raw));
     }
     for path in ["/health", "/health/1.0"] {
-        routes = routes.route(&format!("/services/collector{path}"), get(health));
+        routes = routes.add(Need::Nothing, &format!("/services/collector{path}"), get(health));
     }
-    routes.route("/services/collector/ack", post(acks))
+    routes.add(INGEST, "/services/collector/ack", post(acks))
 }
 
 async fn events(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -53,14 +54,14 @@ async fn take_events(app: &Arc<App>, request: Request, is_raw: bool) -> Result<R
     let (head, body) = request.into_parts();
     let metadata = metadata(&head.uri).map_err(|error| in_words(&error))?;
     let channel = channel(&head.headers, &head.uri);
-    let decoded = take(app, &head.headers, body, move |plain| {
+    let decoded = take(app, &head, body, move |plain| {
         let decode = if is_raw { splunk_hec::decode_raw } else { splunk_hec::decode_events };
         decode(&metadata, now_ns(), plain).map_err(|error| not_decoded(&error))
     });
-    let (mut decoded, _memory) = decoded.await.map_err(|error| in_words(&error))?;
+    let (mut decoded, taken) = decoded.await.map_err(|error| in_words(&error))?;
     app.metrics.malformed_lines.inc_by(decoded.failed_total);
     let records = std::mem::take(&mut decoded.records);
-    store(app, records).await.map_err(|error| in_words(&error))?;
+    store(app, &taken, records).await.map_err(|error| in_words(&error))?;
     if let Some((code, event)) = splunk_hec::refusal(&decoded) {
         let mut body = Vec::new();
         splunk_hec::write_refusal(code, event, &mut body);
@@ -106,7 +107,7 @@ async fn acks(State(app): State<Arc<App>>, request: Request) -> Response {
         let missing = json!({"text": "Data channel is missing", "code": 10});
         return answer(StatusCode::BAD_REQUEST, JSON, missing.to_string());
     }
-    let asked = take(&app, &head.headers, body, |plain| {
+    let asked = take(&app, &head, body, |plain| {
         let asked: Asked = serde_json::from_slice(plain)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         if asked.acks.len() > ACKS_MAX {
@@ -129,6 +130,8 @@ async fn acks(State(app): State<Arc<App>>, request: Request) -> Response {
 /// A refusal as Splunk words it.
 fn in_words(error: &ApiError) -> Response {
     let (text, code) = match error.status() {
+        StatusCode::UNAUTHORIZED if error.code() == NO_TOKEN => ("Token is required", 2),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ("Invalid token", 4),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => ("Server is busy", 9),
         StatusCode::INTERNAL_SERVER_ERROR => ("Internal server error", 8),
         _ => (Code::InvalidFormat.text(), Code::InvalidFormat.number()),

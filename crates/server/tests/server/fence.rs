@@ -2,6 +2,7 @@
 
 use super::rig::{Rig, answer};
 use lodge_server::ServerConfig;
+use lodge_server::config::Bind;
 use reqwest::StatusCode;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -9,11 +10,11 @@ async fn an_address_that_others_can_reach_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = ServerConfig {
         data_dir: dir.path().to_path_buf(),
-        listen: "0.0.0.0:0".parse().unwrap(),
+        listen: Bind::parse("0.0.0.0:0").unwrap(),
         ..ServerConfig::default()
     };
     let error = lodge_server::start(config).await.err().unwrap().to_string();
-    assert!(error.contains("no sign-in") && error.contains("ssh -L"), "{error}");
+    assert!(error.contains("lodge token create") && error.contains("ssh -L"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

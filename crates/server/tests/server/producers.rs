@@ -72,7 +72,7 @@ async fn a_gap_and_a_stale_epoch_are_refused_with_what_is_committed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_batches_over_http2_and_garbage() {
     let rig = Rig::start().await;
-    let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let http2 = super::rig::client().http2_prior_knowledge().build().unwrap();
     let body = zstd::encode_all(batch(ProducerId::random(), 1, 1, "p").as_slice(), 3).unwrap();
     let request = http2.post(rig.url("/api/v1/batches")).header("Content-Encoding", "zstd");
     let response = request.body(body).send().await.unwrap();

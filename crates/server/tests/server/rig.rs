@@ -16,10 +16,17 @@ pub struct Rig {
 pub fn config(dir: &Path) -> ServerConfig {
     ServerConfig {
         data_dir: dir.to_path_buf(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
         disk_free_bytes_min: Some(0),
         ..ServerConfig::default()
     }
+}
+
+/// A client of plain HTTP.
+pub fn client() -> reqwest::ClientBuilder {
+    // An error says that it was done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().tls_certs_only([])
 }
 
 impl Rig {
@@ -32,7 +39,7 @@ impl Rig {
         let mut config = config(dir.path());
         change(&mut config);
         let server = start(config).await.unwrap();
-        let http = Client::builder().no_proxy().build().unwrap();
+        let http = client().build().unwrap();
         Self { server, http, dir }
     }
 

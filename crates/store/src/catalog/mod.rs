@@ -66,6 +66,8 @@ pub struct ProducerAdvance {
     pub to: ProducerState,
     /// Its entry in the ledger afterwards; `None` leaves what is there.
     pub entry: Option<LedgerEntry>,
+    /// From when it counts as unknown, milliseconds since 1970; `None`: never.
+    pub forget_ms: Option<i64>,
 }
 
 /// A producer as the catalog has it.
@@ -139,6 +141,14 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
         &self,
         wanted: &[(TenantId, ProducerId)],
     ) -> Result<Vec<Option<Producer>>, StoreError>;
+
+    /// Removes producers that have counted as unknown since `before_ms` or longer, at most `limit`;
+    /// gives how many were removed and how many that will be forgotten are left.
+    async fn forget_producers(
+        &self,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<(u64, u64), StoreError>;
 
     /// Producers of `tenant` that have an entry in the ledger, by number, behind `after`, at most
     /// `limit`.

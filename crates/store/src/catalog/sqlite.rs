@@ -25,6 +25,7 @@ use super::transaction::WriteTx;
 use super::{
     Applied, Candidates, Catalog, NewSegment, Producer, ProducerAdvance, Totals, migrations,
 };
+use crate::store::now_ms;
 use crate::token::Token;
 use crate::{LedgerRow, SegmentId, SegmentRef, Snapshot, StoreError};
 
@@ -366,13 +367,16 @@ async fn advance(
     let entry = entry.map_err(|e| StoreError::CatalogDamaged(e.to_string()))?;
     let statement = match step.from {
         None => sqlx::query(
-            "INSERT INTO producers (tenant, producer, epoch, seq, position, ledger) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, producer) DO NOTHING",
+            "INSERT INTO producers (tenant, producer, epoch, seq, position, ledger, expires_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, producer) DO UPDATE SET \
+             epoch = excluded.epoch, seq = excluded.seq, position = excluded.position, \
+             ledger = excluded.ledger, expires_ms = excluded.expires_ms \
+             WHERE producers.expires_ms <= $8",
         ),
         Some(_) => sqlx::query(
             "UPDATE producers SET epoch = $3, seq = $4, position = $5, \
-             ledger = COALESCE($6, ledger) \
-             WHERE tenant = $1 AND producer = $2 AND epoch = $7 AND seq = $8",
+             ledger = COALESCE($6, ledger), expires_ms = $7 \
+             WHERE tenant = $1 AND producer = $2 AND epoch = $8 AND seq = $9",
         ),
     };
     let statement = statement
@@ -381,9 +385,10 @@ async fn advance(
         .bind(i64::from(step.to.epoch))
         .bind(step.to.seq.cast_signed())
         .bind(position)
-        .bind(entry);
+        .bind(entry)
+        .bind(step.forget_ms);
     let statement = match step.from {
-        None => statement,
+        None => statement.bind(now_ms()),
         Some((epoch, seq)) => statement.bind(i64::from(epoch)).bind(seq.cast_signed()),
     };
     let done = statement.execute(connection).await.map_err(failed("advance a producer"))?;
@@ -488,10 +493,11 @@ impl Catalog for SqliteCatalog {
         for (tenant, producer) in wanted {
             let row = sqlx::query(
                 "SELECT epoch, seq, position, ledger FROM producers \
-                 WHERE tenant = $1 AND producer = $2",
+                 WHERE tenant = $1 AND producer = $2 AND (expires_ms IS NULL OR expires_ms > $3)",
             )
             .bind(tenant.as_str())
             .bind(producer.to_bytes().as_slice())
+            .bind(now_ms())
             .fetch_optional(&mut *tx)
             .await
             .map_err(failed("read a producer"))?;
@@ -499,6 +505,30 @@ impl Catalog for SqliteCatalog {
         }
         tx.rollback().await.map_err(failed("end reading"))?;
         Ok(states)
+    }
+
+    async fn forget_producers(
+        &self,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<(u64, u64), StoreError> {
+        let mut tx = self.begin().await?;
+        let removed = sqlx::query(
+            "DELETE FROM producers WHERE rowid IN \
+             (SELECT rowid FROM producers WHERE expires_ms <= $1 LIMIT $2)",
+        )
+        .bind(before_ms)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed("forget producers"))?;
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM producers WHERE expires_ms IS NOT NULL")
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed("count producers"))?;
+        tx.commit().await?;
+        Ok((removed.rows_affected(), left.cast_unsigned()))
     }
 
     async fn ledger(

@@ -1,0 +1,230 @@
+//! HTTP listeners: the main one and those where other systems' clients look by themselves.
+//!
+//! ```text
+//!  accept ─ place ─ TLS, in a task ─ stall ─ HTTP/1.1 or HTTP/2 ─► router, with the peer beside it
+//! ```
+//!
+//! Invariants: an address that other machines can reach is listened on only if there is a token;
+//! all listeners share `connections_max`; a slow handshake holds nobody else up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use crate::app::App;
+use crate::config::{Bind, ServerConfig};
+use crate::identity::Peer;
+use crate::limits::{
+    CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, HEADERS_TIME_MAX,
+    STREAMS_PER_CONNECTION_MAX, TLS_TIME_MAX,
+};
+use crate::metrics::Limit;
+use crate::serve::ServerError;
+use crate::stall::StallGuard;
+use crate::tls::{self, Tls};
+
+/// An open listener.
+pub(crate) struct Listener {
+    /// The setting that asked for it.
+    pub(crate) name: &'static str,
+    /// Where it really is.
+    pub(crate) address: SocketAddr,
+    socket: TcpListener,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Refuses an address that others can reach while anybody would be served there.
+pub(crate) fn check_reach(
+    name: &'static str,
+    bind: Bind,
+    is_any_token: bool,
+) -> Result<(), ServerError> {
+    if bind.is_loopback() || is_any_token {
+        if !bind.is_loopback() && !bind.tls {
+            tracing::warn!(
+                listener = name,
+                address = %bind.address,
+                "other machines send logs and tokens to this address in the clear; set \
+                 tls_certificate and tls_key, and write the address as tls://IP:PORT"
+            );
+        }
+        return Ok(());
+    }
+    Err(ServerError::NotLoopback { name, address: bind.address })
+}
+
+impl Listener {
+    /// Opens it.
+    pub(crate) async fn open(
+        name: &'static str,
+        bind: Bind,
+        tls: Option<&Arc<Tls>>,
+    ) -> Result<Self, ServerError> {
+        let tls = match (bind.tls, tls) {
+            (false, _) => None,
+            (true, Some(tls)) => Some(Arc::clone(tls)),
+            (true, None) => return Err(ServerError::NoCertificate { name, address: bind.address }),
+        };
+        let failed = |source| ServerError::Listen { name, address: bind.address, source };
+        let socket = TcpListener::bind(bind.address).await.map_err(failed)?;
+        let address = socket.local_addr().unwrap_or(bind.address);
+        Ok(Self { name, address, socket, tls })
+    }
+
+    /// Accepts connections until the server stops, then waits for those that are open.
+    pub(crate) async fn serve(self, app: Arc<App>, router: Router) {
+        let builder = Arc::new(http_builder(&app.config));
+        let graceful = GracefulShutdown::new();
+        let mut open = JoinSet::new();
+        loop {
+            let place = tokio::select! {
+                place = a_place(&app) => place,
+                () = app.stopping.cancelled() => break,
+            };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = app.stopping.cancelled() => break,
+            };
+            while open.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, from)) => {
+                    let connection = Connection {
+                        app: app.clone(),
+                        router: router.clone(),
+                        builder: builder.clone(),
+                        watcher: graceful.watcher(),
+                        peer: Peer { ip: from.ip(), listener: self.name, subject: None },
+                    };
+                    let tls = self.tls.clone();
+                    open.spawn(async move {
+                        connection.run(stream, tls).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: waiting a little lets some be closed.
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(self.socket);
+        let time_max = app.config.shutdown_time_max;
+        if tokio::time::timeout(time_max, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests did not end within {time_max:?}; they are cut off");
+        }
+        open.shutdown().await;
+    }
+}
+
+/// One connection on its way.
+struct Connection {
+    app: Arc<App>,
+    router: Router,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: Watcher,
+    peer: Peer,
+}
+
+impl Connection {
+    async fn run(mut self, stream: TcpStream, tls: Option<Arc<Tls>>) {
+        let app = Arc::clone(&self.app);
+        app.metrics.connections_open.inc();
+        let guarded = guarded(&app, stream);
+        match tls {
+            None => self.http(guarded).await,
+            Some(tls) => {
+                let handshake = tls.http().accept(guarded);
+                match tokio::time::timeout(TLS_TIME_MAX, handshake).await {
+                    Ok(Ok(stream)) => {
+                        self.peer.subject = tls::subject(stream.get_ref().1);
+                        self.http(stream).await;
+                    }
+                    Ok(Err(error)) => {
+                        app.metrics.hit(Limit::TlsHandshake);
+                        tracing::debug!(from = %self.peer.ip, %error, "a TLS handshake failed");
+                    }
+                    Err(_) => {
+                        app.metrics.hit(Limit::TlsHandshake);
+                        tracing::debug!(from = %self.peer.ip, "a TLS handshake took too long");
+                    }
+                }
+            }
+        }
+        app.metrics.connections_open.dec();
+    }
+
+    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let Self { router, peer, .. } = self;
+        let service = tower::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            router.clone().oneshot(request)
+        });
+        let service = TowerToHyperService::new(service);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(error = %causes(error.as_ref()), "a connection ended");
+        }
+    }
+}
+
+async fn a_place(app: &App) -> Option<OwnedSemaphorePermit> {
+    let places: &Arc<Semaphore> = &app.connections;
+    if let Ok(place) = places.clone().try_acquire_owned() {
+        return Some(place);
+    }
+    app.metrics.hit(Limit::Connections);
+    places.clone().acquire_owned().await.ok()
+}
+
+fn guarded(app: &App, stream: TcpStream) -> StallGuard {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays with delayed small packets");
+    }
+    StallGuard::new(stream, app.config.stall_time_max, app.metrics.clone())
+}
+
+/// HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
+fn http_builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIME_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(CONNECTION_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(config.stall_time_max);
+    builder
+}
+
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
