@@ -7,6 +7,8 @@
 
 #[path = "server/doors.rs"]
 mod doors;
+#[path = "server/doors_grpc.rs"]
+mod doors_grpc;
 #[path = "server/fence.rs"]
 mod fence;
 #[path = "server/insert.rs"]

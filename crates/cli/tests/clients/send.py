@@ -1,4 +1,4 @@
-"""send.py CLIENT URL COUNT: sends numbered records with a client library that knows nothing of Lodge.
+"""send.py CLIENT URL COUNT: sends numbered records with a client that knows nothing of Lodge.
 
 Record i has the message "record i of CLIENT", the number n = i, one of three levels, and a time of its
 own where the client can state one.
@@ -40,15 +40,27 @@ def elasticsearch(url, count):
 
 
 def opentelemetry(url, count):
-    from opentelemetry._logs import LogRecord, SeverityNumber
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    emit("opentelemetry", OTLPLogExporter(endpoint=url + "/v1/logs"), count)
+
+
+def opentelemetry_grpc(url, count):
+    from grpc import Compression
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+
+    exporter = OTLPLogExporter(endpoint=url, insecure=True, compression=Compression.Gzip)
+    emit("opentelemetry_grpc", exporter, count)
+
+
+def emit(client, exporter, count):
+    from opentelemetry._logs import LogRecord, SeverityNumber
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
     from opentelemetry.sdk.resources import Resource
 
     severities = [SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR]
     provider = LoggerProvider(resource=Resource.create({"service.name": "shop", "rack": "r1"}))
-    exporter = OTLPLogExporter(endpoint=url + "/v1/logs")
     processor = BatchLogRecordProcessor(exporter, max_queue_size=count, max_export_batch_size=1000)
     provider.add_log_record_processor(processor)
     logger = provider.get_logger("sender")
@@ -58,7 +70,7 @@ def opentelemetry(url, count):
                 timestamp=(START_S + i) * 1_000_000_000,
                 severity_text=LEVELS[i % 3],
                 severity_number=severities[i % 3],
-                body=message("opentelemetry", i),
+                body=message(client, i),
                 attributes={"n": i, "host": f"host-{i % 5}"},
             )
         )

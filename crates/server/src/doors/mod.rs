@@ -15,6 +15,7 @@ mod elastic;
 mod gelf;
 mod loki;
 mod otlp;
+mod otlp_grpc;
 mod splunk;
 
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(elastic::routes())
         .merge(loki::routes())
         .merge(otlp::routes())
+        .merge(otlp_grpc::routes())
         .merge(splunk::routes())
         .merge(datadog::routes())
         .merge(gelf::routes())
@@ -63,6 +65,16 @@ async fn take<T: Send + 'static>(
 ) -> Result<(T, Reserved), ApiError> {
     let arriving = Arriving::new(app, body);
     let encoding = encoding_of(headers)?;
+    take_framed(app, arriving, move |body| Ok((encoding, body)), decode).await
+}
+
+/// As [`take`], of a body in which `unframe` finds what is to be inflated, and how.
+async fn take_framed<T: Send + 'static>(
+    app: &Arc<App>,
+    arriving: Arriving,
+    unframe: impl FnOnce(Bytes) -> Result<(Encoding, Bytes), ApiError> + Send + 'static,
+    decode: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+) -> Result<(T, Reserved), ApiError> {
     let mut memory = Reserved::new(app);
     let parts = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
@@ -70,6 +82,7 @@ async fn take<T: Send + 'static>(
     let work = app.decoders.run(move || {
         let body: Bytes = parts.concat().into();
         drop(parts);
+        let (encoding, body) = unframe(body)?;
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => encoding::decompress(compressed, &body, BODY_BYTES_MAX)
