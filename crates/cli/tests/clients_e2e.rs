@@ -146,3 +146,33 @@ fn a_datadog_client_submits_every_log() {
         assert_fields("datadog", number, &row, &fields);
     }
 }
+
+#[test]
+fn systemd_journal_upload_sends_every_entry() {
+    for (number, row) in sent_by("journal") {
+        let fields = [
+            ("n", number.to_string()),
+            ("level", level(number)),
+            ("host", format!("host-{}", number % 5)),
+            ("unit", "shop.service".to_owned()),
+            ("pid", (1000 + number).to_string()),
+            ("note", format!("two\nlines of {number}")),
+        ];
+        assert_fields("journal", number, &row, &fields);
+        assert!(row["_time"].as_str().unwrap().starts_with(&stated_time(number)), "{row:?}");
+    }
+}
+
+/// The answer has the client save how far it got. Its own way is to begin with the last entry that
+/// it sent (systemd 252): that one is there twice, and no other.
+#[test]
+fn systemd_journal_upload_goes_on_where_the_answer_left_it() {
+    let (server, said) = server_after("journal_resumed", 1_000);
+    for number in [0, 498, 500, 999] {
+        let found = server.count(&format!("_msg:=\"record {number} of journal\""));
+        assert_eq!(found, 1, "{number}: {said}");
+    }
+    let again = server.count("_msg:=\"record 499 of journal\"");
+    assert!((1..=2).contains(&again), "{again}");
+    assert_eq!(server.count("*"), 999 + again, "{said}");
+}

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use support::server;
 
-const ROUTES: [&str; 35] = [
+const ROUTES: [&str; 36] = [
     "/elasticsearch/",
     "/elasticsearch/_bulk",
     "/elasticsearch/%ff/_bulk",
@@ -18,6 +18,7 @@ const ROUTES: [&str; 35] = [
     "/loki/api/v1/push",
     "/v1/logs",
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    "/upload",
     "/services/collector/event",
     "/services/collector/raw",
     "/services/collector/ack",

@@ -153,10 +153,11 @@ fn foreign_site(who: &str) -> ApiError {
 
 /// The route that a path belongs to, as a label with a bounded number of values.
 pub(crate) fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 26] = [
+    const KNOWN: [&str; 27] = [
         "/loki/api/v1/push",
         "/v1/logs",
         "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        "/upload",
         "/services/collector",
         "/services/collector/event",
         "/services/collector/raw",

@@ -56,6 +56,8 @@ pub(crate) enum Limit {
     DiskFree,
     /// Agents that report, or busy sources of them.
     Agents,
+    /// Journal uploads at once.
+    Uploads,
     /// A Host or Origin header of another site.
     ForeignSite,
 }
@@ -77,11 +79,12 @@ impl Limit {
             Self::IngestQueue => "ingest_queue",
             Self::DiskFree => "disk_free",
             Self::Agents => "agents",
+            Self::Uploads => "uploads",
             Self::ForeignSite => "foreign_site",
         }
     }
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -96,6 +99,7 @@ impl Limit {
         Self::IngestQueue,
         Self::DiskFree,
         Self::Agents,
+        Self::Uploads,
         Self::ForeignSite,
     ];
 }

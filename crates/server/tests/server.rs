@@ -9,6 +9,8 @@
 mod doors;
 #[path = "server/doors_grpc.rs"]
 mod doors_grpc;
+#[path = "server/doors_journal.rs"]
+mod doors_journal;
 #[path = "server/fence.rs"]
 mod fence;
 #[path = "server/insert.rs"]

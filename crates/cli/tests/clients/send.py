@@ -159,6 +159,52 @@ def datadog(url, count):
             logs.submit_log(body=HTTPLog(items), content_encoding=ContentEncoding.GZIP)
 
 
+def journal(url, count):
+    upload_journal(url, [range(count)])
+
+
+def journal_resumed(url, count):
+    upload_journal(url, [range(count // 2), range(count // 2, count)])
+
+
+def upload_journal(url, parts):
+    import os
+    import struct
+    import subprocess
+    import tempfile
+
+    def program(name):
+        for folder in ["/usr/lib/systemd", "/lib/systemd"]:
+            if os.path.exists(os.path.join(folder, name)):
+                return os.path.join(folder, name)
+        raise SystemExit(f"Error: no {name}: apt-get install systemd-journal-remote")
+
+    machine, boot = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    with tempfile.TemporaryDirectory() as folder:
+        export, written = os.path.join(folder, "export"), os.path.join(folder, "j.journal")
+        state = os.path.join(folder, "state")
+        remote = [program("systemd-journal-remote"), f"--output={written}", export]
+        upload = [program("systemd-journal-upload"), f"--url={url}", f"--file={written}"]
+        upload += ["--follow=no", f"--save-state={state}"]
+        for part in parts:
+            with open(export, "wb") as out:
+                for i in part:
+                    note = f"two\nlines of {i}".encode()
+                    entry = (
+                        f"__REALTIME_TIMESTAMP={(START_S + i) * 1_000_000}\n"
+                        f"__MONOTONIC_TIMESTAMP={i}\n_BOOT_ID={boot}\n_MACHINE_ID={machine}\n"
+                        f"_HOSTNAME=host-{i % 5}\n_SYSTEMD_UNIT=shop.service\n_PID={1000 + i}\n"
+                        f"PRIORITY={[6, 4, 3][i % 3]}\nN={i}\n"
+                        f"MESSAGE={message('journal', i)}\nNOTE\n"
+                    )
+                    length = struct.pack("<Q", len(note))
+                    out.write(entry.encode() + length + note + b"\n\n")
+            subprocess.run(remote, check=True)
+            subprocess.run(upload, check=True)
+            with open(state) as saved:
+                assert "LAST_CURSOR=s=" in saved.read(), "what was uploaded is acknowledged"
+
+
 if __name__ == "__main__":
     client, url, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     globals()[client](url, count)

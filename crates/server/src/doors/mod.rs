@@ -13,6 +13,7 @@
 mod datadog;
 mod elastic;
 mod gelf;
+mod journal;
 mod loki;
 mod otlp;
 mod otlp_grpc;
@@ -53,6 +54,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(splunk::routes())
         .merge(datadog::routes())
         .merge(gelf::routes())
+        .merge(journal::routes())
 }
 
 /// Takes a body whole and has `decode` read its plain bytes on a thread. The memory is held until
