@@ -142,11 +142,14 @@ async fn a_bad_record_is_rejected_alone() {
     rig.server.stop().await;
 }
 
+/// What it is, headers, body; status, and a part of the message.
+type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Vec<u8>, &'c str, &'c str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_taken_is_refused_in_headers_alone() {
     let rig = Rig::start().await;
     let good = framed(&request(&["good"])).unwrap();
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, &str, &str); 11] = [
+    let cases: [Case<'_>; 11] = [
         ("no protobuf", &[], framed(b"\xff\xff").unwrap(), "3", "ExportLogsServiceRequest"),
         ("no message", &[], Vec::new(), "12", "no message"),
         ("two messages", &[], [&good[..], &good].concat(), "12", "takes one message"),
