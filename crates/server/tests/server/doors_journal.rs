@@ -132,3 +132,19 @@ async fn an_upload_far_larger_than_the_memory_for_inserts_is_taken_in_pieces() {
     assert_eq!(rig.count().await, 40);
     rig.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_ends_an_upload_and_keeps_what_it_brought() {
+    let rig = Rig::start().await;
+    let (sender, body) = endless();
+    let request = tokio::spawn(answer(upload(&rig, body)));
+    sender.unbounded_send(Ok(entry(1).into())).unwrap();
+    until_there_are(&rig, 1).await;
+    let rig = rig.restart().await;
+    let (status, body) = request.await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert_eq!((&body["code"], &body["records_stored"]), (&"stopping".into(), &1.into()));
+    assert_eq!(rig.count().await, 1);
+    drop(sender);
+    rig.server.stop().await;
+}
