@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 SECONDS ?= 30
 SEEDS ?= 1,2,3
 
-.PHONY: run test build ui bench bench-agent faults clean-data help
+.PHONY: run test build ui bench bench-agent faults fuzz clean-data help
 
 help:
 	@echo "make run     build and start Lodge with an agent and a demo fleet, http://127.0.0.1:9420"
@@ -17,6 +17,7 @@ help:
 	@echo "             (OUTAGE=600 seconds, SIZE=500MB of each file)"
 	@echo "make faults  every fault rig under load, and one table (SECONDS=30 SEEDS=1,2,3), or the random"
 	@echo "             kills alone (ROUNDS=1000)"
+	@echo "make fuzz    every decoder under coverage-guided fuzzing (SECONDS=600 each, TARGETS='gelf syslog')"
 
 run: build
 	@scripts/run $(BIN)
@@ -44,6 +45,10 @@ faults: build
 	LODGE_BIN=$(BIN)/lodge LODGE_AGENT_BIN=$(BIN)/lodge-agent \
 	  $(BIN)/lodge-faults $(if $(ROUNDS),kill --rounds $(ROUNDS),all --seconds $(SECONDS)) \
 	  --seeds $(SEEDS)
+
+# Each target for so many seconds, one after the other; scripts/fuzz minimise takes over what was found.
+fuzz:
+	@scripts/fuzz $(SECONDS) $(TARGETS)
 
 clean-data:
 	rm -rf lodge-data

@@ -1,4 +1,4 @@
-//! Unmodified client libraries of other products send to a real server; every record that they
+//! Unmodified clients of other products send to a real server; every record that they
 //! sent is there once, field by field.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -18,19 +18,25 @@ const LEVELS: [&str; 3] = ["info", "warn", "error"];
 /// The first record is of noon.
 const START_S: u64 = 12 * 3600;
 
-/// Has a client send; gives the records by their numbers.
-fn sent_by(client: &str) -> BTreeMap<u64, Map<String, Value>> {
+/// Has a client send `count` records to a server of its own.
+fn server_after(client: &str, count: u64) -> (Server, String) {
     let python = std::env::var_os("LODGE_PYTHON").filter(|python| !python.is_empty());
     let python = python.expect("LODGE_PYTHON names a Python with the clients; see scripts/test");
     let server = Server::start();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/send.py");
     let output = Command::new(python)
         .arg(script)
-        .args([client, &server.url, &COUNT.to_string()])
+        .args([client, &server.url, &count.to_string()])
         .output()
         .unwrap();
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert!(output.status.success() && !said.contains("Error"), "{client}: {said}");
+    (server, said)
+}
+
+/// Has a client send; gives the records by their numbers.
+fn sent_by(client: &str) -> BTreeMap<u64, Map<String, Value>> {
+    let (server, said) = server_after(client, COUNT);
     assert_eq!(server.count("*"), COUNT, "{said}");
     let rows = server.ok(&["query", "*", "--limit", "100000", "--format", "jsonl"]);
     let mut records = BTreeMap::new();
@@ -78,15 +84,24 @@ fn elasticsearch_bulk_helpers_store_every_document() {
 }
 
 #[test]
-fn opentelemetry_exports_every_log_record() {
-    for (number, row) in sent_by("opentelemetry") {
+fn opentelemetry_exports_every_log_record_over_http() {
+    assert_exported("opentelemetry");
+}
+
+#[test]
+fn opentelemetry_exports_every_log_record_over_grpc() {
+    assert_exported("opentelemetry_grpc");
+}
+
+fn assert_exported(client: &str) {
+    for (number, row) in sent_by(client) {
         let fields = [
             ("n", number.to_string()),
             ("level", level(number)),
             ("host", format!("host-{}", number % 5)),
             ("service.name", "shop".to_owned()),
         ];
-        assert_fields("opentelemetry", number, &row, &fields);
+        assert_fields(client, number, &row, &fields);
         assert!(row["_time"].as_str().unwrap().starts_with(&stated_time(number)), "{row:?}");
     }
 }
@@ -130,4 +145,34 @@ fn a_datadog_client_submits_every_log() {
         ];
         assert_fields("datadog", number, &row, &fields);
     }
+}
+
+#[test]
+fn systemd_journal_upload_sends_every_entry() {
+    for (number, row) in sent_by("journal") {
+        let fields = [
+            ("n", number.to_string()),
+            ("level", level(number)),
+            ("host", format!("host-{}", number % 5)),
+            ("unit", "shop.service".to_owned()),
+            ("pid", (1000 + number).to_string()),
+            ("note", format!("two\nlines of {number}")),
+        ];
+        assert_fields("journal", number, &row, &fields);
+        assert!(row["_time"].as_str().unwrap().starts_with(&stated_time(number)), "{row:?}");
+    }
+}
+
+/// The answer has the client save how far it got. Its own way is to begin with the last entry that
+/// it sent (systemd 252): that one is there twice, and no other.
+#[test]
+fn systemd_journal_upload_goes_on_where_the_answer_left_it() {
+    let (server, said) = server_after("journal_resumed", 1_000);
+    for number in [0, 498, 500, 999] {
+        let found = server.count(&format!("_msg:=\"record {number} of journal\""));
+        assert_eq!(found, 1, "{number}: {said}");
+    }
+    let again = server.count("_msg:=\"record 499 of journal\"");
+    assert!((1..=2).contains(&again), "{again}");
+    assert_eq!(server.count("*"), 999 + again, "{said}");
 }

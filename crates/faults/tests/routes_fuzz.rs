@@ -10,13 +10,15 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use support::server;
 
-const ROUTES: [&str; 34] = [
+const ROUTES: [&str; 36] = [
     "/elasticsearch/",
     "/elasticsearch/_bulk",
     "/elasticsearch/%ff/_bulk",
     "/elasticsearch/_index_template/a",
     "/loki/api/v1/push",
     "/v1/logs",
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    "/upload",
     "/services/collector/event",
     "/services/collector/raw",
     "/services/collector/ack",

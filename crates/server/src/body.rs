@@ -211,14 +211,21 @@ impl Arriving {
 
     /// The next bytes, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let elapsed = self.started.elapsed();
+        let owed = elapsed.as_secs().saturating_mul(BODY_BYTES_PER_S_MIN);
+        if elapsed > self.stall_time_max && self.received < owed {
+            return Err(BodyError::Slow(self.received, elapsed));
+        }
+        self.next_within(self.stall_time_max).await
+    }
+
+    /// As [`Arriving::next`], of a body that may trickle and be silent for `time_max`.
+    pub(crate) async fn next_within(
+        &mut self,
+        time_max: Duration,
+    ) -> Result<Option<Bytes>, BodyError> {
         loop {
-            let elapsed = self.started.elapsed();
-            let slow = BodyError::Slow(self.received, elapsed);
-            let owed = elapsed.as_secs().saturating_mul(BODY_BYTES_PER_S_MIN);
-            if elapsed > self.stall_time_max && self.received < owed {
-                return Err(slow);
-            }
-            let frame = tokio::time::timeout(self.stall_time_max, self.body.frame());
+            let frame = tokio::time::timeout(time_max, self.body.frame());
             match frame.await {
                 Err(_) => return Err(BodyError::Slow(self.received, self.started.elapsed())),
                 Ok(None) => {
@@ -334,6 +341,23 @@ impl Reserved {
         Self { budget: app.insert_memory.clone(), held: None, units: 0 }
     }
 
+    /// As [`Reserved::grow_to`], and waits for others to give back what is missing.
+    pub(crate) async fn wait_for(
+        &mut self,
+        bytes: usize,
+        time_max: Duration,
+    ) -> Result<(), BodyError> {
+        let units = bytes.div_ceil(MEMORY_UNIT_BYTES);
+        let missing = u32::try_from(units.saturating_sub(self.units));
+        let missing = missing.map_err(|_| BodyError::Memory)?;
+        let waiting = self.budget.clone().acquire_many_owned(missing);
+        match tokio::time::timeout(time_max, waiting).await {
+            Ok(Ok(permit)) => self.hold(permit, units),
+            Ok(Err(_)) | Err(_) => return Err(BodyError::Memory),
+        }
+        Ok(())
+    }
+
     /// Holds at least `bytes`, or says that there are not so many.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
         let units = bytes.div_ceil(MEMORY_UNIT_BYTES);
@@ -343,12 +367,16 @@ impl Reserved {
         let more_permits = u32::try_from(more).map_err(|_| BodyError::Memory)?;
         let permit = self.budget.clone().try_acquire_many_owned(more_permits);
         let permit = permit.map_err(|_| BodyError::Memory)?;
+        self.hold(permit, units);
+        Ok(())
+    }
+
+    fn hold(&mut self, permit: OwnedSemaphorePermit, units: usize) {
         match &mut self.held {
             Some(held) => held.merge(permit),
             None => self.held = Some(permit),
         }
-        self.units = units;
-        Ok(())
+        self.units = self.units.max(units);
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum Limit {
     DiskFree,
     /// Agents that report, or busy sources of them.
     Agents,
+    /// Journal uploads at once.
+    Uploads,
     /// A Host or Origin header of another site.
     ForeignSite,
     /// A TLS handshake that failed or took too long.
@@ -81,13 +83,14 @@ impl Limit {
             Self::IngestQueue => "ingest_queue",
             Self::DiskFree => "disk_free",
             Self::Agents => "agents",
+            Self::Uploads => "uploads",
             Self::ForeignSite => "foreign_site",
             Self::TlsHandshake => "tls_handshake",
             Self::Requests => "remembered_requests",
         }
     }
 
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -102,6 +105,7 @@ impl Limit {
         Self::IngestQueue,
         Self::DiskFree,
         Self::Agents,
+        Self::Uploads,
         Self::ForeignSite,
         Self::TlsHandshake,
         Self::Requests,

@@ -280,7 +280,7 @@ pub(crate) fn door_routes(name: &str) -> Routes {
     match name {
         "elasticsearch" => doors::elastic::routes(""),
         "loki" => doors::loki::routes(),
-        _ => doors::otlp::routes(),
+        _ => doors::otlp::routes().merge(doors::otlp_grpc::routes()),
     }
     .merge(health())
 }

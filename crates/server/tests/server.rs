@@ -9,6 +9,10 @@
 mod access;
 #[path = "server/doors.rs"]
 mod doors;
+#[path = "server/doors_grpc.rs"]
+mod doors_grpc;
+#[path = "server/doors_journal.rs"]
+mod doors_journal;
 #[path = "server/fence.rs"]
 mod fence;
 #[path = "server/insert.rs"]

@@ -140,6 +140,20 @@ impl Parser {
         Ok(Some(entry).filter(|entry| !entry.fields.is_empty()))
     }
 
+    /// Bytes that are held of an entry whose end did not come yet; 0 between entries.
+    pub fn unfinished_bytes(&self) -> usize {
+        let begun = match &self.state {
+            State::Line => 0,
+            State::Length { name } => name.len(),
+            State::LongText { name, value, .. } | State::Binary { name, value, .. } => {
+                name.len() + value.len()
+            }
+        };
+        let fields = self.entry.fields.iter();
+        let whole: usize = fields.map(|field| field.name.len() + field.value.len()).sum();
+        self.rest().len() + begun + whole
+    }
+
     /// How much of the next value is kept.
     fn value_bytes_max(&self) -> usize {
         let kept: usize = self.entry.fields.iter().map(|field| field.value.len()).sum();

@@ -15,6 +15,7 @@ pub mod encoding;
 pub mod forward;
 pub mod gelf;
 pub mod gelf_chunks;
+pub mod grpc_frames;
 pub mod journal_export;
 mod json_fields;
 pub mod json_items;

@@ -1,4 +1,4 @@
-"""send.py CLIENT URL COUNT: sends numbered records with a client library that knows nothing of Lodge.
+"""send.py CLIENT URL COUNT: sends numbered records with a client that knows nothing of Lodge.
 
 Record i has the message "record i of CLIENT", the number n = i, one of three levels, and a time of its
 own where the client can state one.
@@ -40,15 +40,27 @@ def elasticsearch(url, count):
 
 
 def opentelemetry(url, count):
-    from opentelemetry._logs import LogRecord, SeverityNumber
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    emit("opentelemetry", OTLPLogExporter(endpoint=url + "/v1/logs"), count)
+
+
+def opentelemetry_grpc(url, count):
+    from grpc import Compression
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+
+    exporter = OTLPLogExporter(endpoint=url, insecure=True, compression=Compression.Gzip)
+    emit("opentelemetry_grpc", exporter, count)
+
+
+def emit(client, exporter, count):
+    from opentelemetry._logs import LogRecord, SeverityNumber
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
     from opentelemetry.sdk.resources import Resource
 
     severities = [SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR]
     provider = LoggerProvider(resource=Resource.create({"service.name": "shop", "rack": "r1"}))
-    exporter = OTLPLogExporter(endpoint=url + "/v1/logs")
     processor = BatchLogRecordProcessor(exporter, max_queue_size=count, max_export_batch_size=1000)
     provider.add_log_record_processor(processor)
     logger = provider.get_logger("sender")
@@ -58,7 +70,7 @@ def opentelemetry(url, count):
                 timestamp=(START_S + i) * 1_000_000_000,
                 severity_text=LEVELS[i % 3],
                 severity_number=severities[i % 3],
-                body=message("opentelemetry", i),
+                body=message(client, i),
                 attributes={"n": i, "host": f"host-{i % 5}"},
             )
         )
@@ -145,6 +157,52 @@ def datadog(url, count):
                 for i in range(begin, min(begin + 1000, count))
             ]
             logs.submit_log(body=HTTPLog(items), content_encoding=ContentEncoding.GZIP)
+
+
+def journal(url, count):
+    upload_journal(url, [range(count)])
+
+
+def journal_resumed(url, count):
+    upload_journal(url, [range(count // 2), range(count // 2, count)])
+
+
+def upload_journal(url, parts):
+    import os
+    import struct
+    import subprocess
+    import tempfile
+
+    def program(name):
+        for folder in ["/usr/lib/systemd", "/lib/systemd"]:
+            if os.path.exists(os.path.join(folder, name)):
+                return os.path.join(folder, name)
+        raise SystemExit(f"Error: no {name}: apt-get install systemd-journal-remote")
+
+    machine, boot = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    with tempfile.TemporaryDirectory() as folder:
+        export, written = os.path.join(folder, "export"), os.path.join(folder, "j.journal")
+        state = os.path.join(folder, "state")
+        remote = [program("systemd-journal-remote"), f"--output={written}", export]
+        upload = [program("systemd-journal-upload"), f"--url={url}", f"--file={written}"]
+        upload += ["--follow=no", f"--save-state={state}"]
+        for part in parts:
+            with open(export, "wb") as out:
+                for i in part:
+                    note = f"two\nlines of {i}".encode()
+                    entry = (
+                        f"__REALTIME_TIMESTAMP={(START_S + i) * 1_000_000}\n"
+                        f"__MONOTONIC_TIMESTAMP={i}\n_BOOT_ID={boot}\n_MACHINE_ID={machine}\n"
+                        f"_HOSTNAME=host-{i % 5}\n_SYSTEMD_UNIT=shop.service\n_PID={1000 + i}\n"
+                        f"PRIORITY={[6, 4, 3][i % 3]}\nN={i}\n"
+                        f"MESSAGE={message('journal', i)}\nNOTE\n"
+                    )
+                    length = struct.pack("<Q", len(note))
+                    out.write(entry.encode() + length + note + b"\n\n")
+            subprocess.run(remote, check=True)
+            subprocess.run(upload, check=True)
+            with open(state) as saved:
+                assert "LAST_CURSOR=s=" in saved.read(), "what was uploaded is acknowledged"
 
 
 if __name__ == "__main__":

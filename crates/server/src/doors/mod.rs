@@ -14,8 +14,10 @@
 mod datadog;
 pub(crate) mod elastic;
 mod gelf;
+mod journal;
 pub(crate) mod loki;
 pub(crate) mod otlp;
+pub(crate) mod otlp_grpc;
 mod splunk;
 
 use std::sync::Arc;
@@ -52,9 +54,11 @@ pub(crate) fn routes() -> Routes {
         .merge(elastic::routes("/elasticsearch"))
         .merge(loki::routes())
         .merge(otlp::routes())
+        .merge(otlp_grpc::routes())
         .merge(splunk::routes())
         .merge(datadog::routes())
         .merge(gelf::routes())
+        .merge(journal::routes())
 }
 
 /// A body that was taken: from whom, which request it is, and the memory that it holds.
@@ -72,10 +76,21 @@ async fn take<T: Send + 'static>(
     body: Body,
     decode: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<(T, Taken), ApiError> {
-    let identity = Identity::of_request(&head.extensions)?;
-    let repeats = Repeats::of(app, head, &identity)?;
     let arriving = Arriving::new(app, body);
     let encoding = encoding_of(&head.headers)?;
+    take_framed(app, head, arriving, move |body| Ok((encoding, body)), decode).await
+}
+
+/// As [`take`], of a body in which `unframe` finds what is to be inflated, and how.
+async fn take_framed<T: Send + 'static>(
+    app: &Arc<App>,
+    head: &Parts,
+    arriving: Arriving,
+    unframe: impl FnOnce(Bytes) -> Result<(Encoding, Bytes), ApiError> + Send + 'static,
+    decode: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+) -> Result<(T, Taken), ApiError> {
+    let identity = Identity::of_request(&head.extensions)?;
+    let repeats = Repeats::of(app, head, &identity)?;
     let mut memory = Reserved::new(app);
     let parts = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
@@ -83,6 +98,7 @@ async fn take<T: Send + 'static>(
     let work = app.decoders.run(move || {
         let body: Bytes = parts.concat().into();
         drop(parts);
+        let (encoding, body) = unframe(body)?;
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => encoding::decompress(compressed, &body, BODY_BYTES_MAX)

@@ -50,14 +50,8 @@ async fn take_export(
     request: Request,
 ) -> Result<Vec<u8>, ApiError> {
     let (head, body) = request.into_parts();
-    let decoded = take(app, &head, body, move |plain| {
-        let decoded = otlp_logs::decode(format, now_ns(), plain, DECODED_BYTES_MAX);
-        decoded.map_err(|error| match error {
-            OtlpError::Columns(_) => ApiError::internal(error.to_string()),
-            OtlpError::Protobuf(_) | OtlpError::Json(_) => ApiError::bad_request(error.to_string()),
-        })
-    });
-    let (decoded, taken) = decoded.await?;
+    let taking = take(app, &head, body, move |plain| decoded(format, plain));
+    let (decoded, taken) = taking.await?;
     let message = decoded.message();
     let Decoded { batches, rejected, kept_as_text, .. } = decoded;
     app.metrics.malformed_lines.inc_by(rejected + kept_as_text);
@@ -65,17 +59,33 @@ async fn take_export(
     Ok(reply::response(format, rejected, &message))
 }
 
-fn in_words(error: &ApiError, format: Format) -> Response {
-    let code = match error.status() {
+/// The records of a request's plain bytes.
+pub(super) fn decoded(format: Format, plain: &[u8]) -> Result<Decoded, ApiError> {
+    let decoded = otlp_logs::decode(format, now_ns(), plain, DECODED_BYTES_MAX);
+    decoded.map_err(|error| match error {
+        OtlpError::Columns(_) => ApiError::internal(error.to_string()),
+        OtlpError::Protobuf(_) | OtlpError::Json(_) => ApiError::bad_request(error.to_string()),
+    })
+}
+
+/// What OpenTelemetry calls a refusal.
+pub(super) fn code_of(status: StatusCode) -> reply::Code {
+    match status {
+        StatusCode::REQUEST_TIMEOUT => reply::Code::DeadlineExceeded,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => {
             reply::Code::ResourceExhausted
         }
-        StatusCode::SERVICE_UNAVAILABLE => reply::Code::Unavailable,
         StatusCode::INTERNAL_SERVER_ERROR => reply::Code::Internal,
+        StatusCode::NOT_IMPLEMENTED => reply::Code::Unimplemented,
+        StatusCode::SERVICE_UNAVAILABLE => reply::Code::Unavailable,
         StatusCode::UNAUTHORIZED => reply::Code::Unauthenticated,
         StatusCode::FORBIDDEN => reply::Code::PermissionDenied,
         _ => reply::Code::InvalidArgument,
-    };
+    }
+}
+
+fn in_words(error: &ApiError, format: Format) -> Response {
+    let code = code_of(error.status());
     let after_s = error.retry_after_s().and_then(|seconds| u32::try_from(seconds).ok());
     let body = reply::status(format, code, error.message(), after_s);
     refusal(error, format.content_type(), body)

@@ -130,14 +130,12 @@ pub struct Decoder {
     parser: Parser,
     entries: EntryRows,
     builder: BatchBuilder,
-    received_ns: i64,
 }
 
 impl Decoder {
-    /// A decoder with nothing in it. `received_ns` is the time of entries that have none.
-    pub fn new(entries: EntryRows, received_ns: i64) -> Self {
-        let (parser, builder) = (Parser::default(), BatchBuilder::new());
-        Decoder { parser, entries, builder, received_ns }
+    /// A decoder with nothing in it.
+    pub fn new(entries: EntryRows) -> Self {
+        Decoder { parser: Parser::default(), entries, builder: BatchBuilder::new() }
     }
 
     /// Records so far.
@@ -150,20 +148,26 @@ impl Decoder {
         self.builder.bytes().max(self.builder.rows() * self.builder.columns() * CELL_BYTES)
     }
 
-    /// Decodes every entry that ends in `part`, which goes on where the part before it ended. After
-    /// an error the entries before it are still there.
-    pub fn part(&mut self, part: &[u8]) -> Result<(), ExportError> {
+    /// Bytes of the entry whose end did not come yet; 0 between entries.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.parser.unfinished_bytes()
+    }
+
+    /// Decodes every entry that ends in `part`, which goes on where the part before it ended.
+    /// `received_ns` is the time of entries that have none. After an error the entries before it
+    /// are still there.
+    pub fn part(&mut self, part: &[u8], received_ns: i64) -> Result<(), ExportError> {
         self.parser.push(part);
         while let Some(entry) = self.parser.next_entry()? {
-            self.entries.append(&mut self.builder, &entry, self.received_ns);
+            self.entries.append(&mut self.builder, &entry, received_ns);
         }
         Ok(())
     }
 
     /// Decodes the entry that the upload's end, which is here, ends.
-    pub fn end(&mut self) -> Result<(), ExportError> {
+    pub fn end(&mut self, received_ns: i64) -> Result<(), ExportError> {
         if let Some(entry) = self.parser.finish()? {
-            self.entries.append(&mut self.builder, &entry, self.received_ns);
+            self.entries.append(&mut self.builder, &entry, received_ns);
         }
         Ok(())
     }

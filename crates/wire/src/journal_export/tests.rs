@@ -111,10 +111,10 @@ fn the_end_of_the_stream_ends_an_entry_that_is_whole() {
 
 fn uploaded(stream: &[u8], step: usize) -> (Vec<Map<String, Value>>, Result<(), ExportError>) {
     let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
-    let mut decoder = Decoder::new(EntryRows::new(None, &labels), 7);
-    let mut done = stream.chunks(step).try_for_each(|part| decoder.part(part));
+    let mut decoder = Decoder::new(EntryRows::new(None, &labels));
+    let mut done = stream.chunks(step).try_for_each(|part| decoder.part(part, 7));
     if done.is_ok() {
-        done = decoder.end();
+        done = decoder.end(7);
     }
     let mut out = Vec::new();
     let rows = decoder.rows();
