@@ -18,6 +18,7 @@ use http::StatusCode;
 use crate::answer::ApiError;
 use crate::config::ServerConfig;
 use crate::decoders::Decoders;
+use crate::kafka;
 use crate::ledger::Agents;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
@@ -47,6 +48,8 @@ pub(crate) struct App {
     pub(crate) agents: Agents,
     /// Threads that decode what comes in.
     pub(crate) decoders: Decoders,
+    /// What the Kafka consumer says of itself.
+    pub(crate) kafka: Arc<kafka::Shared>,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
 }
@@ -75,6 +78,7 @@ impl App {
             stopping: CancellationToken::new(),
             rate: Rate::default(),
             agents: Agents::default(),
+            kafka: Arc::new(kafka::Shared::new(metrics.kafka.clone())),
             config,
             store,
             ingest,

@@ -5,6 +5,7 @@
 //!                              ├─ select, tables ──── rows, encode ◄─ lodge-query
 //!                              ├─ tail ─────────────────────────────◄ lodge-ingest (commits)
 //!                              └─ status, ui
+//!  topics ──── kafka ──────────────────────────────────────► lodge-ingest
 //! ```
 //!
 //! Invariants:
@@ -24,6 +25,7 @@ mod doors;
 mod encode;
 mod guard;
 mod jsonline;
+mod kafka;
 mod ledger;
 mod limits;
 mod lines;
@@ -40,6 +42,7 @@ mod times;
 mod ui;
 
 pub use config::{ConfigError, ServerConfig};
+pub use kafka::KafkaStartError;
 pub use serve::{RunningServer, ServerError, start};
 
 // Every test binary that links DataFusion costs a minute of linking, so there is one: the tests

@@ -31,7 +31,7 @@ use crate::limits::{
 };
 use crate::metrics::{Limit, Metrics};
 use crate::stall::StallGuard;
-use crate::{batches, doors, guard, jsonline, ledger, select, status, tables, tail, ui};
+use crate::{batches, doors, guard, jsonline, kafka, ledger, select, status, tables, tail, ui};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,9 @@ pub enum ServerError {
     /// The store did not open.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The Kafka consumer cannot be set up.
+    #[error(transparent)]
+    Kafka(#[from] kafka::KafkaStartError),
 }
 
 fn listen_hint(source: &std::io::Error) -> &'static str {
@@ -73,6 +76,7 @@ pub struct RunningServer {
     /// Gone once it was waited for.
     accepting: Option<JoinHandle<()>>,
     background: Background,
+    kafka: Option<kafka::Consuming>,
 }
 
 /// Opens the data folder and serves it until it is stopped.
@@ -107,10 +111,11 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     let metrics = Arc::new(Metrics::new());
     let decoders = Decoders::new().map_err(ServerError::Threads)?;
     let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders));
+    let kafka = kafka::start(&app, &app.kafka, &app.config.kafka)?;
     tokio::spawn(sample_rate(app.clone()));
     let accepting = Some(tokio::spawn(accept(app.clone(), listener)));
     tracing::info!(%address, data_dir = %app.config.data_dir.display(), "serving");
-    Ok(RunningServer { app, address, accepting, background })
+    Ok(RunningServer { app, address, accepting, background, kafka })
 }
 
 impl RunningServer {
@@ -137,9 +142,12 @@ impl RunningServer {
 
     /// Stops gracefully; see the order at the head of this file.
     pub async fn stop(self) {
-        let Self { app, accepting, background, .. } = self;
+        let Self { app, accepting, background, kafka, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
+        if let Some(kafka) = kafka {
+            kafka.stop().await;
+        }
         if let Some(accepting) = accepting
             && let Err(error) = accepting.await
         {
