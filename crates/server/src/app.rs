@@ -18,6 +18,7 @@ use crate::answer::ApiError;
 use crate::config::ServerConfig;
 use crate::decoders::Decoders;
 use crate::identity::Tokens;
+use crate::kafka;
 use crate::ledger::Agents;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     /// Places for connections, of all listeners together.
     pub(crate) connections: Arc<Semaphore>,
+    /// What the Kafka consumer says of itself.
+    pub(crate) kafka: Arc<kafka::Shared>,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
 }
@@ -82,6 +85,7 @@ impl App {
             stopping: CancellationToken::new(),
             rate: Rate::default(),
             agents: Agents::default(),
+            kafka: Arc::new(kafka::Shared::new(metrics.kafka.clone())),
             config,
             store,
             ingest,

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::kafka::settings as kafka;
+pub use crate::kafka::settings::{KafkaOptions, KafkaSettings, Start as KafkaStart};
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -61,6 +64,8 @@ pub struct ServerConfig {
     pub stall_time_max: Duration,
     /// How long a stopping server waits for running requests.
     pub shutdown_time_max: Duration,
+    /// What is read from Kafka: the settings `kafka_…`.
+    pub kafka: KafkaSettings,
 }
 
 impl Default for ServerConfig {
@@ -90,6 +95,7 @@ impl Default for ServerConfig {
             disk_free_bytes_min: None,
             stall_time_max: Duration::from_secs(30),
             shutdown_time_max: Duration::from_secs(10),
+            kafka: KafkaSettings::default(),
         }
     }
 }
@@ -314,6 +320,55 @@ pub const SETTINGS: &[Setting] = &[
         show: |c| show_duration(c.shutdown_time_max),
         set: |c, v| duration(v, 0, 600).map(|d| c.shutdown_time_max = d),
     },
+    Setting {
+        name: "kafka_brokers",
+        doc: "Brokers of a Kafka cluster whose topics are read; empty reads nothing.",
+        range: "hosts and ports with commas between, such as \"kafka-1:9092,kafka-2:9092\"",
+        show: |c| format!("{:?}", c.kafka.brokers),
+        set: |c, v| kafka::brokers(v).map(|b| c.kafka.brokers = b),
+    },
+    Setting {
+        name: "kafka_topics",
+        doc: "Topics that are read: names, and patterns of names that begin with ^.",
+        range: "a list of names or patterns, such as [\"logs\", \"^app-.*\"], or one of them",
+        show: |c| format!("{:?}", c.kafka.topics),
+        set: |c, v| kafka::topics(v).map(|t| c.kafka.topics = t),
+    },
+    Setting {
+        name: "kafka_group",
+        doc: "Consumer group; another group reads and stores everything once more.",
+        range: "a name of 1 to 255 bytes",
+        show: |c| format!("{:?}", c.kafka.group),
+        set: |c, v| kafka::group(v).map(|g| c.kafka.group = g),
+    },
+    Setting {
+        name: "kafka_format",
+        doc: "How messages are written; one that is not written so is kept as text.",
+        range: "\"json\", \"otlp\", \"raw\" or \"syslog\"",
+        show: |c| format!("{:?}", c.kafka.format.name()),
+        set: |c, v| kafka::format(v).map(|f| c.kafka.format = f),
+    },
+    Setting {
+        name: "kafka_dead_letter_topic",
+        doc: "Topic for messages that are no text or too large; without one they are cut to fit.",
+        range: "the name of a topic that is not read, or \"\" for none",
+        show: |c| format!("{:?}", c.kafka.dead_letter_topic),
+        set: |c, v| kafka::dead_letter_topic(v).map(|t| c.kafka.dead_letter_topic = t),
+    },
+    Setting {
+        name: "kafka_start",
+        doc: "Where a partition is begun of which nothing was ever stored.",
+        range: "\"earliest\" or \"latest\"",
+        show: |c| format!("{:?}", kafka::start_name(c.kafka.start)),
+        set: |c, v| kafka::start(v).map(|s| c.kafka.start = s),
+    },
+    Setting {
+        name: "kafka_options",
+        doc: "Properties of librdkafka: security.protocol, sasl.*, ssl.*, session.timeout.ms, …",
+        range: "a table, such as { \"security.protocol\" = \"ssl\" }; secrets are not shown",
+        show: |c| c.kafka.options.shown(),
+        set: |c, v| kafka::options(v).map(|o| c.kafka.options = o),
+    },
 ];
 
 /// Reads and validates a configuration file.
@@ -340,15 +395,30 @@ pub fn parse(text: &str, place: &str) -> Result<ServerConfig, ConfigError> {
                     .unwrap_or_default(),
             });
         };
-        (setting.set)(&mut config, value).map_err(|reason| ConfigError::Value {
-            place: place.to_owned(),
-            key: setting.name,
-            value: value.to_string(),
-            reason,
-            range: setting.range,
-        })?;
+        let refused = |reason| refused(setting, Some(value), place, reason);
+        (setting.set)(&mut config, value).map_err(refused)?;
+    }
+    if let Err((name, reason)) = config.kafka.check()
+        && let Some(setting) = SETTINGS.iter().find(|s| s.name == name)
+    {
+        return Err(refused(setting, table.get(name), place, reason));
     }
     Ok(config)
+}
+
+fn refused(
+    setting: &Setting,
+    value: Option<&toml::Value>,
+    place: &str,
+    reason: String,
+) -> ConfigError {
+    let value = match value {
+        Some(secret) if setting.name == "kafka_options" => kafka::shown(secret),
+        Some(value) => value.to_string(),
+        None => "(not set)".to_owned(),
+    };
+    let place = place.to_owned();
+    ConfigError::Value { place, key: setting.name, value, reason, range: setting.range }
 }
 
 /// An address to listen on, and whether TLS is spoken there.

@@ -5,6 +5,7 @@
 //!                                      ├─ select, tables ─── rows, encode ◄─ lodge-query
 //!                                      ├─ tail ────────────────────────────◄ lodge-ingest
 //!                                      └─ status, tokens, ui
+//!  topics ── kafka ────────────────────────────────────────────────────► lodge-ingest
 //! ```
 //!
 //! Invariants:
@@ -27,6 +28,7 @@ mod encode;
 mod guard;
 mod identity;
 mod jsonline;
+mod kafka;
 mod ledger;
 mod limits;
 mod lines;
@@ -47,6 +49,7 @@ pub mod tokens;
 mod ui;
 
 pub use config::{ConfigError, ServerConfig};
+pub use kafka::KafkaStartError;
 pub use serve::{RunningServer, ServerError, start};
 pub use tls::TlsError;
 

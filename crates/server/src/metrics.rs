@@ -22,6 +22,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::kafka::KafkaMetrics;
+
 type Label = [(&'static str, &'static str); 1];
 type TwoLabels = Vec<(&'static str, String)>;
 
@@ -227,6 +229,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_open: Gauge,
     /// Commits that a tail did not see because its client was too slow.
     pub(crate) tail_missed: Counter,
+    /// Of the Kafka consumer.
+    pub(crate) kafka: KafkaMetrics,
     scrape: Arc<Scrape>,
     started: std::time::Instant,
 }
@@ -254,12 +258,14 @@ impl Metrics {
             tails_open: Gauge::default(),
             connections_open: Gauge::default(),
             tail_missed: Counter::default(),
+            kafka: KafkaMetrics::default(),
             scrape: Arc::default(),
             started: std::time::Instant::now(),
             registry: Registry::default(),
         };
         metrics.register_requests(&mut registry);
         metrics.register_ingest(&mut registry);
+        metrics.kafka.register(&mut registry);
         registry.register_collector(Box::new(metrics.scrape.clone()));
         for limit in Limit::ALL {
             // Touch them all, so that a limit that was never hit reads 0 and not "absent".

@@ -25,7 +25,9 @@ use crate::limits::{EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN};
 use crate::listeners::{self, Listener};
 use crate::metrics::Metrics;
 use crate::tls::{Tls, TlsError, TlsFiles};
-use crate::{batches, doors, guard, jsonline, ledger, select, status, tables, tail, tokens, ui};
+use crate::{
+    batches, doors, guard, jsonline, kafka, ledger, select, status, tables, tail, tokens, ui,
+};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,9 @@ pub enum ServerError {
     /// The store did not open.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The Kafka consumer cannot be set up.
+    #[error(transparent)]
+    Kafka(#[from] kafka::KafkaStartError),
 }
 
 fn listen_hint(source: &std::io::Error) -> &'static str {
@@ -97,6 +102,7 @@ pub struct RunningServer {
     bound: Vec<(&'static str, SocketAddr)>,
     accepting: JoinSet<()>,
     background: Background,
+    kafka: Option<kafka::Consuming>,
 }
 
 /// Opens the data folder and serves it until it is stopped.
@@ -136,6 +142,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     let metrics = Arc::new(Metrics::new());
     let decoders = Decoders::new().map_err(ServerError::Threads)?;
     let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders, tokens));
+    let kafka = kafka::start(&app, &app.kafka, &app.config.kafka)?;
     tokio::spawn(sample_rate(app.clone()));
     tokio::spawn(follow_tokens(app.clone()));
     if let Some(tls) = tls {
@@ -149,7 +156,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         accepting.spawn(listener.serve(app.clone(), router(&app, routes)));
     }
     tracing::info!(?bound, data_dir = %app.config.data_dir.display(), "serving");
-    Ok(RunningServer { app, bound, accepting, background })
+    Ok(RunningServer { app, bound, accepting, background, kafka })
 }
 
 /// The setting of the main listener.
@@ -216,9 +223,12 @@ impl RunningServer {
 
     /// Stops gracefully; see the order at the head of this file.
     pub async fn stop(self) {
-        let Self { app, mut accepting, background, .. } = self;
+        let Self { app, mut accepting, background, kafka, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
+        if let Some(kafka) = kafka {
+            kafka.stop().await;
+        }
         while let Some(ended) = accepting.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a listener died");

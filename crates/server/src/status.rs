@@ -56,7 +56,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
     let uptime_s = app.metrics.uptime().as_secs_f64();
     let ingested = app.metrics.ingest_records.get();
     let limit_hits: BTreeMap<&str, u64> = app.metrics.hits().into_iter().collect();
-    let body: Value = json!({
+    let mut body: Value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": uptime_s,
         "rows": scraped.store.rows,
@@ -87,6 +87,9 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
             "query_time_max_s": app.config.query_time_max.as_secs_f64(),
         },
     });
+    if let Some(kafka) = app.kafka.status(&app.config.kafka) {
+        body["kafka"] = kafka;
+    }
     answer::json(StatusCode::OK, &body)
 }
 

@@ -45,7 +45,7 @@ pub const INDEX_BYTES_MAX: usize = 255;
 /// Label and field of the index.
 const INDEX: &str = "_index";
 
-const DIALECT: Dialect = Dialect {
+pub(crate) const DIALECT: Dialect = Dialect {
     naming: conventions::conventional,
     levels: &["log.level", "level", "severity", "severity_text", "loglevel", "levelname", "lvl"],
     level_of: level::of_word_or_tens,

@@ -23,6 +23,7 @@ pub mod json_object;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;
+pub mod kafka_message;
 pub mod level;
 pub mod loki_push;
 mod msgpack;

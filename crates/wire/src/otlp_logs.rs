@@ -154,29 +154,25 @@ pub fn decode(
     body: &[u8],
     decoded_bytes_max: usize,
 ) -> Result<Decoded, OtlpError> {
-    let mut export = Export {
-        rows: RowWriter::new(),
-        received_ns,
-        decoded_bytes_max,
-        place: [0; 3],
-        decoded: Decoded::default(),
-    };
-    match format {
-        Format::Protobuf => protobuf_request::decode(&mut export, body)?,
-        Format::Json => json_request::decode(&mut export, body)?,
-    }
+    let mut export = Export { received_ns, decoded_bytes_max, ..Export::new() };
+    export.request(format, body)?;
     let Export { mut rows, mut decoded, .. } = export;
     decoded.batches = rows.take_batches()?;
     Ok(decoded)
 }
 
 /// A request that is being decoded.
-struct Export {
-    rows: RowWriter,
-    received_ns: i64,
-    decoded_bytes_max: usize,
+pub(crate) struct Export {
+    pub(crate) rows: RowWriter,
+    /// Time of records that have none.
+    pub(crate) received_ns: i64,
+    /// Bytes of values beyond which records are rejected.
+    pub(crate) decoded_bytes_max: usize,
     place: [usize; 3],
-    decoded: Decoded,
+    pub(crate) decoded: Decoded,
+    /// Fields that every record gets before its own, and labels of every stream.
+    pub(crate) common: Vec<Kept>,
+    pub(crate) labels: Vec<(String, String)>,
 }
 
 /// What all records of a resource have in common.
@@ -187,20 +183,44 @@ struct Resource {
     stream: String,
 }
 
-impl Resource {
-    fn new(fields: Vec<Kept>) -> Self {
+impl Export {
+    pub(crate) fn new() -> Self {
+        Export {
+            rows: RowWriter::new(),
+            received_ns: 0,
+            decoded_bytes_max: usize::MAX,
+            place: [0; 3],
+            decoded: Decoded::default(),
+            common: Vec::new(),
+            labels: Vec::new(),
+        }
+    }
+
+    /// Decodes a request; its records join those of the requests before it.
+    pub(crate) fn request(&mut self, format: Format, body: &[u8]) -> Result<(), OtlpError> {
+        match format {
+            Format::Protobuf => protobuf_request::decode(self, body),
+            Format::Json => json_request::decode(self, body),
+        }
+    }
+
+    /// A resource with what is common to all.
+    fn resource(&self, own: Vec<Kept>) -> Resource {
         let mut labels = StreamLabels::new();
-        for field in fields.iter().filter(|field| LABELS.contains(&field.name.as_str())) {
+        for (name, value) in &self.labels {
+            labels.set(name, value);
+        }
+        for field in own.iter().filter(|field| LABELS.contains(&field.name.as_str())) {
             // The first of two, as it is the one that keeps the name.
             if labels.get(&field.name).is_none() {
                 labels.set(&field.name, &field.text());
             }
         }
+        let mut fields = self.common.clone();
+        fields.extend(own);
         Resource { fields, stream: labels.canonical() }
     }
-}
 
-impl Export {
     /// Whether the record in hand has room; if not it is rejected.
     fn has_room(&mut self) -> bool {
         if self.rows.decoded_bytes() <= self.decoded_bytes_max {

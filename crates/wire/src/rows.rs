@@ -94,13 +94,13 @@ impl Scalar<'_> {
 }
 
 /// A field that is the same in many records: [`RowWriter::replay`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) name: String,
     value: KeptValue,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum KeptValue {
     Bool(bool),
     Int(i64),

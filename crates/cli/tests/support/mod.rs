@@ -15,7 +15,13 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
+        Self::with_settings("")
+    }
+
+    /// With a configuration file of this text.
+    pub fn with_settings(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("lodge.toml"), text).unwrap();
         let (process, url) = launch(dir.path(), "127.0.0.1:0");
         Self { process, url, dir }
     }
@@ -109,6 +115,8 @@ fn launch(dir: &Path, listen: &str) -> (Child, String) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_lodge"))
         .args(["server", "--listen", listen, "--data-dir"])
         .arg(dir.join("data"))
+        .arg("--config")
+        .arg(dir.join("lodge.toml"))
         .env("LODGE_LOG", "warn")
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

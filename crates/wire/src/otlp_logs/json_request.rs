@@ -160,7 +160,8 @@ fn resource_logs(export: &mut Export, logs: ResourceLogsJson<'_>) -> Result<(), 
         let dropped = resource.dropped_attributes_count.0;
         put_number(rows, "resource.dropped_attributes_count", dropped);
     }
-    let resource = Resource::new(rows.take_kept());
+    let fields = rows.take_kept();
+    let resource = export.resource(fields);
     let mut index = 0;
     for_each(logs.scope_logs, |logs: ScopeLogsJson<'_>| {
         export.place = [export.place[0], index, 0];

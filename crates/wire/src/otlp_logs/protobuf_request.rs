@@ -35,10 +35,11 @@ fn last_message<'b>(
 }
 
 fn resource_logs(export: &mut Export, mut logs: Reader<'_>) -> Result<(), OtlpError> {
-    let resource = match last_message(logs.clone(), 1)? {
-        Some(resource) => Resource::new(resource_fields(&mut export.rows, resource)?),
-        None => Resource::new(Vec::new()),
+    let fields = match last_message(logs.clone(), 1)? {
+        Some(resource) => resource_fields(&mut export.rows, resource)?,
+        None => Vec::new(),
     };
+    let resource = export.resource(fields);
     let mut index = 0;
     while let Some(field) = logs.next_field()? {
         if let (2, Some(scope_logs)) = (field.number, field.message()) {
