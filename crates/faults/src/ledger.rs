@@ -43,6 +43,8 @@ pub struct Ledger {
 struct Source {
     name: String,
     kind: Kind,
+    /// Whether its requests carry keys.
+    is_keyed: bool,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,14 @@ impl Ledger {
     /// Opens the books of a request source and gives its index.
     pub fn open_requests(&self, name: &str) -> u16 {
         self.open(name, Kind::Requests { next: 0, requests: Vec::new() })
+    }
+
+    /// As [`Self::open_requests`], of requests that carry a key: each is there once at most, however
+    /// often it was repeated.
+    pub fn open_keyed(&self, name: &str) -> u16 {
+        let index = self.open_requests(name);
+        self.lock()[usize::from(index)].is_keyed = true;
+        index
     }
 
     /// The name a source was opened with.
@@ -248,7 +258,7 @@ impl Ledger {
 
     fn open(&self, name: &str, kind: Kind) -> u16 {
         let mut sources = self.lock();
-        sources.push(Source { name: name.to_owned(), kind });
+        sources.push(Source { name: name.to_owned(), kind, is_keyed: false });
         u16::try_from(sources.len() - 1).expect("a run has a handful of sources")
     }
 
@@ -304,7 +314,8 @@ fn judge_request(
     judge_repeats(source, request, copies, verdict);
 }
 
-/// A request may be there once for each time that it may have been carried out, each time whole.
+/// A request may be there once for each time that it may have been carried out, each time whole; one
+/// with a key once.
 fn judge_repeats(
     source: &Source,
     request: &Request,
@@ -313,7 +324,7 @@ fn judge_repeats(
 ) {
     let Request { first, count, outcome, unanswered } = *request;
     let last = u64::from(outcome != Outcome::Refused);
-    let allowed = (unanswered + last).max(1);
+    let allowed = if source.is_keyed { 1 } else { (unanswered + last).max(1) };
     let least = (first..first + count).map(&copies).min().unwrap_or(0);
     let most = (first..first + count).map(&copies).max().unwrap_or(0);
     if most <= 1 {

@@ -12,6 +12,7 @@
 //!
 //! What rigs stand on:
 //! * [`process`], [`agent`]: servers and agents as children that never outlive the rig.
+//! * [`doors`]: the protocols by which writers send.
 //! * [`load`]: writers (files under rotation, HTTP) and a reader that watch the service.
 //! * [`rig`]: both together, with the comparisons that every rig makes.
 //! * [`http`]: a client that can be as rude as a test needs, and knows how far a request got.
@@ -28,6 +29,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod clock;
 pub mod disk;
+pub mod doors;
 pub mod far_end;
 pub mod hostile;
 pub mod http;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::doors::{Door, Lines};
 use crate::far_end::{FarEnd, ReadError};
 use crate::http::{self, Trouble};
 use crate::ledger::{Ledger, Outcome};
@@ -137,7 +138,8 @@ impl Load {
     }
 
     /// The time that writers put into their lines.
-    fn now(&self) -> jiff::Timestamp {
+    /// The time that writers write.
+    pub fn now(&self) -> jiff::Timestamp {
         let skew = jiff::SignedDuration::from_secs(self.skew_seconds.load(Ordering::SeqCst));
         jiff::Timestamp::now().saturating_add(skew).unwrap_or(jiff::Timestamp::MAX)
     }
@@ -347,17 +349,31 @@ fn make_room(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends JSON lines over HTTP until the load ends. A request that was answered is never repeated; one
-/// without an answer is repeated, until it is answered, only if the writer `repeats`.
+/// Whether a writer sends a request again that had no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// Never.
+    No,
+    /// Until it is answered; it may then be there several times.
+    Plain,
+    /// Until it is answered, with a key by which the server knows it again.
+    Keyed,
+}
+
+/// Sends lines over HTTP until the load ends, each request by any of the doors. A request that was
+/// answered is never repeated.
 pub fn spawn_http_writer(
     load: &Arc<Load>,
     far_end: FarEnd,
     name: &str,
     seed: u64,
-    repeats: bool,
+    repeats: Repeats,
 ) -> JoinHandle<()> {
     let load = Arc::clone(load);
-    let source = load.ledger.open_requests(name);
+    let source = match repeats {
+        Repeats::Keyed => load.ledger.open_keyed(name),
+        Repeats::No | Repeats::Plain => load.ledger.open_requests(name),
+    };
     let name = name.to_owned();
     std::thread::spawn(move || {
         let mut random = SmallRng::seed_from_u64(seed);
@@ -365,12 +381,15 @@ pub fn spawn_http_writer(
             load.rest();
             let count = random.random_range(1..=120);
             let (request, first) = load.ledger.sending(source, count);
+            let door = Door::any(&mut random);
+            let key = (repeats == Repeats::Keyed).then(|| format!("{name}-{first}"));
             loop {
-                let body = jsonline_body(&load, source, &name, first, count);
-                let (outcome, pause_ms) = send(&load, far_end, &body);
+                let body = door.body(&load, Lines { source, name: &name, first, count });
+                let (outcome, pause_ms) = send(&load, far_end, door, &body, key.as_deref());
                 load.ledger.settled(request, outcome);
                 std::thread::sleep(Duration::from_millis(random.random_range(pause_ms)));
-                if outcome != Outcome::Unknown || !repeats || load.ended() {
+                let is_over = outcome != Outcome::Unknown || load.ended();
+                if is_over || repeats == Repeats::No {
                     break;
                 }
                 load.rest();
@@ -384,20 +403,24 @@ pub fn spawn_http_writer(
 pub fn send_once(load: &Load, far_end: FarEnd, name: &str, count: u64) -> Outcome {
     let source = load.ledger.open_requests(name);
     let (request, first) = load.ledger.sending(source, count);
-    let body = jsonline_body(load, source, name, first, count);
-    let outcome = send(load, far_end, &body).0;
+    let body = Door::Lines.body(load, Lines { source, name, first, count });
+    let outcome = send(load, far_end, Door::Lines, &body, None).0;
     load.ledger.settled(request, outcome);
     outcome
 }
 
-/// The target of a JSON-lines request whose lines name their source.
-pub const JSONLINE_TARGET: &str =
-    "/insert/jsonline?_time_field=_time&_msg_field=_msg&_stream_fields=source";
-
-fn send(load: &Load, far_end: FarEnd, body: &[u8]) -> (Outcome, std::ops::Range<u64>) {
+fn send(
+    load: &Load,
+    far_end: FarEnd,
+    door: Door,
+    body: &[u8],
+    key: Option<&str>,
+) -> (Outcome, std::ops::Range<u64>) {
+    let mut headers = vec![("Content-Type", "application/json")];
+    headers.extend(key.map(|key| ("Idempotency-Key", key)));
     let wait = Duration::from_secs(5);
     let sent = Instant::now();
-    let answer = http::request(far_end.addr(), "POST", JSONLINE_TARGET, &[], body, wait);
+    let answer = http::request(far_end.addr(), "POST", door.target(), &headers, body, wait);
     let (outcome, pause_ms) = settle(answer);
     if outcome == Outcome::Acknowledged {
         let mut times = load.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
@@ -406,22 +429,6 @@ fn send(load: &Load, far_end: FarEnd, body: &[u8]) -> (Outcome, std::ops::Range<
         load.troubles.fetch_add(1, Ordering::SeqCst);
     }
     (outcome, pause_ms)
-}
-
-/// The body of a JSON-lines request with `count` minted lines.
-pub fn jsonline_body(load: &Load, source: u16, name: &str, first: u64, count: u64) -> Vec<u8> {
-    let mut body = String::new();
-    let (mint, now) = (load.mint, load.now());
-    for number in first..first + count {
-        let id = LineId { source, number };
-        let line = serde_json::json!({
-            "_time": now.to_string(), "_msg": mint.text(id), "source": name,
-            "oracle": {"number": mint.number_field(id)},
-        });
-        body.push_str(&line.to_string());
-        body.push('\n');
-    }
-    body.into_bytes()
 }
 
 fn settle(answer: Result<http::Answer, Trouble>) -> (Outcome, std::ops::Range<u64>) {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use rand::seq::SliceRandom;
 
 use crate::cgroup::MemoryLimit;
+use crate::doors::Door;
 use crate::hostile;
 use crate::http;
-use crate::load::{FileWriter, Form, JSONLINE_TARGET};
+use crate::load::{FileWriter, Form};
 use crate::report::Floor;
 use crate::rig::{Finished, Options, Plan, Rig, RigError};
 
@@ -96,13 +97,13 @@ fn attack(rig: &Rig<'_>, fault: Fault, round: u64, line_bytes: u64) -> Vec<u16> 
     let client = move |client: u64| {
         let wait = Duration::from_secs(120);
         let post = |headers: &[(&str, &str)], body: &[u8]| {
-            http::request(addr, "POST", JSONLINE_TARGET, headers, body, wait)
+            http::request(addr, "POST", Door::Lines.target(), headers, body, wait)
                 .map_or(0, |answer| answer.status)
         };
         let mark = round * 10 + client;
         match fault {
             Fault::EndlessLine => {
-                hostile::post_endless_line(addr, JSONLINE_TARGET, line_bytes).unwrap_or(0)
+                hostile::post_endless_line(addr, Door::Lines.target(), line_bytes).unwrap_or(0)
             }
             Fault::Bomb => post(&[("Content-Encoding", "zstd")], &hostile::zstd_bomb(8_000)),
             Fault::MillionNames => post(&[], &hostile::million_names(mark)),

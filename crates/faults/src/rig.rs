@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::far_end::{FarEnd, Found, ReadError};
 use crate::ledger::{Judgement, Outcome};
-use crate::load::{self, FileWriter, Form, Load, Rotation};
+use crate::load::{self, FileWriter, Form, Load, Repeats, Rotation};
 use crate::mint::Mint;
 use crate::process::{Binaries, ProcessError, Server, Wrap};
 use crate::proxy::Proxy;
@@ -35,7 +35,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// After how many faults the load rests and everything is compared.
 const FAULTS_PER_CHECK: u64 = 10;
 
-const HTTP_WRITERS: u64 = 3;
+const HTTP_WRITERS: u64 = 4;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -269,12 +269,16 @@ impl<'o> Rig<'o> {
             let name = format!("http-{index}");
             let seed = seed ^ index << 48;
             // The first goes straight to the server, the others lose answers as the agent does; the
-            // last sends again what was not answered.
+            // last two send again what was not answered, one of them with keys.
             let far_end = match index {
                 0 => self.server.far_end(),
                 _ => FarEnd::new(self.writer_proxy.addr()),
             };
-            let repeats = index == HTTP_WRITERS - 1;
+            let repeats = match HTTP_WRITERS - index {
+                1 => Repeats::Keyed,
+                2 => Repeats::Plain,
+                _ => Repeats::No,
+            };
             self.writers.push(load::spawn_http_writer(&self.load, far_end, &name, seed, repeats));
         }
         let first_http = u16::try_from(self.options.files).unwrap_or(u16::MAX);

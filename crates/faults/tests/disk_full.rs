@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lodge_faults::doors::{Door, Lines};
 use lodge_faults::http;
 use lodge_faults::ledger::Outcome;
-use lodge_faults::load::{JSONLINE_TARGET, Load, jsonline_body};
+use lodge_faults::load::Load;
 use lodge_faults::mint::Mint;
 use lodge_faults::process::{Binaries, Server};
 use lodge_faults::small_disk::SmallDisk;
@@ -69,10 +70,11 @@ impl Scene {
     fn send(&self) -> http::Answer {
         let count = 4_000;
         let (request, first) = self.load.ledger.sending(0, count);
-        let body = jsonline_body(&self.load, 0, "full", first, count);
+        let body = Door::Lines.body(&self.load, Lines { source: 0, name: "full", first, count });
         let wait = Duration::from_secs(60);
         let answer =
-            http::request(self.server.addr(), "POST", JSONLINE_TARGET, &[], &body, wait).unwrap();
+            http::request(self.server.addr(), "POST", Door::Lines.target(), &[], &body, wait)
+                .unwrap();
         let outcome = if answer.is_success() { Outcome::Acknowledged } else { Outcome::Unknown };
         self.load.ledger.settled(request, outcome);
         answer
