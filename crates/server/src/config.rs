@@ -3,9 +3,10 @@
 //! A file is read into raw TOML values first and becomes a [`ServerConfig`] only when every key is
 //! known and every value lies in its range. `lodge check-config` prints [`explain`].
 //!
-//! Invariant: [`SETTINGS`] names every field of [`ServerConfig`] and there are at most twelve, so
-//! that what is documented is what can be set.
+//! Invariant: [`SETTINGS`] names every field of [`ServerConfig`], so that what is documented is what
+//! can be set; a setting is there only where no default can serve everybody.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,32 @@ use std::time::Duration;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+
+/// Where a door for other protocols listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether its connections begin with TLS.
+    pub tls: bool,
+}
+
+impl Bind {
+    /// Reads `IP:PORT` or `tls://IP:PORT`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (tls, text) = match text.strip_prefix("tls://") {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        socket_address(text).map(|address| Self { address, tls })
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.tls { "tls://" } else { "" }, self.address)
+    }
+}
 
 /// Everything that can be set, validated. `ServerConfig::default()` is a working server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +68,18 @@ pub struct ServerConfig {
     pub stall_time_max: Duration,
     /// How long a stopping server waits for running requests.
     pub shutdown_time_max: Duration,
+    /// Where syslog is taken, a datagram each.
+    pub syslog_udp: Option<Bind>,
+    /// Where syslog is taken over connections.
+    pub syslog_tcp: Option<Bind>,
+    /// Where Fluent Forward is taken.
+    pub forward: Option<Bind>,
+    /// Where GELF is taken in datagrams.
+    pub gelf_udp: Option<Bind>,
+    /// Where GELF is taken over connections.
+    pub gelf_tcp: Option<Bind>,
+    /// Where JSON lines are taken over connections.
+    pub json_tcp: Option<Bind>,
 }
 
 impl Default for ServerConfig {
@@ -58,6 +97,12 @@ impl Default for ServerConfig {
             disk_free_bytes_min: None,
             stall_time_max: Duration::from_secs(30),
             shutdown_time_max: Duration::from_secs(10),
+            syslog_udp: None,
+            syslog_tcp: None,
+            forward: None,
+            gelf_udp: None,
+            gelf_tcp: None,
+            json_tcp: None,
         }
     }
 }
@@ -122,7 +167,7 @@ pub struct Setting {
 }
 
 /// Every setting, in the order in which they are explained.
-pub const SETTINGS: [Setting; 12] = [
+pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "data_dir",
         doc: "Folder of everything the server keeps; another disk is the usual reason to set it.",
@@ -213,7 +258,53 @@ pub const SETTINGS: [Setting; 12] = [
         show: |c| show_duration(c.shutdown_time_max),
         set: |c, v| duration(v, 0, 600).map(|d| c.shutdown_time_max = d),
     },
+    Setting {
+        name: "syslog_udp",
+        doc: "Address that takes syslog over UDP. Each such door is off until an address is set.",
+        range: DATAGRAMS_RANGE,
+        show: |c| show_bind(c.syslog_udp),
+        set: |c, v| datagrams_bind(v).map(|b| c.syslog_udp = b),
+    },
+    Setting {
+        name: "syslog_tcp",
+        doc: "Address that takes syslog over TCP, in both framings.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.syslog_tcp),
+        set: |c, v| bind(v).map(|b| c.syslog_tcp = b),
+    },
+    Setting {
+        name: "forward",
+        doc: "Address that takes Fluent Forward (Fluentd, Fluent Bit, Docker); 24224 is usual.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.forward),
+        set: |c, v| bind(v).map(|b| c.forward = b),
+    },
+    Setting {
+        name: "gelf_udp",
+        doc: "Address that takes GELF over UDP, chunked and compressed; 12201 is usual.",
+        range: DATAGRAMS_RANGE,
+        show: |c| show_bind(c.gelf_udp),
+        set: |c, v| datagrams_bind(v).map(|b| c.gelf_udp = b),
+    },
+    Setting {
+        name: "gelf_tcp",
+        doc: "Address that takes GELF over TCP, each message ended by NUL; 12201 is usual.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.gelf_tcp),
+        set: |c, v| bind(v).map(|b| c.gelf_tcp = b),
+    },
+    Setting {
+        name: "json_tcp",
+        doc: "Address that takes JSON lines over TCP, as /insert/jsonline does over HTTP.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.json_tcp),
+        set: |c, v| bind(v).map(|b| c.json_tcp = b),
+    },
 ];
+
+const DATAGRAMS_RANGE: &str = "a loopback address and port, such as \"127.0.0.1:514\", or \"off\"";
+const CONNECTIONS_RANGE: &str =
+    "a loopback address and port, such as \"127.0.0.1:601\", \"tls://127.0.0.1:6514\", or \"off\"";
 
 /// Reads and validates a configuration file.
 pub fn load(path: &Path) -> Result<ServerConfig, ConfigError> {
@@ -252,13 +343,16 @@ pub fn parse(text: &str, place: &str) -> Result<ServerConfig, ConfigError> {
 
 /// A loopback socket address, or why this one is refused.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let address = socket_address(text)?;
+    loopback_only(address).map(|()| address)
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let text = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    let address: SocketAddr =
-        text.parse().map_err(|_| format!("`{text}` is not an IP address with a port"))?;
-    loopback_only(address).map(|()| address)
+    text.parse().map_err(|_| format!("`{text}` is not an IP address with a port"))
 }
 
 /// Refuses an address that other machines could reach.
@@ -278,7 +372,7 @@ pub(crate) fn loopback_only(address: SocketAddr) -> Result<(), String> {
 pub fn explain(config: &ServerConfig) -> String {
     let default = ServerConfig::default();
     let mut out = String::new();
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let value = (setting.show)(config);
         let standard = (setting.show)(&default);
         let origin = if value == standard {
@@ -332,6 +426,26 @@ fn text(value: &toml::Value) -> Result<String, String> {
         Some(s) => Ok(s.to_owned()),
         None => Err(format!("it is a {}, not a string in quotes", value.type_str())),
     }
+}
+
+fn bind(value: &toml::Value) -> Result<Option<Bind>, String> {
+    let text = text(value)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let bind = Bind::parse(&text)?;
+    loopback_only(bind.address).map(|()| Some(bind))
+}
+
+fn datagrams_bind(value: &toml::Value) -> Result<Option<Bind>, String> {
+    match bind(value)? {
+        Some(bind) if bind.tls => Err("TLS needs connections; UDP has none".to_owned()),
+        bind => Ok(bind),
+    }
+}
+
+fn show_bind(bind: Option<Bind>) -> String {
+    bind.map_or_else(|| "\"off\"".to_owned(), |bind| format!("\"{bind}\""))
 }
 
 fn count(value: &toml::Value, min: u64, max: u64) -> Result<usize, String> {
@@ -412,6 +526,8 @@ mod tests {
         let mut config = ServerConfig { queries_max: 3, ..ServerConfig::default() };
         config.query_time_max = Duration::from_millis(1_500);
         config.disk_free_bytes_min = Some(12_345);
+        config.syslog_udp = Bind::parse("127.0.0.1:514").ok();
+        config.forward = Bind::parse("tls://[::1]:24224").ok();
         let text = explain(&config);
         assert_eq!(parse(&text, "explained").unwrap(), config);
         assert!(text.contains("# Takes a number from 1 to 1000; default 16."), "{text}");
@@ -435,6 +551,10 @@ mod tests {
             ("listen = \"0.0.0.0:9420\"", "ssh -L"),
             ("listen = \"nonsense\"", "not an IP address with a port"),
             ("data_dir = \"\"", "it is empty"),
+            ("syslog_tcp = \"0.0.0.0:601\"", "ssh -L"),
+            ("syslog_tcp = 601", "not a string"),
+            ("syslog_udp = \"tls://127.0.0.1:6514\"", "TLS needs connections"),
+            ("forward = \"tls://fluentd:24224\"", "not an IP address with a port"),
         ] {
             let error = parse(text, "lodge.toml").unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

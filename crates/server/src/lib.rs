@@ -1,10 +1,11 @@
-//! The server: HTTP in front of the engines that store and query.
+//! The server: HTTP, and sockets of other protocols, in front of the engines that store and query.
 //!
 //! ```text
 //!  connection ─ stall ─ guard ─┬─ jsonline, batches ─ body, lines ─► lodge-ingest
 //!                              ├─ select, tables ──── rows, encode ◄─ lodge-query
 //!                              ├─ tail ─────────────────────────────◄ lodge-ingest (commits)
 //!                              └─ status, ui
+//!  syslog, Forward, GELF, lines ─ sockets ─────────────────────────────► lodge-ingest
 //! ```
 //!
 //! Invariants:
@@ -32,6 +33,7 @@ mod rate;
 mod rows;
 mod select;
 mod serve;
+mod sockets;
 mod stall;
 mod status;
 mod tables;

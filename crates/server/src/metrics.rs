@@ -22,6 +22,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::sockets::SocketMetrics;
+
 type Label = [(&'static str, &'static str); 1];
 type TwoLabels = Vec<(&'static str, String)>;
 
@@ -58,6 +60,10 @@ pub(crate) enum Limit {
     Agents,
     /// A Host or Origin header of another site.
     ForeignSite,
+    /// The longest message of a door that speaks no HTTP.
+    FrameBytes,
+    /// `stall_time_max` or the least rate of such a message.
+    SlowFrame,
 }
 
 impl Limit {
@@ -78,10 +84,12 @@ impl Limit {
             Self::DiskFree => "disk_free",
             Self::Agents => "agents",
             Self::ForeignSite => "foreign_site",
+            Self::FrameBytes => "frame_bytes",
+            Self::SlowFrame => "slow_frame",
         }
     }
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -97,6 +105,8 @@ impl Limit {
         Self::DiskFree,
         Self::Agents,
         Self::ForeignSite,
+        Self::FrameBytes,
+        Self::SlowFrame,
     ];
 }
 
@@ -214,6 +224,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_open: Gauge,
     /// Commits that a tail did not see because its client was too slow.
     pub(crate) tail_missed: Counter,
+    /// The doors that speak no HTTP.
+    pub(crate) sockets: SocketMetrics,
     scrape: Arc<Scrape>,
     started: std::time::Instant,
 }
@@ -240,12 +252,14 @@ impl Metrics {
             tails_open: Gauge::default(),
             connections_open: Gauge::default(),
             tail_missed: Counter::default(),
+            sockets: SocketMetrics::default(),
             scrape: Arc::default(),
             started: std::time::Instant::now(),
             registry: Registry::default(),
         };
         metrics.register_requests(&mut registry);
         metrics.register_ingest(&mut registry);
+        metrics.sockets.register(&mut registry);
         registry.register_collector(Box::new(metrics.scrape.clone()));
         for limit in Limit::ALL {
             // Touch them all, so that a limit that was never hit reads 0 and not "absent".

@@ -1,7 +1,8 @@
 //! Starting, serving and stopping.
 //!
 //! Order of a graceful stop: no new connection and no new live tail; requests that run may finish
-//! within `shutdown_time_max`; the group commit drains; background work ends; the data folder is
+//! within `shutdown_time_max`, and what the other doors received is committed within as long; the
+//! group commit drains; background work ends; the data folder is
 //! free for the next process. What was acknowledged before is durable whatever happens here.
 
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use crate::limits::{
     HEADERS_MAX, HEADERS_TIME_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::metrics::{Limit, Metrics};
+use crate::sockets::{self, Sockets};
 use crate::stall::StallGuard;
 use crate::{batches, doors, guard, jsonline, ledger, select, status, tables, tail, ui};
 
@@ -46,6 +48,27 @@ pub enum ServerError {
         address: SocketAddr,
         /// The operating system's reason.
         source: std::io::Error,
+    },
+    /// The address of a door is taken or not of this machine.
+    #[error("cannot listen on {address} for `{setting}`: {source}; {}", door_hint(source))]
+    Socket {
+        /// The setting that asks for it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A door that should speak TLS.
+    #[error(
+        "`{setting}` asks for TLS on {address}, which this version does not have; leave tls:// out, \
+         or let a proxy on this machine take TLS off"
+    )]
+    NoTls {
+        /// The setting that asks for it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
     },
     /// No threads.
     #[error(
@@ -66,12 +89,23 @@ fn listen_hint(source: &std::io::Error) -> &'static str {
     }
 }
 
+fn door_hint(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => "stop the program that has it, or set another port",
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE): set another port"
+        }
+        _ => "set another address",
+    }
+}
+
 /// A server that runs. Dropping it does not stop it; [`RunningServer::stop`] does.
 pub struct RunningServer {
     app: Arc<App>,
     address: SocketAddr,
     /// Gone once it was waited for.
     accepting: Option<JoinHandle<()>>,
+    sockets: Sockets,
     background: Background,
 }
 
@@ -84,6 +118,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         .await
         .map_err(|source| ServerError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().unwrap_or(config.listen);
+    let bound = sockets::bind(&config).await?;
     let options = StoreOptions {
         disk_reserve_bytes: config.disk_free_bytes_min,
         // An object that a query reads must outlive the query.
@@ -109,8 +144,9 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders));
     tokio::spawn(sample_rate(app.clone()));
     let accepting = Some(tokio::spawn(accept(app.clone(), listener)));
+    let sockets = sockets::serve(&app, bound);
     tracing::info!(%address, data_dir = %app.config.data_dir.display(), "serving");
-    Ok(RunningServer { app, address, accepting, background })
+    Ok(RunningServer { app, address, accepting, sockets, background })
 }
 
 impl RunningServer {
@@ -119,9 +155,20 @@ impl RunningServer {
         self.address
     }
 
+    /// The address of the door that a setting opened, such as `syslog_udp`.
+    pub fn bound(&self, name: &str) -> Option<SocketAddr> {
+        self.sockets.bound(name)
+    }
+
     /// The store, for tests and benchmarks that wait until everything is built.
     pub fn store(&self) -> &Arc<Store> {
         &self.app.store
+    }
+
+    /// The state behind the routes, for tests of what no setting reaches.
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> Arc<App> {
+        self.app.clone()
     }
 
     /// Returns when the server no longer accepts connections, which is only after a stop or if its
@@ -137,7 +184,7 @@ impl RunningServer {
 
     /// Stops gracefully; see the order at the head of this file.
     pub async fn stop(self) {
-        let Self { app, accepting, background, .. } = self;
+        let Self { app, accepting, sockets, background, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
         if let Some(accepting) = accepting
@@ -145,6 +192,7 @@ impl RunningServer {
         {
             tracing::error!(%error, "the listener died");
         }
+        sockets.stopped(app.config.shutdown_time_max).await;
         app.ingest.drain().await;
         background.shutdown().await;
         tracing::info!("stopped");

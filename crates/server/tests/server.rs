@@ -17,6 +17,8 @@ mod producers;
 mod rig;
 #[path = "server/select.rs"]
 mod select;
+#[path = "server/sockets.rs"]
+mod sockets;
 #[path = "server/tables.rs"]
 mod tables;
 #[path = "server/tail.rs"]
