@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::counters::Dropped;
 use super::piece::Piece;
@@ -23,7 +23,7 @@ const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 /// What the kernel is asked to hold; it gives at most `net.core.rmem_max`.
 const KERNEL_BUFFER_BYTES: usize = 16 << 20;
 /// Datagrams that are read before others get their turn.
-const TURN_DATAGRAMS: usize = 512;
+const TURN_DATAGRAMS: u64 = 512;
 /// A piece of this size is handed over at once.
 const PIECE_BYTES: usize = 256 << 10;
 /// How long the first datagram of a piece waits for company.
@@ -34,6 +34,8 @@ const KERNEL_DROPS_PERIOD: Duration = Duration::from_secs(1);
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// How long is received on when the server stops, and how long the last piece is tried.
 const LAST_TIME_MAX: Duration = Duration::from_secs(1);
+/// The pause that tells that nothing more is there.
+const LAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a socket with as much room in the kernel as it gives.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -75,7 +77,10 @@ pub(super) async fn receive(door: &Door, peer: &Peer, socket: &UdpSocket) {
         }
     }
     let until = Instant::now() + LAST_TIME_MAX;
-    while Instant::now() < until && taking.turn(socket, &mut buffer).is_ok_and(|more| more) {}
+    while Instant::now() < until
+        && timeout(LAST_PAUSE, socket.readable()).await.is_ok_and(|readable| readable.is_ok())
+        && taking.turn(socket, &mut buffer).is_ok()
+    {}
     taking.end().await;
 }
 
@@ -91,37 +96,39 @@ struct Taking<'d> {
 }
 
 impl Taking<'_> {
-    /// Reads what is there, up to a turn; whether there may be more.
-    fn turn(&mut self, socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<bool> {
+    /// Reads what is there, up to a turn.
+    fn turn(&mut self, socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<()> {
         let (mut messages, mut bytes) = (0, 0);
-        let more = loop {
-            if messages >= TURN_DATAGRAMS as u64 {
-                break Ok(true);
-            }
-            match socket.try_recv_from(buffer) {
-                Ok((length, from)) => {
-                    let datagram = buffer.get(..length).unwrap_or_default();
-                    let datagram = if self.is_text { trim_end(datagram) } else { datagram };
-                    messages += 1;
-                    bytes += datagram.len() as u64;
-                    self.take(datagram, from);
+        let mut read = Ok(());
+        for _ in 0..TURN_DATAGRAMS {
+            let (length, from) = match socket.try_recv_from(buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    read = Err(error);
+                    break;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
-                Err(error) => break Err(error),
+            };
+            let datagram = buffer.get(..length).unwrap_or_default();
+            let datagram = if self.is_text { trim_end(datagram) } else { datagram };
+            if !datagram.is_empty() {
+                messages += 1;
+                bytes += datagram.len() as u64;
+                self.take(datagram, from);
             }
-        };
+        }
         self.door.count_received(messages, bytes);
-        more
+        read
     }
 
     fn take(&mut self, datagram: &[u8], from: SocketAddr) {
-        if self.piece.is_empty() {
-            self.flush_at = Instant::now() + LINGER;
-        }
         if self.piece.cost_bytes() >= PIECE_BYTES
             && let Err(reason) = self.flush()
         {
             return self.door.counters.drop_messages(reason, 1);
+        }
+        if self.piece.is_empty() {
+            self.flush_at = Instant::now() + LINGER;
         }
         self.piece.from = from;
         self.piece.push(datagram, datagram.len() as u64);

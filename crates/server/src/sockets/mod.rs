@@ -273,7 +273,7 @@ async fn take_datagrams(app: Arc<App>, socket: UdpSocket, address: SocketAddr, p
 }
 
 /// Accepts connections until the server stops, then waits until what they sent is durable. Of all
-/// doors at most `places` connections are open; more wait in the kernel's queue.
+/// doors at most `places` connections are read; one more of each waits here, others in the kernel.
 pub(crate) async fn accept(
     app: Arc<App>,
     listener: TcpListener,
@@ -287,10 +287,6 @@ pub(crate) async fn accept(
     gathering.spawn(gatherer.run());
     let mut open = JoinSet::new();
     loop {
-        let place = tokio::select! {
-            place = a_place(&app, &places) => place,
-            () = app.stopping.cancelled() => break,
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = app.stopping.cancelled() => break,
@@ -304,6 +300,11 @@ pub(crate) async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+        };
+        // Only now: a door that nobody comes to takes no place from the others.
+        let place = tokio::select! {
+            place = a_place(&app, &places) => place,
+            () = app.stopping.cancelled() => break,
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection stays with delayed small packets");

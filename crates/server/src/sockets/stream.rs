@@ -19,8 +19,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -42,8 +42,10 @@ const FRAME_BYTES_PER_S_MIN: u64 = 1_024;
 const UNSETTLED_MAX: usize = 64;
 /// How often memory is asked for that was refused.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
-/// How long a stopping server reads what its kernel has taken from a client already.
+/// How long a stopping server reads what its kernel has taken from a client already, and the pause
+/// that tells that this was all.
 const LAST_READ_TIME_MAX: Duration = Duration::from_secs(1);
+const LAST_READ_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why no more messages can be told apart.
 pub(super) struct Refused {
@@ -165,7 +167,7 @@ where
         while Instant::now() < until {
             let mut piece = Piece::new(self.peer);
             let read = read_some(&mut self.stream, &mut self.framing, &mut piece);
-            let Some(read) = tokio::task::unconstrained(read).now_or_never() else { return };
+            let Ok(read) = timeout(LAST_READ_PAUSE, read).await else { return };
             if self.take(read, piece).await == Flow::End {
                 return;
             }
