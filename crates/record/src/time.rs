@@ -87,6 +87,31 @@ pub fn write(out: &mut Vec<u8>, time_ns: i64) {
     out.push(b'Z');
 }
 
+/// UTC nanoseconds of a date and a time of day; `None` where there is no such day.
+pub fn from_civil(year: i64, month: i64, day: i64, ns_of_day: i64) -> Option<i64> {
+    if !(0..=9_999).contains(&year) || !(1..=month_days(year, month)).contains(&day) {
+        return None;
+    }
+    let seconds = days_from_civil(year, month, day) * 86_400;
+    seconds.checked_mul(NS_PER_S)?.checked_add(ns_of_day)
+}
+
+/// The year that a time lies in, in UTC.
+pub fn year_of(time_ns: i64) -> i64 {
+    civil_from_days(time_ns.div_euclid(86_400 * NS_PER_S)).0
+}
+
+/// Days of a month, none if there is no such month.
+fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
+}
+
 fn push_digits(out: &mut Vec<u8>, value: i64, width: u32) {
     for place in (0..width).rev() {
         out.push(b'0' + (value / 10i64.pow(place) % 10) as u8);
@@ -130,14 +155,7 @@ fn parse_fixed(text: &[u8]) -> Option<i64> {
     let number = |from: usize, to: usize| digits(head.get(from..to)?);
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let month_days = match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if !(1..=month_days).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=month_days(year, month)).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let (fraction_ns, zone) = fraction(tail)?;
@@ -258,6 +276,17 @@ mod tests {
         {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn dates_are_checked() {
+        assert_eq!(from_civil(2024, 2, 29, 1), Some(1_709_164_800_000_000_001));
+        assert_eq!(year_of(1_709_164_800_000_000_001), 2024);
+        assert_eq!(year_of(-1), 1969);
+        for (year, month, day) in [(2023, 2, 29), (2024, 13, 1), (2024, 0, 1), (2024, 4, 31)] {
+            assert_eq!(from_civil(year, month, day, 0), None);
+        }
+        assert_eq!(from_civil(9_999, 1, 1, 0), None, "beyond what nanoseconds reach");
     }
 
     #[test]

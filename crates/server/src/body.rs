@@ -358,6 +358,11 @@ impl Reserved {
         Ok(())
     }
 
+    /// What is held, at least.
+    pub(crate) fn bytes(&self) -> usize {
+        self.units * MEMORY_UNIT_BYTES
+    }
+
     /// Holds at least `bytes`, or says that there are not so many.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
         let units = bytes.div_ceil(MEMORY_UNIT_BYTES);

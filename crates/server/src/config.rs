@@ -4,7 +4,7 @@
 //! known and every value lies in its range. `lodge check-config` prints [`explain`].
 //!
 //! Invariant: [`SETTINGS`] names every field of [`ServerConfig`], so that what is documented is what
-//! can be set.
+//! can be set; a setting is there only where no default can serve everybody.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -66,6 +66,18 @@ pub struct ServerConfig {
     pub shutdown_time_max: Duration,
     /// What is read from Kafka: the settings `kafka_…`.
     pub kafka: KafkaSettings,
+    /// Where syslog is taken, a datagram each.
+    pub syslog_udp: Option<Bind>,
+    /// Where syslog is taken over connections.
+    pub syslog_tcp: Option<Bind>,
+    /// Where Fluent Forward is taken.
+    pub forward: Option<Bind>,
+    /// Where GELF is taken in datagrams.
+    pub gelf_udp: Option<Bind>,
+    /// Where GELF is taken over connections.
+    pub gelf_tcp: Option<Bind>,
+    /// Where JSON lines are taken over connections.
+    pub json_tcp: Option<Bind>,
 }
 
 impl Default for ServerConfig {
@@ -96,6 +108,12 @@ impl Default for ServerConfig {
             stall_time_max: Duration::from_secs(30),
             shutdown_time_max: Duration::from_secs(10),
             kafka: KafkaSettings::default(),
+            syslog_udp: None,
+            syslog_tcp: None,
+            forward: None,
+            gelf_udp: None,
+            gelf_tcp: None,
+            json_tcp: None,
         }
     }
 }
@@ -369,7 +387,53 @@ pub const SETTINGS: &[Setting] = &[
         show: |c| c.kafka.options.shown(),
         set: |c, v| kafka::options(v).map(|o| c.kafka.options = o),
     },
+    Setting {
+        name: "syslog_udp",
+        doc: "Address that takes syslog over UDP. Each such door is off until an address is set.",
+        range: DATAGRAMS_RANGE,
+        show: |c| show_bind(c.syslog_udp),
+        set: |c, v| datagrams_bind(v).map(|b| c.syslog_udp = b),
+    },
+    Setting {
+        name: "syslog_tcp",
+        doc: "Address that takes syslog over TCP, in both framings.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.syslog_tcp),
+        set: |c, v| bind(v).map(|b| c.syslog_tcp = b),
+    },
+    Setting {
+        name: "forward",
+        doc: "Address that takes Fluent Forward (Fluentd, Fluent Bit, Docker); 24224 is usual.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.forward),
+        set: |c, v| bind(v).map(|b| c.forward = b),
+    },
+    Setting {
+        name: "gelf_udp",
+        doc: "Address that takes GELF over UDP, chunked and compressed; 12201 is usual.",
+        range: DATAGRAMS_RANGE,
+        show: |c| show_bind(c.gelf_udp),
+        set: |c, v| datagrams_bind(v).map(|b| c.gelf_udp = b),
+    },
+    Setting {
+        name: "gelf_tcp",
+        doc: "Address that takes GELF over TCP, each message ended by NUL; 12201 is usual.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.gelf_tcp),
+        set: |c, v| bind(v).map(|b| c.gelf_tcp = b),
+    },
+    Setting {
+        name: "json_tcp",
+        doc: "Address that takes JSON lines over TCP, as /insert/jsonline does over HTTP.",
+        range: CONNECTIONS_RANGE,
+        show: |c| show_bind(c.json_tcp),
+        set: |c, v| bind(v).map(|b| c.json_tcp = b),
+    },
 ];
+
+const DATAGRAMS_RANGE: &str = "an IP address and port, such as \"127.0.0.1:514\", or \"off\"";
+const CONNECTIONS_RANGE: &str =
+    "an IP address and port, such as \"127.0.0.1:601\", \"tls://0.0.0.0:6514\", or \"off\"";
 
 /// Reads and validates a configuration file.
 pub fn load(path: &Path) -> Result<ServerConfig, ConfigError> {
@@ -432,7 +496,7 @@ pub struct Bind {
 
 const ADDRESS: &str = "an IP address and port, such as \"127.0.0.1:9420\" or, with TLS, \
                        \"tls://0.0.0.0:9420\"";
-const ADDRESS_OR_OFF: &str = "an address as of `listen`, or \"\" for none";
+const ADDRESS_OR_OFF: &str = "an address as of `listen`, or \"off\"";
 
 impl From<SocketAddr> for Bind {
     fn from(address: SocketAddr) -> Self {
@@ -532,14 +596,21 @@ fn text(value: &toml::Value) -> Result<String, String> {
 }
 
 fn bind(value: &toml::Value) -> Result<Option<Bind>, String> {
-    if value.as_str() == Some("") {
-        return Ok(None);
+    match text(value)?.as_str() {
+        "off" => Ok(None),
+        address => Bind::parse(address).map(Some),
     }
-    Bind::parse(&text(value)?).map(Some)
+}
+
+fn datagrams_bind(value: &toml::Value) -> Result<Option<Bind>, String> {
+    match bind(value)? {
+        Some(bind) if bind.tls => Err("TLS needs connections; UDP has none".to_owned()),
+        bind => Ok(bind),
+    }
 }
 
 fn show_bind(bind: Option<Bind>) -> String {
-    bind.map_or_else(|| "\"\"".to_owned(), |bind| format!("\"{bind}\""))
+    bind.map_or_else(|| "\"off\"".to_owned(), |bind| format!("\"{bind}\""))
 }
 
 fn path(value: &toml::Value) -> Result<Option<PathBuf>, String> {
@@ -656,6 +727,8 @@ mod tests {
         config.otlp = Some(Bind::parse("tls://127.0.0.1:4318").unwrap());
         config.tls_key = Some("a \"key\".pem".into());
         config.trusted_networks = vec!["10.0.0.0/8".parse().unwrap()];
+        config.syslog_udp = Bind::parse("127.0.0.1:514").ok();
+        config.forward = Bind::parse("tls://[::1]:24224").ok();
         let text = explain(&config);
         assert_eq!(parse(&text, "explained").unwrap(), config);
         assert!(text.contains("# Takes a number from 1 to 1000; default 16."), "{text}");
@@ -680,6 +753,9 @@ mod tests {
             ("trusted_networks = [\"10.0.0.0\"]", "not a network"),
             ("listen = \"nonsense\"", "not an IP address with a port"),
             ("data_dir = \"\"", "it is empty"),
+            ("syslog_tcp = 601", "not a string"),
+            ("syslog_udp = \"tls://127.0.0.1:6514\"", "TLS needs connections"),
+            ("forward = \"tls://fluentd:24224\"", "not an IP address with a port"),
         ] {
             let error = parse(text, "lodge.toml").unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
@@ -693,7 +769,7 @@ mod tests {
         let config = parse("query_memory_bytes_max = 33554432", "x").unwrap();
         assert_eq!(config.query_memory_bytes_max, 32 * MIB);
         assert_eq!(parse("listen = \"localhost:1\"", "x").unwrap().listen.address.port(), 1);
-        let config = parse("loki = \"tls://[::]:3100\"\nelasticsearch = \"\"", "x").unwrap();
+        let config = parse("loki = \"tls://[::]:3100\"\nelasticsearch = \"off\"", "x").unwrap();
         assert_eq!(config.loki.unwrap().to_string(), "tls://[::]:3100");
         assert_eq!(config.elasticsearch, None);
     }

@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
+use ipnet::IpNet;
 use lodge_query::View;
 use lodge_record::TenantId;
 use lodge_store::token::{Credential, Scope, Scopes, Token, secret_hash};
@@ -55,6 +56,17 @@ impl Identity {
             name: String::new(),
             scopes: Scopes::all(),
             view: View::default(),
+            expires_ms: None,
+        };
+        Self { known: Arc::new(known) }
+    }
+
+    /// Somebody of a trusted network.
+    fn trusted() -> Self {
+        let known = Holder {
+            name: String::new(),
+            scopes: Scopes::default().with(Scope::Ingest),
+            view: View::default().nothing(),
             expires_ms: None,
         };
         Self { known: Arc::new(known) }
@@ -137,6 +149,8 @@ pub(crate) enum Denied {
     Ended,
     /// There is no token, and it is on another machine.
     NotLocal,
+    /// Its protocol has no credentials, and its network is not trusted.
+    NotTrusted,
 }
 
 impl Denied {
@@ -147,6 +161,7 @@ impl Denied {
             Self::Unknown => "unknown",
             Self::Ended => "ended",
             Self::NotLocal => "not_local",
+            Self::NotTrusted => "not_trusted",
         }
     }
 
@@ -172,6 +187,7 @@ impl Denied {
                 "there is no token yet, so only this machine is served; make one with `lodge token \
                  create`",
             ),
+            Self::NotTrusted => refused("not_trusted", "its network is not in `trusted_networks`"),
         }
     }
 }
@@ -249,9 +265,24 @@ impl Tokens {
         current(found.ok_or(missing)?)
     }
 
-    /// Who is at the other end of a connection whose protocol has no credentials.
-    pub(crate) fn of_peer(&self, peer: &Peer) -> Result<Identity, Denied> {
-        self.identify(peer, &HeaderMap::new(), "")
+    /// Who sends over a socket whose protocol has no credentials: who its certificate says, or
+    /// somebody of a trusted network, who may send to the first tenant.
+    pub(crate) fn of_socket(
+        &self,
+        ip: IpAddr,
+        subject: Option<&str>,
+        trusted: &[IpNet],
+    ) -> Result<Identity, Denied> {
+        let known = self.known();
+        if let Some(identity) = subject.and_then(|name| known.by_subject.get(name)) {
+            let identity = current(identity)?;
+            return if identity.may(Scope::Ingest) { Ok(identity) } else { Err(Denied::Unknown) };
+        }
+        let ip = ip.to_canonical();
+        if trusted.iter().any(|network| network.contains(&ip)) {
+            return Ok(Identity::trusted());
+        }
+        Err(Denied::NotTrusted)
     }
 
     /// The keys of Fluent Forward's handshake, with their holders.
@@ -361,16 +392,40 @@ mod tests {
         Peer { ip: ip.parse().unwrap(), listener: "listen", subject: subject.map(Into::into) }
     }
 
+    fn of_peer(tokens: &Tokens, peer: &Peer) -> Result<Identity, Denied> {
+        tokens.identify(peer, &HeaderMap::new(), "/")
+    }
+
+    #[test]
+    fn a_socket_is_for_trusted_networks_and_known_certificates() {
+        let trusted = ["127.0.0.0/8".parse().unwrap(), "10.2.0.0/16".parse().unwrap()];
+        let list = [token("host", Credential::Subject("host-1".into()), None)];
+        let tokens = tokens(&list);
+        let who = |ip: &str, subject| tokens.of_socket(ip.parse().unwrap(), subject, &trusted);
+        for ip in ["127.0.0.1", "10.2.3.4", "::ffff:10.2.3.4"] {
+            let identity = who(ip, None).unwrap();
+            assert_eq!(identity.tenant(), &TenantId::default());
+            assert!(identity.may(Scope::Ingest) && !identity.may(Scope::Read), "{ip}");
+        }
+        assert_eq!(who("10.3.0.1", None).unwrap_err(), Denied::NotTrusted);
+        assert_eq!(who("10.3.0.1", Some("host-1")).unwrap().tenant().as_str(), "shop");
+        assert_eq!(who("10.3.0.1", Some("host-2")).unwrap_err(), Denied::NotTrusted);
+    }
+
     #[test]
     fn without_tokens_only_this_machine_is_somebody() {
         let none = tokens(&[]);
         for here in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
-            let identity = none.of_peer(&peer(here, None)).unwrap();
+            let identity = of_peer(&none, &peer(here, None)).unwrap();
             assert!(Scope::ALL.into_iter().all(|scope| identity.may(scope)), "{here}");
             assert_eq!(identity.tenant(), &TenantId::default());
         }
         for there in ["10.0.0.1", "::", "0.0.0.0", "::ffff:10.0.0.1"] {
-            assert_eq!(none.of_peer(&peer(there, None)).unwrap_err(), Denied::NotLocal, "{there}");
+            assert_eq!(
+                of_peer(&none, &peer(there, None)).unwrap_err(),
+                Denied::NotLocal,
+                "{there}"
+            );
         }
     }
 
@@ -392,13 +447,13 @@ mod tests {
         let identity = ask(&here, &format!("Bearer {SECRET}")).unwrap();
         assert_eq!((identity.tenant().as_str(), identity.name()), ("shop", "secret"));
         assert!(identity.may(Scope::Ingest) && !identity.may(Scope::Read));
-        assert_eq!(tokens.of_peer(&here).unwrap_err(), Denied::Missing);
+        assert_eq!(of_peer(&tokens, &here).unwrap_err(), Denied::Missing);
         assert_eq!(ask(&here, "Bearer wrong").unwrap_err(), Denied::Unknown);
         assert_eq!(ask(&here, "Bearer old").unwrap_err(), Denied::Ended);
         assert_eq!(ask(&here, "Bearer key").unwrap_err(), Denied::Unknown);
         let host = peer("10.0.0.1", Some("host-1"));
-        assert_eq!(tokens.of_peer(&host).unwrap().name(), "host");
-        assert_eq!(tokens.of_peer(&peer("::1", Some("host-2"))).unwrap_err(), Denied::Unknown);
+        assert_eq!(of_peer(&tokens, &host).unwrap().name(), "host");
+        assert_eq!(of_peer(&tokens, &peer("::1", Some("host-2"))).unwrap_err(), Denied::Unknown);
         // What is shown counts, not who would also be known by a certificate.
         assert_eq!(ask(&host, "Bearer wrong").unwrap_err(), Denied::Unknown);
         assert_eq!(tokens.shared_keys().len(), 1);

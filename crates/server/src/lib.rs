@@ -1,4 +1,4 @@
-//! The server: HTTP in front of the engines that store and query.
+//! The server: HTTP, and sockets of other protocols, in front of the engines that store and query.
 //!
 //! ```text
 //!  listeners ─ stall ─ guard ─ access ─┬─ jsonline, batches, doors ─ body ─► lodge-ingest
@@ -6,6 +6,7 @@
 //!                                      ├─ tail ────────────────────────────◄ lodge-ingest
 //!                                      └─ status, tokens, ui
 //!  topics ── kafka ────────────────────────────────────────────────────► lodge-ingest
+//!  syslog, Forward, GELF, lines ── sockets ────────────────────────────► lodge-ingest
 //! ```
 //!
 //! Invariants:
@@ -39,6 +40,7 @@ mod repeats;
 mod rows;
 mod select;
 mod serve;
+mod sockets;
 mod stall;
 mod status;
 mod tables;

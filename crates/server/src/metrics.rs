@@ -23,6 +23,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::kafka::KafkaMetrics;
+use crate::sockets::SocketMetrics;
 
 type Label = [(&'static str, &'static str); 1];
 type TwoLabels = Vec<(&'static str, String)>;
@@ -66,6 +67,10 @@ pub(crate) enum Limit {
     TlsHandshake,
     /// Requests that are remembered, so that a repeat is known.
     Requests,
+    /// The longest message of a door that speaks no HTTP.
+    FrameBytes,
+    /// `stall_time_max` or the least rate of such a message.
+    SlowFrame,
 }
 
 impl Limit {
@@ -89,10 +94,12 @@ impl Limit {
             Self::ForeignSite => "foreign_site",
             Self::TlsHandshake => "tls_handshake",
             Self::Requests => "remembered_requests",
+            Self::FrameBytes => "frame_bytes",
+            Self::SlowFrame => "slow_frame",
         }
     }
 
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -111,6 +118,8 @@ impl Limit {
         Self::ForeignSite,
         Self::TlsHandshake,
         Self::Requests,
+        Self::FrameBytes,
+        Self::SlowFrame,
     ];
 }
 
@@ -231,6 +240,8 @@ pub(crate) struct Metrics {
     pub(crate) tail_missed: Counter,
     /// Of the Kafka consumer.
     pub(crate) kafka: KafkaMetrics,
+    /// The doors that speak no HTTP.
+    pub(crate) sockets: SocketMetrics,
     scrape: Arc<Scrape>,
     started: std::time::Instant,
 }
@@ -259,6 +270,7 @@ impl Metrics {
             connections_open: Gauge::default(),
             tail_missed: Counter::default(),
             kafka: KafkaMetrics::default(),
+            sockets: SocketMetrics::default(),
             scrape: Arc::default(),
             started: std::time::Instant::now(),
             registry: Registry::default(),
@@ -266,6 +278,7 @@ impl Metrics {
         metrics.register_requests(&mut registry);
         metrics.register_ingest(&mut registry);
         metrics.kafka.register(&mut registry);
+        metrics.sockets.register(&mut registry);
         registry.register_collector(Box::new(metrics.scrape.clone()));
         for limit in Limit::ALL {
             // Touch them all, so that a limit that was never hit reads 0 and not "absent".

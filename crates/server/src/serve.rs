@@ -1,7 +1,8 @@
 //! Starting, serving and stopping.
 //!
 //! Order of a graceful stop: no new connection and no new live tail; requests that run may finish
-//! within `shutdown_time_max`; the group commit drains; background work ends; the data folder is
+//! within `shutdown_time_max`, and what the other doors received is committed within as long; the
+//! group commit drains; background work ends; the data folder is
 //! free for the next process. What was acknowledged before is durable whatever happens here.
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::identity::{RELOAD_EVERY, Tokens};
 use crate::limits::{EXPORT_TIME_MAX, FORM_BYTES_MAX, GARBAGE_MARGIN};
 use crate::listeners::{self, Listener};
 use crate::metrics::Metrics;
+use crate::sockets::{self, Sockets};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::{
     batches, doors, guard, jsonline, kafka, ledger, select, status, tables, tail, tokens, ui,
@@ -73,6 +75,29 @@ pub enum ServerError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// The address of a door is taken or not of this machine.
+    #[error("cannot listen on {address} for `{setting}`: {source}; {}", door_hint(source))]
+    Socket {
+        /// The setting that asks for it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Nobody's messages would be taken there.
+    #[error(
+        "refusing to take messages on {address} (setting `{setting}`): other machines can reach it, \
+         and its protocol has no credentials. Name the networks whose senders are trusted, such as \
+         trusted_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"], or, over TCP, write the address as \
+         tls://IP:PORT and set tls_client_ca"
+    )]
+    NobodyTrusted {
+        /// The setting that asks for it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
     /// No threads.
     #[error(
         "cannot start threads to take records in: {0}; look at the limits of this user (ulimit -u)"
@@ -95,12 +120,23 @@ fn listen_hint(source: &std::io::Error) -> &'static str {
     }
 }
 
+fn door_hint(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => "stop the program that has it, or set another port",
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE): set another port"
+        }
+        _ => "set another address",
+    }
+}
+
 /// A server that runs. Dropping it does not stop it; [`RunningServer::stop`] does.
 pub struct RunningServer {
     app: Arc<App>,
     /// The listeners by their settings, and where they really are.
     bound: Vec<(&'static str, SocketAddr)>,
     accepting: JoinSet<()>,
+    sockets: Sockets,
     background: Background,
     kafka: Option<kafka::Consuming>,
 }
@@ -114,6 +150,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     for (name, bind) in binds(&config) {
         listeners.push(Listener::open(name, bind, tls.as_ref()).await?);
     }
+    let doors = sockets::bind(&config, tls.as_ref()).await?;
     let options = StoreOptions {
         disk_reserve_bytes: config.disk_free_bytes_min,
         // An object that a query reads must outlive the query.
@@ -155,8 +192,9 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         bound.push((listener.name, listener.address));
         accepting.spawn(listener.serve(app.clone(), router(&app, routes)));
     }
+    let sockets = sockets::serve(&app, doors);
     tracing::info!(?bound, data_dir = %app.config.data_dir.display(), "serving");
-    Ok(RunningServer { app, bound, accepting, background, kafka })
+    Ok(RunningServer { app, bound, accepting, sockets, background, kafka })
 }
 
 /// The setting of the main listener.
@@ -198,7 +236,8 @@ impl RunningServer {
 
     /// Where the listener of a setting really is, if it was asked for.
     pub fn bound(&self, setting: &str) -> Option<SocketAddr> {
-        self.bound.iter().find(|(name, _)| *name == setting).map(|(_, address)| *address)
+        let known = self.bound.iter().find(|(name, _)| *name == setting);
+        known.map(|(_, address)| *address).or_else(|| self.sockets.bound(setting))
     }
 
     /// Reads tokens that were made or revoked just now, which it does by itself every second.
@@ -213,6 +252,12 @@ impl RunningServer {
         &self.app.store
     }
 
+    /// The state behind the routes, for tests of what no setting reaches.
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> Arc<App> {
+        self.app.clone()
+    }
+
     /// Returns when a listener no longer accepts connections, which is only after a stop or if it
     /// died.
     pub async fn wait(&mut self) {
@@ -223,7 +268,7 @@ impl RunningServer {
 
     /// Stops gracefully; see the order at the head of this file.
     pub async fn stop(self) {
-        let Self { app, mut accepting, background, kafka, .. } = self;
+        let Self { app, mut accepting, sockets, background, kafka, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
         if let Some(kafka) = kafka {
@@ -234,6 +279,7 @@ impl RunningServer {
                 tracing::error!(%error, "a listener died");
             }
         }
+        sockets.stopped(app.config.shutdown_time_max).await;
         app.ingest.drain().await;
         background.shutdown().await;
         tracing::info!("stopped");

@@ -25,6 +25,8 @@ mod repeats;
 mod rig;
 #[path = "server/select.rs"]
 mod select;
+#[path = "server/sockets.rs"]
+mod sockets;
 #[path = "server/tables.rs"]
 mod tables;
 #[path = "server/tail.rs"]

@@ -30,7 +30,7 @@ use arrow::error::ArrowError;
 use lodge_record::field;
 use lodge_record::stream::StreamLabels;
 
-use self::frames::Frames;
+pub use self::frames::Frames;
 use crate::encoding::{self, Encoding};
 use crate::msgpack::{self, DEPTH_MAX, MsgpackError, Reader, Token, put_str};
 use crate::rows::{RowWriter, Scalar};
@@ -183,6 +183,14 @@ impl Decoder {
     /// Bytes that those records take, roughly.
     pub fn bytes(&self) -> usize {
         self.entries.rows.decoded_bytes()
+    }
+
+    /// Decodes a message that was framed elsewhere, with [`Frames`]; no bytes of another may be held.
+    pub fn frame(&mut self, frame: &[u8], received_ns: i64) -> Result<Message, ForwardError> {
+        self.entries.received_ns = received_ns;
+        let mut message = Message::default();
+        self.entries.message(frame, &mut message)?;
+        Ok(message)
     }
 
     /// The bytes of the next whole message, not decoded: for [`handshake`].

@@ -82,6 +82,11 @@ impl Decoder {
         self.documents.bytes()
     }
 
+    /// Fields that the batch in hand has columns for.
+    pub fn columns(&self) -> usize {
+        self.documents.builder.columns()
+    }
+
     /// Decodes one message. After an error the record does not exist.
     pub fn message(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
         let document = Document::new(bytes.trim_ascii());

@@ -118,6 +118,16 @@ impl Decoder {
         self.builder.bytes()
     }
 
+    /// Sets the time of the lines to come that have none.
+    pub fn set_received_ns(&mut self, received_ns: i64) {
+        self.received_ns = received_ns;
+    }
+
+    /// Fields that the batch in hand has columns for.
+    pub fn columns(&self) -> usize {
+        self.builder.columns()
+    }
+
     /// Decodes every line of `body`.
     pub fn body(&mut self, body: &[u8]) {
         // To check all at once is several times cheaper than line by line.
@@ -164,6 +174,12 @@ impl Decoder {
         self.any_line(line, None);
     }
 
+    /// Keeps the head of a line of `original_bytes`, too long to be read.
+    pub fn cut_line(&mut self, head: &[u8], original_bytes: usize) {
+        self.lines += 1;
+        self.keep_as_text(head, original_bytes, too_long(original_bytes));
+    }
+
     /// Decodes one line, which is `text` if that is known already.
     fn any_line(&mut self, line: &[u8], text: Option<&str>) {
         self.lines += 1;
@@ -172,23 +188,19 @@ impl Decoder {
         }
         if line.len() > limits::LINE_BYTES_MAX {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let reason = format!(
-                "line of {} bytes is longer than {}: its head is kept",
-                line.len(),
-                limits::LINE_BYTES_MAX
-            );
-            return self.keep_as_text(line, reason);
+            return self.keep_as_text(line, line.len(), too_long(line.len()));
         }
         let text = match text.map_or_else(|| std::str::from_utf8(line), Ok) {
             Ok(text) => text.strip_suffix('\r').unwrap_or(text),
             Err(error) => {
                 let reason = format!("not UTF-8 at byte {}", error.valid_up_to());
-                return self.keep_as_text(line.strip_suffix(b"\r").unwrap_or(line), reason);
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                return self.keep_as_text(line, line.len(), reason);
             }
         };
         if let Err(reason) = self.object(text) {
             self.builder.abandon_row();
-            self.keep_as_text(text.as_bytes(), reason);
+            self.keep_as_text(text.as_bytes(), text.len(), reason);
         }
     }
 
@@ -216,9 +228,10 @@ impl Decoder {
         code
     }
 
-    fn keep_as_text(&mut self, line: &[u8], reason: String) {
+    /// Keeps a line, or the head of one of `original_bytes`, as its text.
+    fn keep_as_text(&mut self, line: &[u8], original_bytes: usize, reason: String) {
         self.builder.field_str(field::ERROR, &reason);
-        let is_cut = text_value::set_message(&mut self.builder, line, line.len());
+        let is_cut = text_value::set_message(&mut self.builder, line, original_bytes);
         self.truncated_total += u64::from(is_cut);
         self.fields.begin();
         self.fields.add_extra(&mut self.builder);
@@ -243,6 +256,10 @@ impl Decoder {
             truncated_total: std::mem::take(&mut self.truncated_total),
         })
     }
+}
+
+fn too_long(bytes: usize) -> String {
+    format!("line of {bytes} bytes is longer than {}: its head is kept", limits::LINE_BYTES_MAX)
 }
 
 /// A line that is being walked.

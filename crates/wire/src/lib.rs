@@ -34,6 +34,7 @@ pub mod snappy;
 pub mod splunk_hec;
 pub mod syslog;
 pub mod syslog_frames;
+pub mod syslog_records;
 mod text_value;
 
 #[cfg(test)]

@@ -8,7 +8,20 @@
 //! Sans-I/O, no copies but of escaped values. Invariants: every text is a message, what is not
 //! understood of it is its `text`; times stay text, as their year and zone are the caller's to say.
 
+pub mod stamps;
+
 use std::borrow::Cow;
+
+/// Field of where a message was logged.
+pub const HOSTNAME: &str = "syslog.hostname";
+/// Field of what logged it.
+pub const APPNAME: &str = "syslog.appname";
+/// Field of its process.
+pub const PROCID: &str = "syslog.procid";
+/// Field of the kind of message.
+pub const MSGID: &str = "syslog.msgid";
+/// Field of the facility's name.
+pub const FACILITY: &str = "syslog.facility";
 
 /// Most elements of structured data, and most parameters of all of them, that are read; a message
 /// with more keeps them all in its text.
@@ -66,23 +79,33 @@ pub fn facility_name(facility: u8) -> &'static str {
     NAMES.get(usize::from(facility)).copied().unwrap_or("unknown")
 }
 
+/// Appends the name of the field that a parameter of structured data becomes.
+pub(crate) fn push_data_name(name: &mut String, element: &str, parameter: &str) {
+    for part in ["syslog.data.", element, ".", parameter] {
+        name.push_str(part);
+    }
+}
+
 impl<'m> Message<'m> {
     /// The parts as fields, but for time, severity and text.
     pub fn for_each_field(&self, mut each: impl FnMut(&str, &str)) {
         let named = [
-            ("syslog.hostname", self.hostname),
-            ("syslog.appname", self.appname),
-            ("syslog.procid", self.procid),
-            ("syslog.msgid", self.msgid),
-            ("syslog.facility", self.facility.map(facility_name)),
+            (HOSTNAME, self.hostname),
+            (APPNAME, self.appname),
+            (PROCID, self.procid),
+            (MSGID, self.msgid),
+            (FACILITY, self.facility.map(facility_name)),
         ];
         for (name, value) in named {
             if let Some(value) = value {
                 each(name, value);
             }
         }
+        let mut name = String::new();
         for (element, parameter, value) in &self.structured {
-            each(&format!("syslog.data.{element}.{parameter}"), value);
+            name.clear();
+            push_data_name(&mut name, element, parameter);
+            each(&name, value);
         }
     }
 

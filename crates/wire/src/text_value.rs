@@ -31,21 +31,26 @@ pub(crate) fn keep_raw(builder: &mut BatchBuilder, raw: &[u8]) {
     builder.field_str(field::RAW_BASE64, &STANDARD.encode(head));
 }
 
+/// The text of bytes, which may be the head of more.
+pub(crate) fn text_of(bytes: &[u8], is_cut: bool) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        // A character that the cut went through is not damage.
+        Err(error) if is_cut && error.error_len().is_none() => {
+            String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default())
+        }
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
+}
+
 /// Sets the message of the record in hand to `bytes`, which are the head of `original_bytes`.
 /// Returns whether the text was cut.
 pub(crate) fn set_message(builder: &mut BatchBuilder, bytes: &[u8], original_bytes: usize) -> bool {
     let head = bytes.get(..limits::LINE_BYTES_MAX).unwrap_or(bytes);
     let is_cut = head.len() < original_bytes;
-    let text = match std::str::from_utf8(head) {
-        Ok(text) => Cow::Borrowed(text),
-        // A character that the cut went through is not damage.
-        Err(error) if is_cut && error.error_len().is_none() => {
-            String::from_utf8_lossy(head.get(..error.valid_up_to()).unwrap_or_default())
-        }
-        Err(_) => String::from_utf8_lossy(head),
-    };
+    let text = text_of(head, is_cut);
     builder.message(&text);
-    if let Cow::Owned(_) = text {
+    if matches!(text, Cow::Owned(_)) {
         keep_raw(builder, head);
     }
     if is_cut {

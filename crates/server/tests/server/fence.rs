@@ -18,6 +18,31 @@ async fn an_address_that_others_can_reach_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_others_can_reach_it() {
+    let rig = Rig::start().await;
+    let (token, _) = lodge_server::tokens::make(lodge_server::tokens::Wanted {
+        name: "first".into(),
+        tenant: "default".parse().unwrap(),
+        scopes: "read".parse().unwrap(),
+        only: None,
+        expires_ms: None,
+        kind: lodge_server::tokens::Kind::Secret,
+    })
+    .unwrap();
+    assert!(rig.server.store().add_token(token).await.unwrap());
+    rig.server.stop().await;
+    let mut config = super::rig::config(rig.dir.path());
+    config.listen = Bind::parse("0.0.0.0:0").unwrap();
+    config.gelf_udp = Some(Bind::parse("0.0.0.0:0").unwrap());
+    let error = lodge_server::start(config.clone()).await.err().unwrap().to_string();
+    assert!(error.contains("`gelf_udp`") && error.contains("trusted_networks"), "{error}");
+    config.trusted_networks = vec!["10.0.0.0/8".parse().unwrap()];
+    let server = lodge_server::start(config).await.unwrap();
+    assert!(server.bound("gelf_udp").is_some());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_the_same_folder_is_refused() {
     let rig = Rig::start().await;
     let error = lodge_server::start(super::rig::config(rig.dir.path())).await.err().unwrap();

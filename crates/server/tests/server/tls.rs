@@ -117,6 +117,71 @@ async fn a_certificate_is_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn syslog_over_tls_is_whose_the_certificate_says() {
+    use tokio::io::AsyncWriteExt;
+    let files = tempfile::tempdir().unwrap();
+    let (own, clients) = (authority("own"), authority("clients"));
+    write(files.path(), &certificate(&own, "lodge"));
+    std::fs::write(files.path().join("clients.pem"), clients.pem()).unwrap();
+    let rig = Rig::with(|config| {
+        config.syslog_tcp = Some(Bind::parse("tls://127.0.0.1:0").unwrap());
+        config.tls_certificate = Some(files.path().join("certificate.pem"));
+        config.tls_key = Some(files.path().join("key.pem"));
+        config.tls_client_ca = Some(files.path().join("clients.pem"));
+        config.trusted_networks = Vec::new();
+    })
+    .await;
+    let wanted = |name: &str, scopes: &str, kind| Wanted {
+        name: name.into(),
+        tenant: "fleet".parse().unwrap(),
+        scopes: scopes.parse().unwrap(),
+        only: None,
+        expires_ms: None,
+        kind,
+    };
+    let (host, _) = make(wanted("host", "ingest", Kind::Subject("host-1".into()))).unwrap();
+    let (reader, secret) = make(wanted("reader", "read", Kind::Secret)).unwrap();
+    for token in [host, reader] {
+        assert!(rig.server.store().add_token(token).await.unwrap());
+    }
+    rig.server.tokens_read().await;
+    let at = rig.server.bound("syslog_tcp").unwrap();
+    for name in ["host-1", "host-2"] {
+        let (pem, key) = certificate(&clients, name);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(own.der().clone()).unwrap();
+        use rustls::pki_types::pem::PemObject as _;
+        let chain = rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![chain], key)
+            .unwrap();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let server = "localhost".try_into().unwrap();
+        let mut stream = connector.connect(server, stream).await.unwrap();
+        let line = format!("<13>Mar  1 12:00:00 {name} app: hello of {name}\n");
+        stream.write_all(line.as_bytes()).await.ok();
+        stream.shutdown().await.ok();
+    }
+    let started = Instant::now();
+    let secret = secret.unwrap();
+    loop {
+        let query = rig.get("/select/logsql/query?query=hello").bearer_auth(&secret);
+        let rows = query.send().await.unwrap().text().await.unwrap();
+        assert!(!rows.contains("host-2"), "{rows}");
+        if rows.contains("hello of host-1") {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "nothing came: {rows}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rig.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_for_tls_is_said_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let start = |change: fn(&mut lodge_server::ServerConfig)| {

@@ -9,7 +9,7 @@ use crate::msgpack::{DEPTH_MAX, Head, MsgpackError, head};
 
 /// Cuts a connection's bytes into MessagePack values, each an array or nil.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     buffer: Vec<u8>,
     /// Where the message in hand begins.
     start: usize,
@@ -21,23 +21,26 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(message_bytes_max: usize) -> Self {
+    /// Frames of a connection whose messages have at most so many bytes.
+    pub fn new(message_bytes_max: usize) -> Self {
         Frames { buffer: Vec::new(), start: 0, scanned: 0, open: Vec::new(), message_bytes_max }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes of the connection, in any cuts.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);
         self.scanned -= self.start;
         self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
+    /// Bytes of messages that were not given out yet.
+    pub fn held_bytes(&self) -> usize {
         self.buffer.len() - self.start
     }
 
     /// The next whole message; `None` until more is pushed.
-    pub(super) fn next_frame(&mut self) -> Result<Option<&[u8]>, ForwardError> {
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, ForwardError> {
         loop {
             let rest = self.buffer.get(self.scanned..).unwrap_or_default();
             let before = self.scanned - self.start;

@@ -47,6 +47,25 @@ fn long_messages_keep_their_head_and_length() {
     }
 }
 
+#[test]
+fn what_is_held_and_what_is_missing_is_told() {
+    let mut framer = Framer::new(100);
+    assert!(!framer.is_inside());
+    framer.push(b"<13>whole\n");
+    let frame = framer.next_borrowed().unwrap();
+    assert_eq!((frame.bytes, frame.missing_bytes), (&b"<13>whole"[..], 0));
+    assert_eq!(framer.next_borrowed(), None);
+    assert!(!framer.is_inside());
+    framer.push(b"30 <13>counted");
+    assert_eq!(framer.next_borrowed(), None);
+    assert_eq!((framer.is_inside(), framer.held_bytes()), (true, 11));
+    let frame = framer.finish_borrowed().unwrap();
+    assert_eq!((frame.bytes, frame.original_bytes), (&b"<13>counted"[..], 11));
+    assert_eq!(frame.missing_bytes, 19);
+    assert_eq!(framer.finish_borrowed(), None);
+    assert_eq!(framer.held_bytes(), 0);
+}
+
 proptest! {
     #[test]
     fn any_stream_is_cut_alike_in_any_pieces_fuzz(
