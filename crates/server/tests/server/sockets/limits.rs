@@ -57,15 +57,8 @@ async fn a_half_message_must_go_on_and_an_idle_connection_need_not() {
     rig.server.stop().await;
 }
 
-/// This process's memory.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() * 1_024
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_idle_connections_cost_little() {
+async fn a_thousand_idle_connections_hold_no_memory_of_inserts() {
     const CONNECTIONS: usize = 1_000;
     let nofile = rustix::process::Resource::Nofile;
     let mut limit = rustix::process::getrlimit(nofile);
@@ -73,29 +66,23 @@ async fn a_thousand_idle_connections_cost_little() {
     rustix::process::setrlimit(nofile, limit).unwrap();
     let rig = Rig::with(|config| {
         all_doors(config);
+        // It has memory of its own all the time.
+        config.gelf_udp = None;
         config.connections_max = CONNECTIONS;
         config.stall_time_max = Duration::from_secs(1);
     })
     .await;
-    let opened = async |count: u64| {
-        let open = async || counted(&rig, "connections_open", "syslog_tcp").await == count;
-        wait_until(&format!("{count} connections"), open).await;
-    };
+    let free = rig.server.app().insert_memory.available_permits();
     let mut all = Vec::new();
-    // The first ones bring buffers and threads into being that all share.
-    for count in [50, CONNECTIONS] {
-        let before = resident_bytes();
-        let opening = count - all.len();
-        while all.len() < count {
-            let mut stream = connect(&rig, "syslog_tcp").await;
-            stream.write_all(format!("<13>hello {}\n", all.len()).as_bytes()).await.unwrap();
-            all.push(stream);
-        }
-        opened(count as u64).await;
-        wait_for_records(&rig, count as u64).await;
-        let each = resident_bytes().saturating_sub(before) / opening as u64;
-        assert!(count < CONNECTIONS || each < 32 << 10, "{each} bytes for each connection");
+    for number in 0..CONNECTIONS {
+        let mut stream = connect(&rig, "syslog_tcp").await;
+        stream.write_all(format!("<13>hello {number}\n").as_bytes()).await.unwrap();
+        all.push(stream);
     }
+    wait_for_records(&rig, CONNECTIONS as u64).await;
+    assert_eq!(counted(&rig, "connections_open", "syslog_tcp").await, CONNECTIONS as u64);
+    let is_free = async || rig.server.app().insert_memory.available_permits() == free;
+    wait_until("no memory held", is_free).await;
     // One more waits, and takes the place of one that goes.
     let mut waiting = connect(&rig, "json_tcp").await;
     waiting.write_all(b"{\"message\":\"waited\"}\n").await.unwrap();
@@ -110,12 +97,14 @@ async fn a_thousand_idle_connections_cost_little() {
     rig.server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_datagram_is_stored_or_counted_as_dropped() {
-    const SENT: u64 = 40_000;
+    // More than the kernel holds, whatever it is set to.
+    const SENT: u64 = 100_000;
     let rig = Rig::with(all_doors).await;
     let at = door(&rig, "syslog_udp");
-    let flood = tokio::task::spawn_blocking(move || {
+    // On the only thread that could receive: meanwhile the kernel's buffer overflows.
+    let flood = tokio::spawn(async move {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for number in 0..SENT {
             let datagram = format!("<13>1 2026-03-01T10:00:00Z web app - - - number {number}");
@@ -132,14 +121,20 @@ async fn every_datagram_is_stored_or_counted_as_dropped() {
     };
     wait_until("all are accounted for", async || rig.count().await + lost().await == SENT).await;
     let received = counted(&rig, "messages_total", "syslog_udp").await;
-    assert_eq!(received + dropped(&rig, "syslog_udp", "kernel_buffer").await, SENT);
+    let by_kernel = dropped(&rig, "syslog_udp", "kernel_buffer").await;
+    assert!(received > 0 && by_kernel > 0, "{received} {by_kernel}");
+    assert_eq!(received + by_kernel, SENT);
     rig.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_memory_connections_wait_and_datagrams_are_dropped() {
     const SENT: u64 = 6_000;
-    let rig = Rig::with(all_doors).await;
+    let rig = Rig::with(|config| {
+        all_doors(config);
+        config.gelf_udp = None;
+    })
+    .await;
     let app = rig.server.app();
     let free = u32::try_from(app.insert_memory.available_permits()).unwrap();
     let all = app.insert_memory.clone().acquire_many_owned(free).await.unwrap();
