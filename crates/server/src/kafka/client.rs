@@ -111,10 +111,13 @@ impl ConsumerContext for Context {
     }
 }
 
-/// librdkafka's own words. What it calls an error is mostly a broker that is away, of which it also
-/// tells by [`ClientContext::error`].
+/// librdkafka's own words.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // A broker that is away, of which it also tells by `ClientContext::error`.
+        RDKafkaLogLevel::Error if facility == "FAIL" => {
+            tracing::debug!(target: "librdkafka", facility, message);
+        }
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, message);
         }

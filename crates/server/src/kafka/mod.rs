@@ -185,3 +185,6 @@ async fn leave(consumer: Arc<GroupConsumer>) {
         tracing::warn!("leaving the Kafka group takes long; it is not waited for");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -389,11 +389,9 @@ impl Reader {
             Event::Looked(ends) => {
                 let (actions, is_new) = partition.looked(ends);
                 if is_new {
-                    self.shared.failed(&format!(
-                        "{}/{} ends before its place: it was made anew, and is read from its \
-                         beginning",
-                        source.topic, source.partition
-                    ));
+                    tracing::warn!(topic = %source.topic, partition = source.partition,
+                        "the partition ends before its place: it was made anew, and is read from \
+                         its beginning");
                 }
                 actions
             }

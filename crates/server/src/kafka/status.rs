@@ -23,8 +23,8 @@ use crate::app::now_ns;
 const TOPICS_MAX: usize = 1_000;
 /// Partitions that the status lists.
 const PARTITIONS_LISTED_MAX: usize = 1_000;
-/// The same trouble is logged again after this long.
-const REPEAT_AFTER: Duration = Duration::from_secs(60);
+/// Trouble is logged no more often than this: brokers that are away tell of it all the time.
+const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 type Topic = [(&'static str, String); 1];
 
@@ -105,6 +105,7 @@ struct Inner {
     /// Topics that have metrics of their own.
     named: BTreeSet<String>,
     last_error: Option<LastError>,
+    logged: Option<Instant>,
 }
 
 /// What Kafka has of a partition.
@@ -118,7 +119,6 @@ struct Ends {
 struct LastError {
     message: String,
     at_ns: i64,
-    logged: Instant,
 }
 
 /// What the consumer says of itself, for whoever asks.
@@ -138,21 +138,18 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Trouble; what lasts is logged once a minute.
+    /// Trouble that may pass. The last is in the status.
     pub(super) fn failed(&self, message: &str) {
         self.metrics.errors.inc();
         let at_ns = now_ns();
         self.metrics.last_error_s.set(at_ns / 1_000_000_000);
         let mut inner = self.inner();
-        let known = inner.last_error.as_ref().filter(|last| last.message == message);
-        let logged = match known {
-            Some(last) if last.logged.elapsed() < REPEAT_AFTER => last.logged,
-            _ => {
-                tracing::warn!(error = message, "trouble with Kafka");
-                Instant::now()
-            }
-        };
-        inner.last_error = Some(LastError { message: message.to_owned(), at_ns, logged });
+        inner.last_error = Some(LastError { message: message.to_owned(), at_ns });
+        if inner.logged.is_none_or(|logged| logged.elapsed() >= LOGGED_EVERY) {
+            inner.logged = Some(Instant::now());
+            drop(inner);
+            tracing::warn!(error = message, "trouble with Kafka");
+        }
     }
 
     /// The name of the cluster, once it is known.
