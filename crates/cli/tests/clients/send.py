@@ -205,6 +205,17 @@ def upload_journal(url, parts):
                 assert "LAST_CURSOR=s=" in saved.read(), "what was uploaded is acknowledged"
 
 
+def fluent(address, count):
+    from fluent import sender
+
+    host, port = address.split(":")
+    client = sender.FluentSender("shop", host=host, port=int(port), nanosecond_precision=True)
+    for i in range(count):
+        event = {"message": message("fluent", i), "n": i, "rack": "r1"}
+        assert client.emit_with_time("web", START_S + i, event), client.last_error
+    client.close()
+
+
 if __name__ == "__main__":
     client, url, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     globals()[client](url, count)

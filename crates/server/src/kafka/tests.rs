@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use lodge_ingest::{Ingest, IngestLimits};
-use lodge_query::{Engine, EngineLimits, LogsqlRequest};
+use lodge_query::{Engine, EngineLimits, LogsqlRequest, View};
 use lodge_record::schema::value_text;
 use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
 use lodge_store::{Store, StoreOptions};
@@ -43,7 +43,8 @@ async fn app(dir: &Path) -> Arc<App> {
     let engine = Engine::new(store.clone(), EngineLimits::default());
     let config = ServerConfig { data_dir: dir.to_path_buf(), ..ServerConfig::default() };
     let (metrics, decoders) = (Arc::new(Metrics::new()), Decoders::new().unwrap());
-    Arc::new(App::new(config, store, ingest, engine, metrics, decoders))
+    let tokens = crate::identity::Tokens::default();
+    Arc::new(App::new(config, store, ingest, engine, metrics, decoders, tokens))
 }
 
 impl Rig {
@@ -91,7 +92,7 @@ impl Rig {
     /// All values of two fields, of every record.
     async fn stored(&self) -> Vec<(String, String)> {
         let request = LogsqlRequest {
-            tenant: TenantId::default(),
+            view: View::default(),
             query: "* | fields kafka.partition, kafka.offset".to_owned(),
             start_ns: None,
             end_ns: None,
