@@ -193,7 +193,8 @@ fn zone_seconds(zone: &[u8]) -> Option<i64> {
 
 fn digits(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0i64, |sum, byte| {
-        byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'))
+        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
     })
 }
 
@@ -215,7 +216,10 @@ fn parse_number(text: &str) -> Option<i64> {
         let seconds = digits(unsigned.as_bytes())?.checked_mul(NS_PER_S)?;
         let kept = rest.get(..rest.len().min(9))?;
         let ns = digits(kept.as_bytes())? * 10i64.pow(9 - kept.len() as u32);
-        digits(rest.get(kept.len()..)?.as_bytes())?;
+        // Finer than nanoseconds: any number of digits, and nothing else.
+        if !rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
         let size = seconds.checked_add(ns)?;
         return Some(if unsigned.len() < whole.len() { -size } else { size });
     }
@@ -276,6 +280,20 @@ mod tests {
         {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    /// Found by fuzzing: digits beyond the nanoseconds were summed up until they overflowed.
+    #[test]
+    fn a_fraction_of_seconds_may_have_any_number_of_digits() {
+        let ns = 53_131_131_000_006_666;
+        assert_eq!(parse(&format!("53131131.{:0<30}", "000006666")), Some(ns));
+        assert_eq!(parse(&format!("53131131.000006666{}", "9".repeat(1000))), Some(ns));
+        assert_eq!(parse(&format!("-53131131.000006666{}", "9".repeat(40))), Some(-ns));
+        assert_eq!(parse(&format!("53131131.000006666{}x", "9".repeat(40))), None);
+        assert_eq!(parse(&format!("2026-03-01T12:00:00.{}Z", "1".repeat(99))), {
+            Some(1_772_366_400_111_111_111)
+        });
+        assert_eq!(parse(&"9".repeat(100)), None);
     }
 
     #[test]
