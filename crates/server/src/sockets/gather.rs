@@ -28,6 +28,10 @@ use crate::app::App;
 pub(super) const QUEUE_PIECES_MAX: usize = 256;
 /// How long the first piece of a batch waits for company, if nobody waits for it.
 const LINGER: Duration = Duration::from_millis(20);
+/// The same when the batch before had at least so many bytes: a commit costs as much for few
+/// records as for many.
+const LOADED_LINGER: Duration = Duration::from_millis(100);
+const LOADED_BYTES: usize = 256 << 10;
 /// A batch of this size is decoded at once.
 const BATCH_BYTES: usize = 4 << 20;
 /// Batches that are being committed.
@@ -127,6 +131,8 @@ pub(super) struct Gatherer {
     decoder: Box<dyn Decode>,
     /// Pieces that did not fit into the batch before, or are of another tenant.
     carry: VecDeque<Piece>,
+    /// Whether the batch before was large for its time.
+    is_loaded: bool,
     /// How long a batch is tried again whose senders cannot wait.
     patience: Option<Duration>,
 }
@@ -141,7 +147,16 @@ impl Gatherer {
         patience: Option<Duration>,
     ) -> Self {
         let decoder = new_decoder();
-        Gatherer { app, counters, pieces, new_decoder, decoder, carry: VecDeque::new(), patience }
+        Gatherer {
+            app,
+            counters,
+            pieces,
+            new_decoder,
+            decoder,
+            carry: VecDeque::new(),
+            is_loaded: false,
+            patience,
+        }
     }
 
     /// Gathers until nothing more can come; returns when all of it is durable, or dropped.
@@ -174,7 +189,8 @@ impl Gatherer {
             },
             None => self.pieces.recv().await?,
         };
-        let deadline = Instant::now() + LINGER;
+        let linger = if self.is_loaded { LOADED_LINGER } else { LINGER };
+        let deadline = Instant::now() + linger;
         let (mut bytes, mut is_urgent) = (first.cost_bytes(), first.is_urgent);
         let tenant = first.tenant.clone();
         let mut pieces = VecDeque::from([first]);
@@ -195,6 +211,7 @@ impl Gatherer {
             is_urgent |= next.is_urgent;
             pieces.push_back(next);
         }
+        self.is_loaded = bytes >= LOADED_BYTES;
         Some(pieces)
     }
 
