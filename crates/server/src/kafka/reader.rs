@@ -460,7 +460,8 @@ impl Reader {
             && slot.pending_bytes.saturating_add(bytes) <= PENDING_BYTES_MAX
             && taken.saturating_add(bytes) <= share;
         // One alone is taken however large it is, when nothing else is.
-        if !fits && !(is_first && taken == 0) {
+        let is_forced = is_first && taken == 0;
+        if !fits && !is_forced {
             return false;
         }
         let wanted = slot.pending_bytes.saturating_add(bytes);
