@@ -119,7 +119,8 @@ fn mistakes_are_named_with_the_way_to_mend_them() {
         ("[[files]]\npaths = []", "name at least one glob"),
         ("[[files]]\npaths = ['/a/**b']", "glob \"/a/**b\""),
         ("servers = ['logs:9420']\n[journal]\nenabled='auto'", "http://HOST:PORT"),
-        ("servers = ['https://logs']\n[journal]\nenabled='auto'", "TLS"),
+        ("servers = ['https:logs']\n[journal]\nenabled='auto'", "https://HOST:PORT"),
+        ("client_key = '/k'\n[journal]\nenabled='auto'", "go together"),
         ("servers = ['http://a/b']\n[journal]\nenabled='auto'", "http://HOST:PORT"),
         ("[[files]]\npaths = 'x'", "expected a sequence"),
         ("[[files]]\npaths = ['x']\nstart = 'middle'", "unknown variant `middle`"),
@@ -129,7 +130,7 @@ fn mistakes_are_named_with_the_way_to_mend_them() {
         ("[[files]]\npaths = ['x']\nmultiline = { begins = '(' }", "unclosed group"),
         ("[[files]]\npaths = ['x']\nmultiline = { starts = 'x' }", "unknown variant `starts`"),
         ("[containers]\nenable = 'auto'", "did you mean `enabled`?"),
-        ("[containers]\nenabled = 'auto'\nkubernetes = 'https://x'", "kubectl proxy"),
+        ("[containers]\nenabled = 'auto'\nkubernetes = 'of course'", "kubectl proxy"),
         ("a =", "TOML parse error"),
     ] {
         let error = AgentConfig::parse(text).unwrap_err().to_string();

@@ -23,7 +23,7 @@ fn server_after(client: &str, count: u64) -> (Server, String) {
     let python = std::env::var_os("LODGE_PYTHON").filter(|python| !python.is_empty());
     let python = python.expect("LODGE_PYTHON names a Python with the clients; see scripts/test");
     let server = Server::start();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/send.py");
+    let script = support::folder().join("tests/clients/send.py");
     let output = Command::new(python)
         .arg(script)
         .args([client, &server.url, &count.to_string()])

@@ -28,7 +28,7 @@ fn python() -> PathBuf {
 }
 
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/kafka.py")
+    support::folder().join("tests/clients/kafka.py")
 }
 
 /// A broker with its data in memory. Killed when dropped.

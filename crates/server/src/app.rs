@@ -50,8 +50,11 @@ pub(crate) struct App {
     pub(crate) decoders: Decoders,
     /// Who is who.
     pub(crate) tokens: Tokens,
-    /// Places for connections, of all listeners together.
+    /// Places for connections of all HTTP listeners.
     pub(crate) connections: Arc<Semaphore>,
+    /// Places for connections of all other listeners: shippers that keep theirs open for ever
+    /// shut nobody out who asks a question.
+    pub(crate) socket_connections: Arc<Semaphore>,
     /// What the Kafka consumer says of itself.
     pub(crate) kafka: Arc<kafka::Shared>,
     queries: Arc<Semaphore>,
@@ -78,6 +81,7 @@ impl App {
             decoders,
             tokens,
             connections: Arc::new(Semaphore::new(config.connections_max)),
+            socket_connections: Arc::new(Semaphore::new(config.connections_max)),
             queries: Arc::new(Semaphore::new(config.queries_max)),
             tails: Arc::new(Semaphore::new(config.tails_max)),
             insert_memory: Arc::new(Semaphore::new(units)),

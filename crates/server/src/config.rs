@@ -52,7 +52,7 @@ pub struct ServerConfig {
     pub queries_max: usize,
     /// Live tails that are open at once.
     pub tails_max: usize,
-    /// Connections that are open at once.
+    /// Connections that are open at once over HTTP, and as many to all other listeners.
     pub connections_max: usize,
     /// Size of one insert request after decompression.
     pub insert_bytes_max: u64,
@@ -101,7 +101,7 @@ impl Default for ServerConfig {
             query_memory_bytes_max: 512 * MIB,
             queries_max: 16,
             tails_max: 64,
-            connections_max: 1_024,
+            connections_max: 10_000,
             insert_bytes_max: 16 * GIB,
             insert_memory_bytes_max: 512 * MIB,
             disk_free_bytes_min: None,
@@ -292,7 +292,8 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "connections_max",
-        doc: "Connections that are open at once; more wait in the kernel's queue.",
+        doc: "Connections that are open at once over HTTP, and as many to all other listeners; more \
+              wait in the kernel's queue.",
         range: "a number from 8 to 100000",
         show: |c| c.connections_max.to_string(),
         set: |c, v| count(v, 8, 100_000).map(|n| c.connections_max = n),

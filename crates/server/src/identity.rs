@@ -301,7 +301,7 @@ fn current(identity: &Identity) -> Result<Identity, Denied> {
 /// Elasticsearch's base64 of `id:key`), `Splunk`; `DD-API-KEY`; Datadog's older key in the path.
 fn credential(headers: &HeaderMap, path: &str) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let authorization = text(header::AUTHORIZATION.as_str()).map(str::trim);
+    let authorization = text(header::AUTHORIZATION.as_str()).map(str::trim_start);
     let shown = match authorization.and_then(|value| value.split_once(' ')) {
         Some((scheme, rest)) => of_scheme(scheme, rest.trim()),
         // Some clients send the bare token.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants: an address that other machines can reach is listened on only if there is a token;
-//! all listeners share `connections_max`; a slow handshake holds nobody else up.
+//! all HTTP listeners share `connections_max`; a slow handshake holds nobody else up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -145,6 +145,7 @@ pub struct RunningServer {
 ///
 /// Must be called within a Tokio runtime with more than one thread.
 pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
+    raise_open_files(config.connections_max);
     let tls = certificates(&config)?;
     let mut listeners = Vec::new();
     for (name, bind) in binds(&config) {
@@ -199,6 +200,8 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
 
 /// The setting of the main listener.
 const MAIN: &str = "listen";
+/// Files that the store and its queries may have open beside the connections.
+const FILES_OF_STORE: u64 = 2_000;
 
 /// The HTTP listeners that are asked for; the main one is the first.
 fn binds(config: &ServerConfig) -> Vec<(&'static str, Bind)> {
@@ -210,6 +213,26 @@ fn binds(config: &ServerConfig) -> Vec<(&'static str, Bind)> {
     ];
     let doors = doors.into_iter().filter_map(|(name, bind)| Some((name, bind?)));
     std::iter::once((MAIN, config.listen)).chain(doors).collect()
+}
+
+/// Lets this process open as many files as the system allows it: every connection is one.
+fn raise_open_files(connections_max: usize) {
+    let resource = rustix::process::Resource::Nofile;
+    let mut limit = rustix::process::getrlimit(resource);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(resource, limit.clone()) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    // HTTP and all other listeners, and the store's own files.
+    let wanted = 2 * connections_max as u64 + FILES_OF_STORE;
+    if let Some(most) = limit.maximum.filter(|most| *most < wanted) {
+        tracing::info!(
+            open_files_max = most,
+            wanted,
+            "fewer connections than connections_max can be open; raise the limit of open files \
+             (LimitNOFILE= of systemd, ulimit -n)"
+        );
+    }
 }
 
 fn certificates(config: &ServerConfig) -> Result<Option<Arc<Tls>>, ServerError> {

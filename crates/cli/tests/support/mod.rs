@@ -3,8 +3,10 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A server on a free port, with a data folder of its own. Killed when dropped.
 pub struct Server {
@@ -20,8 +22,16 @@ impl Server {
 
     /// With a configuration file of this text.
     pub fn with_settings(text: &str) -> Self {
+        Self::with_files(&[], |_| text.to_owned())
+    }
+
+    /// With files, and a configuration file that can name them by the folder they are in.
+    pub fn with_files(files: &[(&str, String)], settings: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("lodge.toml"), text).unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        std::fs::write(dir.path().join("lodge.toml"), settings(dir.path())).unwrap();
         let (process, url) = launch(dir.path(), "127.0.0.1:0");
         Self { process, url, dir }
     }
@@ -166,4 +176,57 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut out).unwrap();
     out
+}
+
+/// This package's folder, asked when the test runs: a build may be kept over clones in other folders.
+pub fn folder() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
+}
+
+/// The Python that has the clients.
+pub fn python() -> PathBuf {
+    let python = std::env::var_os("LODGE_PYTHON").filter(|python| !python.is_empty());
+    python.expect("LODGE_PYTHON names a Python with the clients; see scripts/test").into()
+}
+
+/// What `scripts/setup test` put into the build's folder.
+pub fn installed(path: &str) -> PathBuf {
+    let folders = Path::new(env!("CARGO_BIN_EXE_lodge")).ancestors();
+    let there = folders.map(|folder| folder.join(path)).find(|path| path.exists());
+    there.unwrap_or_else(|| {
+        panic!("no {path} in the build's folder: run scripts/setup test with this CARGO_TARGET_DIR")
+    })
+}
+
+/// A program of the system: some lie where only root looks.
+pub fn found(name: &str) -> PathBuf {
+    let folders = ["/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let there = folders.iter().map(|folder| Path::new(folder).join(name)).find(|p| p.exists());
+    there.unwrap_or_else(|| panic!("{name} is not there; scripts/setup test installs it"))
+}
+
+/// A port that nothing listens on, below those that the system gives to outgoing connections: nobody
+/// takes it before it is used.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(10_000 + next % 20_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Has a client that runs on Node send `count` records, and gives what it said.
+pub fn node(client: &str, to: &str, count: u64) -> String {
+    let output = Command::new("node")
+        .arg(folder().join("tests/clients/send.cjs"))
+        .args([client, to, &count.to_string()])
+        .env("NODE_PATH", installed("clients/node_modules"))
+        .output()
+        .unwrap();
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && !said.contains("Error"), "{client}: {said}");
+    said
 }

@@ -36,11 +36,13 @@ pub(crate) fn routes(root: &str) -> Routes {
     if !root.is_empty() {
         routes = routes.add(INGEST, root, any(handshake));
     }
+    // A path of any length would stand in the way of `INDEX/_bulk`; no client asks for a longer one.
+    for path in ["/", "/{index}", "/{index}/{what}", "/{index}/{what}/{name}"] {
+        routes = routes.add(INGEST, &format!("{root}{path}"), any(handshake));
+    }
     routes
-        .add(INGEST, &format!("{root}/"), any(handshake))
         .add(INGEST, &format!("{root}/_bulk"), writes())
         .add(INGEST, &format!("{root}/{{index}}/_bulk"), writes())
-        .add(INGEST, &format!("{root}/{{*path}}"), any(handshake))
         .layer(map_response(name_product))
 }
 

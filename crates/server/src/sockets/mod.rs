@@ -312,8 +312,8 @@ async fn take_datagrams(app: Arc<App>, socket: UdpSocket, address: SocketAddr, p
 }
 
 /// Accepts connections until the server stops, then waits until what they sent is durable. Of all
-/// listeners at most `connections_max` connections are served; one more of each waits here, others in
-/// the kernel.
+/// these listeners at most `connections_max` connections are served; one more of each waits here,
+/// others in the kernel.
 async fn accept(app: Arc<App>, listener: TcpListener, protocol: Protocol, tls: Option<Arc<Tls>>) {
     let (door, gatherer) = Door::new(&app, protocol);
     let door = Arc::new(door);
@@ -390,7 +390,7 @@ async fn serve_one(door: &Door, stream: TcpStream, address: SocketAddr, tls: Opt
 }
 
 async fn a_place(app: &App) -> Option<OwnedSemaphorePermit> {
-    let places = &app.connections;
+    let places = &app.socket_connections;
     if let Ok(place) = places.clone().try_acquire_owned() {
         return Some(place);
     }

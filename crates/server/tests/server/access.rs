@@ -60,8 +60,9 @@ async fn every_route_is_for_its_scope_alone() {
         for (path, need) in routes.table() {
             let path = path.replace("{id}", "0123").replace("{key}", "").replace("{index}", "logs");
             let path = path.replace("{*path}", "_search");
-            for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-                for (secret, scopes) in &holders {
+            for (secret, scopes) in &holders {
+                let mut methods_refused = 0;
+                for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
                     let request = rig.http.request(method.clone(), format!("http://{at}{path}"));
                     let request = match secret {
                         Some(secret) => request.bearer_auth(secret),
@@ -79,7 +80,11 @@ async fn every_route_is_for_its_scope_alone() {
                     let place = format!("{method} {listener}{path} by {scopes:?}: {status} {body}");
                     let is_refused =
                         matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+                    // Which methods there are is no secret.
+                    let is_possible = status != StatusCode::METHOD_NOT_ALLOWED;
+                    methods_refused += usize::from(is_refused);
                     match need {
+                        _ if !is_possible => {}
                         Need::Nothing => assert!(!is_refused, "{place}"),
                         Need::Scope(scope) if scopes.has(*scope) => assert!(!is_refused, "{place}"),
                         Need::Scope(_) if scopes.is_empty() => {
@@ -97,6 +102,11 @@ async fn every_route_is_for_its_scope_alone() {
                     }
                     asked += 1;
                 }
+                let is_let_in = match need {
+                    Need::Nothing => true,
+                    Need::Scope(scope) => scopes.has(*scope),
+                };
+                assert_eq!(methods_refused > 0, !is_let_in, "{listener}{path} by {scopes:?}");
             }
         }
     }
@@ -128,7 +138,7 @@ async fn every_client_may_show_its_token_in_its_own_way() {
         ),
         (
             "elasticsearch",
-            rig.post("/elasticsearch/_bulk")
+            rig.post("/elasticsearch/logs/_bulk")
                 .header("Authorization", format!("ApiKey {secret}"))
                 .body("{\"create\":{}}\n{\"message\":\"x\"}\n"),
         ),
@@ -162,7 +172,7 @@ async fn a_tenant_sees_its_own_records_alone() {
     assert_eq!(found(&count(&rig, &bank).await.1), "3");
     let sql = rig.get("/api/v1/sql?query=SELECT count(*) AS n FROM logs").bearer_auth(&shop);
     let (_, body) = answer(sql).await;
-    assert!(body.to_string().contains("\"n\":2"), "{body}");
+    assert_eq!(body["rows"], json!([[2]]), "{body}");
     let list = |secret: &str| answer(rig.get("/api/v1/tokens").bearer_auth(secret));
     let (_, own) = list(&shop).await;
     assert_eq!(own["tokens"].as_array().unwrap().len(), 1, "{own}");

@@ -6,7 +6,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 
 fn bulk(rig: &Rig, message: &str) -> RequestBuilder {
-    rig.post("/elasticsearch/_bulk")
+    rig.post("/elasticsearch/logs/_bulk")
         .body(format!("{{\"create\":{{}}}}\n{{\"message\":\"{message}\"}}\n"))
 }
 
@@ -46,7 +46,7 @@ async fn lines_with_a_key_are_stored_once_however_large() {
     let rig = Rig::start().await;
     let mut lines = String::new();
     for i in 0..300_000 {
-        lines.push_str(&format!("{{\"_msg\":\"line {i}\"}}\n"));
+        lines.push_str(&format!("{{\"_msg\":\"line {i:0>120}\"}}\n"));
     }
     for _ in 0..2 {
         let insert = rig.post("/insert/jsonline").header("Idempotency-Key", "large");

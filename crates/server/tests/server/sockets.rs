@@ -110,7 +110,7 @@ async fn doors_are_shut_unless_set_and_say_what_is_wrong() {
         lodge_server::start(config).await.err().unwrap().to_string()
     };
     let error = refused(&|c| c.forward = Bind::parse("tls://127.0.0.1:0").ok()).await;
-    assert!(error.contains("`forward` asks for TLS"), "{error}");
+    assert!(error.contains("`forward`") && error.contains("set tls_certificate"), "{error}");
     let error = refused(&|c| c.gelf_udp = Bind::parse("0.0.0.0:0").ok()).await;
     assert!(error.contains("no sign-in"), "{error}");
     let error = refused(&|c| c.json_tcp = taken).await;
