@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 SECONDS ?= 30
 SEEDS ?= 1,2,3
 
-.PHONY: run test build ui bench bench-agent faults fuzz clean-data help
+.PHONY: run test build ui bench bench-agent bench-doors faults fuzz clean-data help
 
 help:
 	@echo "make run     build and start Lodge with an agent and a demo fleet, http://127.0.0.1:9420"
@@ -15,6 +15,8 @@ help:
 	@echo "             disk, query times (SIZE=200MB or RECORDS=... of each; VICTORIA_LOGS=program)"
 	@echo "make bench-agent  what shipping files costs, beside rsyslog, and an outage of the server"
 	@echo "             (OUTAGE=600 seconds, SIZE=500MB of each file)"
+	@echo "make bench-doors  what each protocol costs by which logs come in, floods of syslog in datagrams,"
+	@echo "             5,000 idle and 200 slow connections (SIZE=300MB of records)"
 	@echo "make faults  every fault rig under load, and one table (SECONDS=30 SEEDS=1,2,3), or the random"
 	@echo "             kills alone (ROUNDS=1000)"
 	@echo "make fuzz    every decoder under coverage-guided fuzzing (SECONDS=600 each, TARGETS='gelf syslog')"
@@ -37,6 +39,10 @@ bench: build
 
 bench-agent: build
 	@scripts/bench-agent $(BIN) $(if $(SIZE),--bytes $(SIZE)) $(if $(OUTAGE),--outage-s $(OUTAGE)) $(BENCH_ARGS)
+
+# Each part alone: BENCH_ARGS='--protocols= --rates=' leaves out protocols and floods, '--idle 0' the crowd.
+bench-doors: build
+	$(BIN)/lodge-bench doors --lodge $(BIN)/lodge $(if $(SIZE),--bytes $(SIZE)) $(BENCH_ARGS)
 
 # The disk operations of the agent's spool are enumerated by its own tests, where it is built.
 faults: build

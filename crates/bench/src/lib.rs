@@ -4,6 +4,7 @@
 //! - [`question`], [`oracle`], [`check`]: what is asked about them and the right answers;
 //! - [`corpus`]: a whole workload in a file, with the right answers about it;
 //! - [`demo`]: five services that write realistic log files and rotate them, for `lodge demo`;
+//! - [`doors`]: what each protocol costs by which logs come in, floods of datagrams, and crowds;
 //! - [`run`]: Lodge beside its peers; [`scale`], [`interference`], [`freshness`], [`restart`]: more
 //!   measurements of real servers and agents.
 //!
@@ -14,6 +15,7 @@
 pub mod check;
 pub mod corpus;
 pub mod demo;
+pub mod doors;
 pub mod freshness;
 pub mod interference;
 pub mod oracle;

@@ -1,5 +1,6 @@
 //! Lodge as a target: a real server on a free loopback port, filled over HTTP or by `lodge import`.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,10 +42,44 @@ pub(crate) struct Segments {
     pub(crate) l0: u64,
 }
 
+/// What a server is started with beside its folder and its address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// The only processor that it may run on.
+    cpu: Option<usize>,
+    /// Lines of its configuration file.
+    settings: Vec<String>,
+    doors: Vec<(&'static str, SocketAddr)>,
+}
+
+impl Setup {
+    /// On one processor only.
+    pub(crate) fn on_cpu(cpu: usize) -> Self {
+        Self { cpu: Some(cpu), ..Self::default() }
+    }
+
+    /// Opens the door of a setting at a free address.
+    pub(crate) fn open_door(&mut self, setting: &'static str) -> anyhow::Result<()> {
+        let address = match setting.ends_with("_udp") {
+            true => process::free_udp_address()?,
+            false => process::free_address()?,
+        };
+        self.set(format!("{setting} = \"{address}\""));
+        self.doors.push((setting, address));
+        Ok(())
+    }
+
+    /// Adds a line of the configuration file.
+    pub(crate) fn set(&mut self, line: String) {
+        self.settings.push(line);
+    }
+}
+
 /// A running server.
 pub(crate) struct LodgeServer {
     process: Process,
     lodge: PathBuf,
+    setup: Setup,
     data_dir: PathBuf,
     log_dir: PathBuf,
     client: Client,
@@ -63,12 +98,28 @@ impl LodgeServer {
         Self::spawn(lodge, data_dir, log_dir)?.healthy().await
     }
 
+    /// As [`start`](Self::start), with a configuration.
+    pub(crate) async fn start_with(
+        lodge: &Path,
+        data_dir: &Path,
+        log_dir: &Path,
+        setup: Setup,
+    ) -> anyhow::Result<Self> {
+        Self::spawn_at(process::free_address()?, lodge, data_dir, log_dir, setup)?.healthy().await
+    }
+
     /// Kills it, waits for `pause`, and starts it again at the same address.
     pub(crate) async fn killed_for(mut self, pause: Duration) -> anyhow::Result<Self> {
         self.process.kill();
         tokio::time::sleep(pause).await;
         let address = self.client.address();
-        let again = Self::spawn_at(address, &self.lodge, &self.data_dir, &self.log_dir)?;
+        let again = Self::spawn_at(
+            address,
+            &self.lodge,
+            &self.data_dir,
+            &self.log_dir,
+            self.setup.clone(),
+        )?;
         again.healthy().await
     }
 
@@ -92,7 +143,7 @@ impl LodgeServer {
 
     /// Starts `lodge server` and does not wait.
     pub(crate) fn spawn(lodge: &Path, data_dir: &Path, log_dir: &Path) -> anyhow::Result<Self> {
-        Self::spawn_at(process::free_address()?, lodge, data_dir, log_dir)
+        Self::spawn_at(process::free_address()?, lodge, data_dir, log_dir, Setup::default())
     }
 
     fn spawn_at(
@@ -100,18 +151,27 @@ impl LodgeServer {
         lodge: &Path,
         data_dir: &Path,
         log_dir: &Path,
+        setup: Setup,
     ) -> anyhow::Result<Self> {
         let version = version_of(lodge)?;
         let listen = address.to_string();
         let data = data_dir.as_os_str();
-        let args =
-            ["server".as_ref(), "--data-dir".as_ref(), data, "--listen".as_ref(), listen.as_ref()];
+        let mut args: Vec<&OsStr> =
+            ["server", "--listen", &listen, "--data-dir"].map(OsStr::new).to_vec();
+        args.push(data);
+        let config = log_dir.join("server.toml");
+        if !setup.settings.is_empty() {
+            std::fs::write(&config, setup.settings.join("\n"))
+                .with_context(|| format!("cannot write {}", config.display()))?;
+            args.extend(["--config".as_ref(), config.as_os_str()]);
+        }
         let client = Client::new(address)?;
         let started = Instant::now();
-        let process = Process::start(lodge, &args, &log_dir.join("server.log"))?;
+        let process = Process::start_on(setup.cpu, lodge, &args, &log_dir.join("server.log"))?;
         Ok(Self {
             process,
             lodge: lodge.to_owned(),
+            setup,
             data_dir: data_dir.to_owned(),
             log_dir: log_dir.to_owned(),
             client,
@@ -128,6 +188,12 @@ impl LodgeServer {
     /// Where it is reached.
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Where the door of a setting is, if it was opened.
+    pub(crate) fn door(&self, setting: &str) -> Option<SocketAddr> {
+        let mut doors = self.setup.doors.iter();
+        doors.find(|(name, _)| *name == setting).map(|(_, address)| *address)
     }
 
     /// What the server says about itself.
@@ -264,7 +330,7 @@ impl Target for LodgeServer {
     }
 }
 
-fn version_of(lodge: &Path) -> anyhow::Result<String> {
+pub(crate) fn version_of(lodge: &Path) -> anyhow::Result<String> {
     let output = Command::new(lodge)
         .arg("--version")
         .output()

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lodge_bench::corpus::{self, Corpus};
+use lodge_bench::doors::{self, CrowdOptions, DoorsOptions, FloodOptions, FloodRate, Protocol};
 use lodge_bench::freshness::{self, FreshnessOptions};
 use lodge_bench::interference::{self, InterferenceOptions};
 use lodge_bench::oracle::{Fact, Facts};
@@ -61,6 +63,14 @@ enum Command {
     ///
     /// Example: lodge-bench ship --bytes 500MB --outage-s 600
     Ship(ShipArgs),
+    /// Measure what each protocol costs by which logs come in, floods of datagrams, and whether a
+    /// crowd of idle and slow connections disturbs anybody.
+    ///
+    /// Example: lodge-bench doors --bytes 300MB
+    Doors(DoorsArgs),
+    /// Send datagrams; a part of `doors`.
+    #[command(name = doors::FLOOD_COMMAND, hide = true)]
+    Flood(FloodArgs),
     /// Measure how soon a server answers that finds many unbuilt L0s.
     ///
     /// Example: lodge-bench restart --l0-segments 1000
@@ -219,6 +229,94 @@ struct ShipArgs {
 }
 
 #[derive(Args)]
+struct DoorsArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Which protocols; `--protocols=` for none [default: all]
+    #[arg(long, value_delimiter = ',')]
+    protocols: Option<Vec<String>>,
+    /// Size of the records as JSON lines.
+    #[arg(long, value_parser = parse_bytes, default_value = "300MB")]
+    bytes: u64,
+    /// Size of a request as JSON lines.
+    #[arg(long, value_parser = parse_bytes, default_value = "2MB")]
+    request_bytes: u64,
+    /// Seed of the records.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Datagrams a second, each for --flood-s; `max` is flat out; `--rates=` for none.
+    #[arg(long, value_delimiter = ',', default_values = ["50000", "100000", "150000", "200000", "max"])]
+    rates: Vec<String>,
+    /// How long each flood lasts.
+    #[arg(long, default_value_t = 10)]
+    flood_s: u64,
+    /// Idle connections; 0 leaves the crowd out.
+    #[arg(long, default_value_t = 5_000)]
+    idle: usize,
+    /// Connections that send a byte a second.
+    #[arg(long, default_value_t = 200)]
+    slow: usize,
+    /// The server's connections_max beside a crowd, one run each; 0 is its default.
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 8192])]
+    connections_max: Vec<u64>,
+    /// How long each phase beside a crowd takes.
+    #[arg(long, default_value_t = 20)]
+    crowd_s: u64,
+}
+
+impl DoorsArgs {
+    fn options(&self) -> anyhow::Result<DoorsOptions> {
+        let named = |names: &[String]| {
+            let named = names.iter().filter(|name| !name.is_empty());
+            let read = |name: &String| {
+                Protocol::from_str(name, true).map_err(|what| anyhow::anyhow!("{name}: {what}"))
+            };
+            named.map(read).collect::<anyhow::Result<Vec<_>>>()
+        };
+        let rates = self.rates.iter().filter(|rate| !rate.is_empty());
+        let crowd = |&connections_max| CrowdOptions {
+            idle: self.idle,
+            slow: self.slow,
+            connections_max: Some(connections_max).filter(|number| *number > 0),
+            seconds: self.crowd_s,
+        };
+        let crowds = self.connections_max.iter().filter(|_| self.idle > 0);
+        Ok(DoorsOptions {
+            lodge: self.place.lodge()?,
+            dir: self.place.dir()?,
+            protocols: match &self.protocols {
+                Some(names) => named(names)?,
+                None => Protocol::value_variants().to_vec(),
+            },
+            bytes: self.bytes,
+            request_bytes: usize::try_from(self.request_bytes)?,
+            seed: self.seed,
+            rates: rates
+                .map(|rate| rate.parse().map_err(anyhow::Error::msg))
+                .collect::<anyhow::Result<_>>()?,
+            flood_s: self.flood_s,
+            crowds: crowds.map(crowd).collect(),
+        })
+    }
+}
+
+#[derive(Args)]
+struct FloodArgs {
+    /// Where to.
+    #[arg(long)]
+    to: SocketAddr,
+    /// How many a second, or `max`.
+    #[arg(long)]
+    rate: FloodRate,
+    /// How long.
+    #[arg(long)]
+    seconds: u64,
+    /// Seed of the messages.
+    #[arg(long)]
+    seed: u64,
+}
+
+#[derive(Args)]
 struct RestartArgs {
     #[command(flatten)]
     place: Place,
@@ -297,6 +395,8 @@ fn main() -> ExitCode {
         Command::Interference(args) => measure_interference(&args),
         Command::Freshness(args) => measure_freshness(&args),
         Command::Ship(args) => measure_shipping(&args),
+        Command::Doors(args) => measure_doors(&args),
+        Command::Flood(args) => flood(&args),
         Command::Restart(args) => measure_restart(&args),
         Command::LayL0s { data_dir, l0_segments } => lay_l0s(&data_dir, l0_segments),
     };
@@ -418,6 +518,26 @@ fn measure_shipping(args: &ShipArgs) -> anyhow::Result<()> {
     let found = until_interrupted(shipping::measure(&options, tell))?;
     args.place.keep(&found)?;
     write!(io::stdout(), "{}", found.table()).context("standard output")
+}
+
+fn measure_doors(args: &DoorsArgs) -> anyhow::Result<()> {
+    let found = until_interrupted(doors::measure(&args.options()?, tell))?;
+    args.place.keep(&found)?;
+    write!(io::stdout(), "{}", found.table()).context("standard output")?;
+    let wrong = found.wrong();
+    ensure!(wrong.is_empty(), "neither stored nor counted as dropped: {}", wrong.join("; "));
+    Ok(())
+}
+
+fn flood(args: &FloodArgs) -> anyhow::Result<()> {
+    let options = FloodOptions {
+        to: args.to,
+        rate: args.rate,
+        time: Duration::from_secs(args.seconds),
+        seed: args.seed,
+    };
+    let sent = serde_json::to_string(&doors::flood(&options)?)?;
+    writeln!(io::stdout(), "{sent}").context("standard output")
 }
 
 fn measure_restart(args: &RestartArgs) -> anyhow::Result<()> {

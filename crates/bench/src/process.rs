@@ -6,13 +6,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 /// The unit of times in `/proc/PID/stat`: Linux fixes it to 100 a second for user space.
 const CLOCK_TICKS_PER_S: f64 = 100.0;
@@ -51,6 +51,25 @@ impl Process {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::null()).stdout(out).stderr(errors);
         Self::spawn(&mut command, program, log)
+    }
+
+    /// As [`start`](Self::start), on one processor only, if that is said, by `taskset`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on<S: AsRef<OsStr>>(
+        cpu: Option<usize>,
+        program: &Path,
+        args: &[S],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let Some(cpu) = cpu else { return Self::start(program, args, log) };
+        // It becomes the program, so what is measured of the child is the program's.
+        let cpu = cpu.to_string();
+        let mut all: Vec<&OsStr> = vec!["--cpu-list".as_ref(), cpu.as_ref(), program.as_ref()];
+        all.extend(args.iter().map(AsRef::as_ref));
+        Self::start(Path::new("taskset"), &all, log)
+            .context("it is to run on one processor, which takes taskset (util-linux)")
     }
 
     /// Starts `program` with its standard input and output in our hands; what it says on standard
@@ -235,6 +254,25 @@ pub fn drop_file_cache(dir: &Path) -> anyhow::Result<()> {
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     listener.local_addr().context("no free port")
+}
+
+/// A loopback address for datagrams that is free now.
+///
+/// # Errors
+/// When there is no free port.
+pub fn free_udp_address() -> anyhow::Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    socket.local_addr().context("no free port")
+}
+
+/// Lets this process, and those that it starts, have as many open files as the machine allows;
+/// gives how many that are.
+pub fn raise_open_files() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What it was before is in force then.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// The size of all files below `dir`, as the file system accounts for them.

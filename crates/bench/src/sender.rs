@@ -52,10 +52,11 @@ pub(crate) struct Generated<F> {
     pub(crate) each: F,
 }
 
-impl<F: FnMut(&[u8]) -> anyhow::Result<()> + Send> Lines for Generated<F> {
-    fn next(&mut self) -> anyhow::Result<Vec<u8>> {
-        let mut lines = Vec::with_capacity(BODY_BYTES + 8192);
-        while lines.len() < BODY_BYTES {
+impl<F: FnMut(&[u8]) -> anyhow::Result<()> + Send> Generated<F> {
+    /// The next lines, of about so many bytes.
+    pub(crate) fn next_of(&mut self, bytes: usize) -> anyhow::Result<Vec<u8>> {
+        let mut lines = Vec::with_capacity(bytes + 8192);
+        while lines.len() < bytes {
             let start = lines.len();
             if !self.generator.next_line(&mut lines) {
                 break;
@@ -63,6 +64,12 @@ impl<F: FnMut(&[u8]) -> anyhow::Result<()> + Send> Lines for Generated<F> {
             (self.each)(&lines[start..])?;
         }
         Ok(lines)
+    }
+}
+
+impl<F: FnMut(&[u8]) -> anyhow::Result<()> + Send> Lines for Generated<F> {
+    fn next(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.next_of(BODY_BYTES)
     }
 }
 

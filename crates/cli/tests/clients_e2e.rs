@@ -5,11 +5,10 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Map, Value};
-use support::{Server, text};
+use support::{Server, python, text};
 
 /// Records that each client sends.
 const COUNT: u64 = 10_000;
@@ -18,13 +17,11 @@ const LEVELS: [&str; 3] = ["info", "warn", "error"];
 /// The first record is of noon.
 const START_S: u64 = 12 * 3600;
 
-/// Has a client send `count` records to a server of its own.
+/// Has a client of Python's send `count` records to a server of its own.
 fn server_after(client: &str, count: u64) -> (Server, String) {
-    let python = std::env::var_os("LODGE_PYTHON").filter(|python| !python.is_empty());
-    let python = python.expect("LODGE_PYTHON names a Python with the clients; see scripts/test");
     let server = Server::start();
     let script = support::folder().join("tests/clients/send.py");
-    let output = Command::new(python)
+    let output = Command::new(python())
         .arg(script)
         .args([client, &server.url, &count.to_string()])
         .output()
@@ -34,9 +31,21 @@ fn server_after(client: &str, count: u64) -> (Server, String) {
     (server, said)
 }
 
-/// Has a client send; gives the records by their numbers.
+/// Has a client of Python's send; gives the records by their numbers.
 fn sent_by(client: &str) -> BTreeMap<u64, Map<String, Value>> {
     let (server, said) = server_after(client, COUNT);
+    stored(&server, client, &said)
+}
+
+/// As [`sent_by`], of a client of Node's; `path` is where it finds its door.
+fn sent_from_node(client: &str, path: &str) -> BTreeMap<u64, Map<String, Value>> {
+    let server = Server::start();
+    let said = support::node(client, &format!("{}{path}", server.url), COUNT);
+    stored(&server, client, &said)
+}
+
+/// The records of a server by their numbers, each once.
+fn stored(server: &Server, client: &str, said: &str) -> BTreeMap<u64, Map<String, Value>> {
     assert_eq!(server.count("*"), COUNT, "{said}");
     let rows = server.ok(&["query", "*", "--limit", "100000", "--format", "jsonl"]);
     let mut records = BTreeMap::new();
@@ -144,6 +153,64 @@ fn a_datadog_client_submits_every_log() {
             ("team", "a".to_owned()),
         ];
         assert_fields("datadog", number, &row, &fields);
+    }
+}
+
+/// Its own transport, with a request for each record.
+#[test]
+fn winston_posts_every_record() {
+    for (number, row) in sent_from_node("winston_http", "") {
+        let fields = [
+            ("_time", format!("{}Z", stated_time(number))),
+            ("level", level(number)),
+            ("n", number.to_string()),
+            ("rack", format!("rack-{}", number % 5)),
+            ("_stream", "{service=\"shop\"}".to_owned()),
+        ];
+        assert_fields("winston_http", number, &row, &fields);
+    }
+}
+
+#[test]
+fn winston_loki_pushes_every_line() {
+    for (number, row) in sent_from_node("winston_loki", "") {
+        let fields = [
+            ("_time", format!("{}Z", stated_time(number))),
+            ("level", level(number)),
+            ("app", "shop".to_owned()),
+            ("rack", format!("rack-{}", number % 5)),
+        ];
+        assert_fields("winston_loki", number, &row, &fields);
+    }
+}
+
+#[test]
+fn pino_elasticsearch_stores_every_document() {
+    for (number, row) in sent_from_node("pino_elasticsearch", "/elasticsearch") {
+        let fields = [
+            ("_time", format!("{}Z", stated_time(number))),
+            ("level", level(number)),
+            ("n", number.to_string()),
+            ("hostname", "web-1".to_owned()),
+            ("rack", format!("rack-{}", number % 5)),
+            ("_index", "logs-shop".to_owned()),
+        ];
+        assert_fields("pino_elasticsearch", number, &row, &fields);
+    }
+}
+
+#[test]
+fn pino_loki_pushes_every_line() {
+    for (number, row) in sent_from_node("pino_loki", "") {
+        let fields = [
+            ("_time", format!("{}Z", stated_time(number))),
+            ("level", level(number)),
+            ("n", number.to_string()),
+            ("app", "shop".to_owned()),
+            ("hostname", "web-1".to_owned()),
+            ("rack", format!("rack-{}", number % 5)),
+        ];
+        assert_fields("pino_loki", number, &row, &fields);
     }
 }
 

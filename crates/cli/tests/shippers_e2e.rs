@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Map, Value};
 use support::{Server, found, free_port, installed, python, text};
 
@@ -33,11 +33,15 @@ fn server_with(door: &str) -> (Server, u16) {
 /// certificate, which is for `localhost`.
 fn server_with_tls() -> (Server, u16) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Unlike the server's, as a certificate that seems to be signed by itself is not trusted.
+    params.distinguished_name.push(DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
-    let certificate = params.unwrap().signed_by(&key, &authority).unwrap();
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "lodge");
+    let certificate = params.signed_by(&key, &authority).unwrap();
     let files = [
         ("server.pem", certificate.pem()),
         ("server.key", key.serialize_pem()),
@@ -250,7 +254,7 @@ fn syslog_ng(server: &Server, of: &str, transport: &str) -> Program {
     let file = server.file("messages.log", syslog_lines(of).as_bytes());
     let config = format!(
         "@version: {version}\n\
-         options {{ keep-hostname(yes); use-dns(no); frac-digits(6); stats-freq(0); }};\n\
+         options {{ keep-hostname(yes); use-dns(no); dns-cache(no); frac-digits(6); stats-freq(0); }};\n\
          source s {{ file(\"{}\" flags(syslog-protocol)); }};\n\
          destination d {{ syslog(\"localhost\" ip-protocol(4) {transport}); }};\n\
          log {{ source(s); destination(d); flags(flow-control); }};\n",

@@ -343,6 +343,9 @@ async fn commit(
         match app.ingest.submit(batch.clone()).await {
             Ok(ack) => {
                 app.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+                if ack.duplicate() {
+                    app.metrics.ingest_duplicates.inc();
+                }
                 return (lines, Ok(ack.records()));
             }
             Err(IngestError::Overloaded { .. })

@@ -127,7 +127,8 @@ fn in_words(error: &ApiError) -> Response {
 /// What clients ask, and set up, before they send.
 async fn handshake(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches("/elasticsearch").trim_matches('/');
-    let first = path.split('/').next().unwrap_or_default();
+    let segments: Vec<&str> = path.split('/').collect();
+    let first = segments.first().copied().unwrap_or_default();
     let reads = method == Method::GET || method == Method::HEAD;
     let known = match first {
         "" if reads => Some(about(&headers)),
@@ -146,6 +147,10 @@ async fn handshake(method: Method, uri: Uri, headers: HeaderMap) -> Response {
         | "_data_stream"
         | "_alias"
         | "_aliases" => set_up(&method),
+        // What a bulk request stored is found as soon as it is answered.
+        _ if matches!(*segments, ["_refresh"] | [_, "_refresh"]) => {
+            Some(json!({"_shards": {"total": 1, "successful": 1, "failed": 0}}))
+        }
         // An index is there as soon as it is written to.
         index if !index.is_empty() && !index.starts_with('_') && !path.contains('/') => {
             set_up(&method)

@@ -39,6 +39,8 @@ async fn a_bulk_request_has_an_outcome_for_each_item_and_every_answer_names_the_
         ("/elasticsearch/", true),
         ("/elasticsearch/_license", true),
         ("/elasticsearch/_index_template/logs", true),
+        ("/elasticsearch/_refresh", true),
+        ("/elasticsearch/logs/_refresh", true),
         ("/elasticsearch/logs/_search", false),
     ] {
         let (status, headers, reply) = said(rig.get(path)).await;

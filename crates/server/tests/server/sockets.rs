@@ -112,7 +112,7 @@ async fn doors_are_shut_unless_set_and_say_what_is_wrong() {
     let error = refused(&|c| c.forward = Bind::parse("tls://127.0.0.1:0").ok()).await;
     assert!(error.contains("`forward`") && error.contains("set tls_certificate"), "{error}");
     let error = refused(&|c| c.gelf_udp = Bind::parse("0.0.0.0:0").ok()).await;
-    assert!(error.contains("no sign-in"), "{error}");
+    assert!(error.contains("has no credentials"), "{error}");
     let error = refused(&|c| c.json_tcp = taken).await;
     assert!(error.contains("`json_tcp`") && error.contains("set another port"), "{error}");
     rig.server.stop().await;
