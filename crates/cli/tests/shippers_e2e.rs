@@ -265,7 +265,8 @@ fn syslog_ng(server: &Server, of: &str, transport: &str) -> Program {
     command.env("LD_LIBRARY_PATH", &libraries).env("TZ", "UTC");
     command.arg("--foreground").arg("--no-caps").arg("--cfgfile").arg(config);
     command.arg("--module-path").arg(modules);
-    for (flag, name) in [("--persist-file", "persist"), ("--pidfile", "pid"), ("--control", "ctl")] {
+    for (flag, name) in [("--persist-file", "persist"), ("--pidfile", "pid"), ("--control", "ctl")]
+    {
         command.arg(flag).arg(server.path(name));
     }
     program(&mut command)
