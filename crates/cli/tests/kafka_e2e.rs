@@ -1,6 +1,6 @@
 //! A real broker, a client that knows nothing of Lodge, and a real server that reads what the client
 //! wrote: every record is there once, field by field, whatever happens to the server meanwhile.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod support;
 

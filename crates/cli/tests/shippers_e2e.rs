@@ -254,7 +254,7 @@ fn syslog_ng(server: &Server, of: &str, transport: &str) -> Program {
     let file = server.file("messages.log", syslog_lines(of).as_bytes());
     let config = format!(
         "@version: {version}\n\
-         options {{ keep-hostname(yes); use-dns(no); dns-cache(no); frac-digits(6); stats-freq(0); }};\n\
+         options {{ keep-hostname(yes); use-dns(no); dns-cache(no); frac-digits(6); }};\n\
          source s {{ file(\"{}\" flags(syslog-protocol)); }};\n\
          destination d {{ syslog(\"localhost\" ip-protocol(4) {transport}); }};\n\
          log {{ source(s); destination(d); flags(flow-control); }};\n",
