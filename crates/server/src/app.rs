@@ -22,6 +22,7 @@ use crate::kafka;
 use crate::ledger::Agents;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
+use crate::places::Places;
 use crate::rate::Rate;
 
 /// The state behind every route.
@@ -51,7 +52,7 @@ pub(crate) struct App {
     /// Who is who.
     pub(crate) tokens: Tokens,
     /// Places for connections of all HTTP listeners.
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) connections: Arc<Places>,
     /// Places for connections of all other listeners: shippers that keep theirs open for ever
     /// shut nobody out who asks a question.
     pub(crate) socket_connections: Arc<Semaphore>,
@@ -80,7 +81,7 @@ impl App {
         Self {
             decoders,
             tokens,
-            connections: Arc::new(Semaphore::new(config.connections_max)),
+            connections: Places::new(config.connections_max),
             socket_connections: Arc::new(Semaphore::new(config.connections_max)),
             queries: Arc::new(Semaphore::new(config.queries_max)),
             tails: Arc::new(Semaphore::new(config.tails_max)),

@@ -292,8 +292,8 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "connections_max",
-        doc: "Connections that are open at once over HTTP, and as many to all other listeners; more \
-              wait in the kernel's queue.",
+        doc: "Connections that are open at once over HTTP, and as many to all other listeners. Beyond \
+              that, over HTTP one that does nothing is closed for each that comes; others wait.",
         range: "a number from 8 to 100000",
         show: |c| c.connections_max.to_string(),
         set: |c, v| count(v, 8, 100_000).map(|n| c.connections_max = n),

@@ -35,6 +35,7 @@ mod limits;
 mod lines;
 mod listeners;
 mod metrics;
+mod places;
 mod rate;
 mod repeats;
 mod rows;

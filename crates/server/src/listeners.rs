@@ -5,9 +5,12 @@
 //! ```
 //!
 //! Invariants: an address that other machines can reach is listened on only if there is a token;
-//! all HTTP listeners share `connections_max`; a slow handshake holds nobody else up.
+//! all HTTP listeners share `connections_max`, and who does nothing gives way to who comes
+//! (see `places`); a connection must make its first request, and each further one, within
+//! [`HEADERS_TIME_MAX`]; a slow handshake holds nobody else up.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +19,9 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
@@ -32,6 +33,7 @@ use crate::limits::{
     STREAMS_PER_CONNECTION_MAX, TLS_TIME_MAX,
 };
 use crate::metrics::Limit;
+use crate::places::Place;
 use crate::serve::ServerError;
 use crate::stall::StallGuard;
 use crate::tls::{self, Tls};
@@ -45,6 +47,10 @@ pub(crate) struct Listener {
     socket: TcpListener,
     tls: Option<Arc<Tls>>,
 }
+
+/// How long a connection that has to give its place to another has for the rest of a request that
+/// it has begun.
+const LEAVE_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Refuses an address that others can reach while anybody would be served there.
 pub(crate) fn check_reach(
@@ -87,43 +93,41 @@ impl Listener {
     /// Accepts connections until the server stops, then waits for those that are open.
     pub(crate) async fn serve(self, app: Arc<App>, router: Router) {
         let builder = Arc::new(http_builder(&app.config));
-        let graceful = GracefulShutdown::new();
         let mut open = JoinSet::new();
         loop {
-            let place = tokio::select! {
-                place = a_place(&app) => place,
-                () = app.stopping.cancelled() => break,
-            };
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 () = app.stopping.cancelled() => break,
             };
             while open.try_join_next().is_some() {}
-            match accepted {
-                Ok((stream, from)) => {
-                    let connection = Connection {
-                        app: app.clone(),
-                        router: router.clone(),
-                        builder: builder.clone(),
-                        watcher: graceful.watcher(),
-                        peer: Peer { ip: from.ip(), listener: self.name, subject: None },
-                    };
-                    let tls = self.tls.clone();
-                    open.spawn(async move {
-                        connection.run(stream, tls).await;
-                        drop(place);
-                    });
-                }
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: waiting a little lets some be closed.
                     tracing::warn!(%error, "cannot accept a connection; trying again");
                     tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
                 }
-            }
+            };
+            // Only now: a listener that nobody comes to takes no place from the others.
+            let place = tokio::select! {
+                place = app.connections.take(&app.metrics) => place,
+                () = app.stopping.cancelled() => break,
+            };
+            let Some(place) = place else { break };
+            let connection = Connection {
+                app: app.clone(),
+                router: router.clone(),
+                builder: builder.clone(),
+                peer: Peer { ip: from.ip(), listener: self.name, subject: None },
+                place: Arc::new(place),
+            };
+            open.spawn(connection.run(stream, self.tls.clone()));
         }
         drop(self.socket);
         let time_max = app.config.shutdown_time_max;
-        if tokio::time::timeout(time_max, graceful.shutdown()).await.is_err() {
+        let all = async { while open.join_next().await.is_some() {} };
+        if tokio::time::timeout(time_max, all).await.is_err() {
             tracing::warn!("some requests did not end within {time_max:?}; they are cut off");
         }
         open.shutdown().await;
@@ -135,8 +139,8 @@ struct Connection {
     app: Arc<App>,
     router: Router,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    watcher: Watcher,
     peer: Peer,
+    place: Arc<Place>,
 }
 
 impl Connection {
@@ -168,26 +172,46 @@ impl Connection {
     }
 
     async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let Self { router, peer, .. } = self;
+        let Self { app, router, peer, place, builder } = self;
+        let at = place.clone();
         let service = tower::service_fn(move |mut request: Request<Incoming>| {
+            let working = at.begin();
             request.extensions_mut().insert(peer.clone());
-            router.clone().oneshot(request)
+            let answer = router.clone().oneshot(request);
+            async move { answer.await.map(|answer| answer.map(|body| working.until_sent(body))) }
         });
         let service = TowerToHyperService::new(service);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = self.watcher.watch(connection).await {
+        let mut connection =
+            pin!(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        // As long as the protocol is not known nobody else looks at the clock.
+        let first_request = async {
+            tokio::time::sleep(HEADERS_TIME_MAX).await;
+            if place.is_known() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = app.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+            () = place.is_wanted() => {
+                connection.as_mut().graceful_shutdown();
+                let left = tokio::time::timeout(LEAVE_TIME_MAX, connection.as_mut()).await;
+                match left {
+                    Ok(ended) => ended,
+                    // A request came at the last moment: it is served, and the last one.
+                    Err(_) if place.is_busy() => connection.as_mut().await,
+                    Err(_) => Ok(()),
+                }
+            }
+            () = first_request => Ok(()),
+        };
+        if let Err(error) = ended {
             tracing::debug!(error = %causes(error.as_ref()), "a connection ended");
         }
     }
-}
-
-async fn a_place(app: &App) -> Option<OwnedSemaphorePermit> {
-    let places: &Arc<Semaphore> = &app.connections;
-    if let Ok(place) = places.clone().try_acquire_owned() {
-        return Some(place);
-    }
-    app.metrics.hit(Limit::Connections);
-    places.clone().acquire_owned().await.ok()
 }
 
 fn guarded(app: &App, stream: TcpStream) -> StallGuard {

@@ -7,6 +7,8 @@
 
 #[path = "server/access.rs"]
 mod access;
+#[path = "server/crowd.rs"]
+mod crowd;
 #[path = "server/doors.rs"]
 mod doors;
 #[path = "server/doors_grpc.rs"]
