@@ -257,7 +257,7 @@ struct DoorsArgs {
     #[arg(long, default_value_t = 200)]
     slow: usize,
     /// The server's connections_max beside a crowd, one run each; 0 is its default.
-    #[arg(long, value_delimiter = ',', default_values_t = [0, 8192])]
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1_024])]
     connections_max: Vec<u64>,
     /// How long each phase beside a crowd takes.
     #[arg(long, default_value_t = 20)]

@@ -34,9 +34,11 @@ use crate::workload::{Kind, MESSAGE_FIELD, TIME_FIELD, WorkloadOptions};
 
 /// Stored before, as JSON lines.
 const STORED_BYTES: u64 = 50_000_000;
-/// A request of the steady client, and how often one is due.
+/// A request of the steady client, and how often one is due of each of its connections: one waits
+/// for the disk while the other is sent.
 const REQUEST_BYTES: usize = 100_000;
-const REQUEST_EVERY: Duration = Duration::from_millis(20);
+const REQUEST_EVERY: Duration = Duration::from_millis(80);
+const CONNECTIONS: u32 = 4;
 /// How often is asked.
 const QUERY_EVERY: Duration = Duration::from_millis(100);
 /// Different requests.
@@ -247,20 +249,24 @@ impl<'s> Others<'s> {
 
     /// Loads and asks for so long.
     async fn phase(&self, time: Duration) -> Phase {
-        let (mut load, mut asked) = (Phase::default(), Phase::default());
+        let mut all = Phase::default();
         let until = Instant::now() + time;
-        tokio::join!(self.load(until, &mut load), self.ask_on(until, &mut asked));
-        Phase {
-            inserts: Figures::of(&load.inserts_ms),
-            queries: Figures::of(&asked.queries_ms),
-            inserts_ms: load.inserts_ms,
-            queries_ms: asked.queries_ms,
-            failed: load.failed + asked.failed,
-            failure: load.failure.or(asked.failure),
+        let loads = (0..CONNECTIONS).map(|number| self.load(number, until));
+        let (loads, asked) = tokio::join!(futures::future::join_all(loads), self.ask_on(until));
+        for part in loads.into_iter().chain([asked]) {
+            all.inserts_ms.extend(part.inserts_ms);
+            all.queries_ms.extend(part.queries_ms);
+            all.failed += part.failed;
+            all.failure = all.failure.or(part.failure);
         }
+        all.inserts = Figures::of(&all.inserts_ms);
+        all.queries = Figures::of(&all.queries_ms);
+        all
     }
 
-    async fn load(&self, until: Instant, phase: &mut Phase) {
+    /// One connection of the steady client.
+    async fn load(&self, number: u32, until: Instant) -> Phase {
+        let mut phase = Phase::default();
         let streams = Kind::Fleet.stream_fields().join(",");
         let url = format!(
             "{}/insert/jsonline?_stream_fields={streams}&_msg_field={MESSAGE_FIELD}&\
@@ -269,12 +275,16 @@ impl<'s> Others<'s> {
         );
         let client = match Self::client(1) {
             Ok(client) => client,
-            Err(error) => return phase.fail(&error),
+            Err(error) => {
+                phase.fail(&error);
+                return phase;
+            }
         };
-        let mut due = Instant::now();
-        for body in self.bodies.iter().cycle() {
+        let mut due = Instant::now() + REQUEST_EVERY * number / CONNECTIONS;
+        for body in self.bodies.iter().cycle().skip(number as usize) {
+            sleep(due.saturating_duration_since(Instant::now())).await;
             if Instant::now() >= until {
-                return;
+                break;
             }
             let begun = Instant::now();
             let answer = client.post(&url).body(body.clone()).send().await;
@@ -283,11 +293,12 @@ impl<'s> Others<'s> {
                 Err(error) => phase.fail(&anyhow::Error::new(error).context("an insert")),
             }
             due += REQUEST_EVERY;
-            sleep(due.saturating_duration_since(Instant::now())).await;
         }
+        phase
     }
 
-    async fn ask_on(&self, until: Instant, phase: &mut Phase) {
+    async fn ask_on(&self, until: Instant) -> Phase {
+        let mut phase = Phase::default();
         let mut due = Instant::now();
         while Instant::now() < until {
             let begun = Instant::now();
@@ -304,6 +315,7 @@ impl<'s> Others<'s> {
             due += QUERY_EVERY;
             sleep(due.saturating_duration_since(Instant::now())).await;
         }
+        phase
     }
 }
 
