@@ -58,7 +58,8 @@ async fn every_route_is_for_its_scope_alone() {
     for (listener, routes) in tables {
         let at = rig.server.bound(listener).unwrap();
         for (path, need) in routes.table() {
-            let path = path.replace("{id}", "0123").replace("{key}", "unknown").replace("{index}", "logs");
+            let path =
+                path.replace("{id}", "0123").replace("{key}", "unknown").replace("{index}", "logs");
             let path = path.replace("{*path}", "_search");
             for (secret, scopes) in &holders {
                 let mut methods_refused = 0;
