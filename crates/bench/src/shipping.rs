@@ -295,7 +295,8 @@ impl Bench<'_> {
         let far_end = match self.tool {
             Tool::Agent => {
                 let data = folder.join("data");
-                FarEnd::Server(LodgeServer::start(&self.options.lodge, &data, &folder).await?)
+                let server = LodgeServer::start(&self.options.lodge, &data, &folder).await?;
+                FarEnd::Server(Box::new(server))
             }
             Tool::Rsyslog(_) => FarEnd::Sink(Sink::start()?),
         };
@@ -368,7 +369,7 @@ fn rsyslog_config(folder: &Path, to: &SocketAddr, file: &Path, parses_json: bool
 
 /// Where lines arrive.
 enum FarEnd {
-    Server(LodgeServer),
+    Server(Box<LodgeServer>),
     Sink(Sink),
 }
 
