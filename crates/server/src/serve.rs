@@ -220,7 +220,7 @@ fn raise_open_files(connections_max: usize) {
     let resource = rustix::process::Resource::Nofile;
     let mut limit = rustix::process::getrlimit(resource);
     limit.current = limit.maximum;
-    if let Err(error) = rustix::process::setrlimit(resource, limit.clone()) {
+    if let Err(error) = rustix::process::setrlimit(resource, limit) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     // HTTP and all other listeners, and the store's own files.
