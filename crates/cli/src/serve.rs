@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use lodge_server::ServerError;
 use lodge_server::config::{self, Bind, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -68,7 +69,7 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     let data_dir = config.data_dir.clone();
     let mut server = lodge_server::start(config)
         .await
-        .map_err(|e| Failure::new(crate::client::causes(&e)).at(data_dir.display().to_string()))?;
+        .map_err(|e| cannot_start(&e).at(data_dir.display().to_string()))?;
     announce(&server, &data_dir)?;
     tokio::select! {
         () = interrupt() => {}
@@ -78,6 +79,17 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
         () = server.stop() => Ok(()),
         // What is acknowledged is durable: a second signal may cut the rest short.
         () = interrupt() => Ok(()),
+    }
+}
+
+/// An address that is refused is the configuration's fault, and trying again does not help.
+fn cannot_start(error: &ServerError) -> Failure {
+    let what = crate::client::causes(error);
+    match error {
+        ServerError::NotLoopback { .. }
+        | ServerError::NoCertificate { .. }
+        | ServerError::HalfCertificate => Failure::usage(what),
+        _ => Failure::new(what),
     }
 }
 

@@ -82,7 +82,8 @@ fn a_server_that_cannot_start_says_why() {
     let data = dir.path().join("data").display().to_string();
     let output = lodge(&["server", "--data-dir", &data, "--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("can be reached from other machines"));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("other machines can reach it") && shown.contains("lodge token create"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = lodge(&["server", "--data-dir", &data, "--listen", &address]);
