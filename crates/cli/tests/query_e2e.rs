@@ -234,7 +234,7 @@ fn a_tail_outlives_its_server_and_shows_each_row_once_crash() {
 fn no_server_is_told_with_its_own_exit_code() {
     let output = lodge(&["query", "*", "--server", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(3));
-    let output = lodge(&["query", "*", "--server", "https://logs.example"]);
+    let output = lodge(&["query", "*", "--server", "ftp://logs.example"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("http://HOST:PORT"));
 }
