@@ -288,7 +288,7 @@ impl<'o> Rig<'o> {
         }
         self.other.extend(self.load.wrong());
         self.other.extend(self.server.panics());
-        self.note_idle();
+        self.other.extend(self.idle());
         let parts = self.table(&found);
         let retries = self.watched.iter().map(|w| w.progress.repeats()).sum();
         let notes = vec![format!("{:.0} s", self.started.elapsed().as_secs_f64())];
@@ -296,16 +296,19 @@ impl<'o> Rig<'o> {
         Ok(Report { judgement, retries, faults, recoveries, parts, notes, other })
     }
 
-    fn note_idle(&mut self) {
+    /// What did not do enough for its verdict to mean something.
+    fn idle(&self) -> Vec<String> {
         let (acknowledged_min, interrupted_min) = self.least();
-        for watched in self.watched.iter().filter(|watched| self.is_idle(watched)) {
-            let (name, progress) = (watched.protocol.name(), &watched.progress);
+        let idle = self.watched.iter().filter(|watched| self.is_idle(watched));
+        idle.map(|Watched { protocol, progress }| {
             let (acknowledged, interrupted) = (progress.acknowledged(), progress.interrupted());
-            self.other.push(format!(
-                "an idle run proves nothing: {name}: {acknowledged} requests acknowledged and \
-                 {interrupted} interrupted, not {acknowledged_min} and {interrupted_min}"
-            ));
-        }
+            format!(
+                "an idle run proves nothing: {}: {acknowledged} requests acknowledged and \
+                 {interrupted} interrupted, not {acknowledged_min} and {interrupted_min}",
+                protocol.name()
+            )
+        })
+        .collect()
     }
 
     fn table(&self, found: &Found) -> Table {

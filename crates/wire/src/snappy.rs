@@ -50,9 +50,9 @@ const STREAM_HEAD: &[u8; 10] = b"\xff\x06\x00\x00sNaPpY";
 pub const READ_BLOCK_BYTES_MAX: usize = 16 << 20;
 
 /// Reads what is in either format.
-pub struct Reader<R>(State<R>);
+pub struct Reader<R: Read>(State<R>);
 
-enum State<R> {
+enum State<R: Read> {
     Unread(R),
     Frames(Box<FrameDecoder<Chain<Cursor<Vec<u8>>, R>>>),
     Block(Cursor<Vec<u8>>),
