@@ -3,7 +3,8 @@
 //!
 //! What was acknowledged must be found, once and unharmed; what was never sent must not be. Every
 //! other kill is aimed: it strikes while a request of that protocol is in flight which was
-//! interrupted least so far. A run goes on until each was interrupted and acknowledged often enough.
+//! interrupted least so far. Kills wait for a protocol whose requests take so long that they would
+//! never be acknowledged. A run goes on until each was interrupted and acknowledged often enough.
 
 use std::fs;
 use std::io;
@@ -29,6 +30,8 @@ use crate::writers::{Addresses, Progress, Protocol, Writer};
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// How long an aimed kill waits for its moment.
 const AIM_MAX: Duration = Duration::from_secs(5);
+/// How long a kill waits for an acknowledgement of a protocol that had few.
+const PATIENCE_MAX: Duration = Duration::from_secs(20);
 /// After how many kills the load rests and everything is compared.
 const KILLS_PER_CHECK: u64 = 50;
 /// Requests of each protocol that must be acknowledged, and interrupted, in the shortest run.
@@ -61,6 +64,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
     let folder = options.make_folder("doors")?;
     let mut rig = Rig::start(options, &folder)?;
     while rig.goes_on() {
+        rig.wait_for_the_slow();
         rig.wait_for_a_moment();
         rig.kill(progress)?;
         if rig.kills.is_multiple_of(KILLS_PER_CHECK) {
@@ -94,13 +98,8 @@ fn doors(http: SocketAddr) -> Result<(Addresses, String), ProcessError> {
             taken.push(addr);
         }
     }
-    let addresses = Addresses {
-        http,
-        loki: taken[2],
-        otlp: taken[3],
-        otlp_grpc: taken[4],
-        forward: taken[5],
-    };
+    let addresses =
+        Addresses { http, loki: taken[2], otlp: taken[3], otlp_grpc: taken[4], forward: taken[5] };
     let lines = DOORS.iter().zip(taken.iter().skip(1));
     Ok((addresses, lines.map(|(door, addr)| format!("{door} = \"{addr}\"\n")).collect()))
 }
@@ -164,6 +163,21 @@ impl<'o> Rig<'o> {
         let kills_max = 30 + 3 * rounds.unwrap_or(self.kills.min(30));
         !has_done
             || (self.kills < kills_max && self.watched.iter().any(|watched| self.is_idle(watched)))
+    }
+
+    /// Waits for the next acknowledgement of a protocol that had too few for its share of the kills.
+    fn wait_for_the_slow(&self) {
+        let (acknowledged_min, _) = self.least();
+        let least = self.watched.iter().min_by_key(|watched| watched.progress.acknowledged());
+        let Some(Watched { progress, .. }) = least else { return };
+        let before = progress.acknowledged();
+        let started = Instant::now();
+        while before < acknowledged_min.min(self.kills)
+            && progress.acknowledged() == before
+            && started.elapsed() < PATIENCE_MAX
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Lets the load run for a while that the seed decides, and every other time until a request is

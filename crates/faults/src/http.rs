@@ -125,21 +125,22 @@ pub fn request_lines(
 ) -> Result<Answer, Trouble> {
     let mut whole = Vec::new();
     let mut none = Sent::Whole(b"");
-    let (status, headers) = exchange(addr, "GET", target, &[], &mut none, deadline, &mut |reader| {
-        let mut line = Vec::new();
-        let mut reader = BufReader::with_capacity(256 * 1024, reader);
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if !text.is_empty() {
-                on_line(text);
+    let (status, headers) =
+        exchange(addr, "GET", target, &[], &mut none, deadline, &mut |reader| {
+            let mut line = Vec::new();
+            let mut reader = BufReader::with_capacity(256 * 1024, reader);
+            while reader.read_until(b'\n', &mut line)? > 0 {
+                let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                if !text.is_empty() {
+                    on_line(text);
+                }
+                if whole.len() < 64 * 1024 {
+                    whole.extend_from_slice(&line);
+                }
+                line.clear();
             }
-            if whole.len() < 64 * 1024 {
-                whole.extend_from_slice(&line);
-            }
-            line.clear();
-        }
-        Ok(())
-    })?;
+            Ok(())
+        })?;
     Ok(Answer { status, headers, body: whole })
 }
 

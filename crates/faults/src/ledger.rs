@@ -305,9 +305,7 @@ fn account(index: u16, source: &Source, found: &Found) -> Account {
     let count = |matching: usize| matching as u64;
     Account {
         name: source.name.clone(),
-        acknowledged: count(
-            requests.iter().filter(|r| r.outcome == Outcome::Acknowledged).count(),
-        ),
+        acknowledged: count(requests.iter().filter(|r| r.outcome == Outcome::Acknowledged).count()),
         unanswered: count(
             requests.iter().filter(|r| r.outcome == Outcome::Unknown || r.unanswered > 0).count(),
         ),

@@ -29,7 +29,7 @@ use crate::load::Load;
 const WAIT: Duration = Duration::from_secs(60);
 
 /// Beyond so many bytes the server stores JSON lines in parts; a large body is this and more.
-const LARGE_BYTES: usize = 40 << 20;
+const LARGE_BYTES: usize = 36 << 20;
 /// What makes its lines long: few records, many bytes.
 const BALLAST_BYTES: usize = 64 << 10;
 
@@ -209,7 +209,7 @@ impl Writer {
         seed: u64,
     ) -> std::io::Result<Self> {
         let (name, terms) = (protocol.name().to_owned(), protocol.terms());
-        let keyed_name = format!("{name}; sent again by key");
+        let keyed_name = format!("{name}; by key");
         let keyed = Terms { is_keyed: true, ..terms };
         let keyed = || Source::open(&load.ledger, keyed_name, keyed);
         let addr = protocol.addr(addresses);
@@ -266,7 +266,9 @@ impl Writer {
     /// How many lines the next request has.
     fn count(&mut self) -> u64 {
         match self.protocol {
-            Protocol::Large => (LARGE_BYTES / BALLAST_BYTES) as u64 + self.random.random_range(0..60),
+            Protocol::Large => {
+                (LARGE_BYTES / BALLAST_BYTES) as u64 + self.random.random_range(0..60)
+            }
             Protocol::Streamed => self.random.random_range(100..1_000),
             Protocol::Journal => self.random.random_range(1..200),
             _ => self.random.random_range(1..=50),
@@ -345,7 +347,7 @@ impl Writer {
         let mut headers = vec![("Content-Type", content_type)];
         headers.extend(key.map(|key| ("Idempotency-Key", key)));
         let (piece_bytes, pause_ms_max) = match self.protocol {
-            Protocol::Large => (256 << 10, 5),
+            Protocol::Large => (256 << 10, 3),
             Protocol::Streamed => (8 << 10, 10),
             // Now and then so slowly that a part of it is committed before the rest comes.
             Protocol::Journal if self.random.random_ratio(1, 4) => (2 << 10, 150),
@@ -365,8 +367,7 @@ impl Writer {
             (!piece.is_empty()).then(|| piece.to_vec())
         });
         let (method, pieces) = ("POST", &mut pieces);
-        let answer =
-            http::request_in_pieces(self.addr, method, target, &headers, pieces, WAIT);
+        let answer = http::request_in_pieces(self.addr, method, target, &headers, pieces, WAIT);
         self.said(answer)
     }
 

@@ -284,7 +284,10 @@ fn a_body_in_pieces_arrives_whole() {
     assert_eq!(answer.status, 202);
     let came = server.join().unwrap();
     let (head, body) = came.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("Transfer-Encoding: chunked") && !head.contains("Content-Length"), "{head}");
+    assert!(
+        head.contains("Transfer-Encoding: chunked") && !head.contains("Content-Length"),
+        "{head}"
+    );
     assert_eq!(body, "4\r\none \r\nb\r\nand another\r\n0\r\n\r\n");
 }
 

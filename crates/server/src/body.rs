@@ -97,7 +97,9 @@ pub(crate) fn encoding_of(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_encoding",
-            format!("Content-Encoding `{value}` is not one of gzip, deflate, zstd, snappy, identity"),
+            format!(
+                "Content-Encoding `{value}` is not one of gzip, deflate, zstd, snappy, identity"
+            ),
         )
     })
 }

@@ -211,9 +211,8 @@ impl Request<'_> {
 
     fn loki(&self) -> Vec<u8> {
         let now = self.now_ns().to_string();
-        let values = self.array(|text, number| {
-            json!([now, text, {"oracle.number": number.to_string()}])
-        });
+        let values =
+            self.array(|text, number| json!([now, text, {"oracle.number": number.to_string()}]));
         let stream = json!({"stream": {"source": self.source}, "values": values});
         json!({"streams": [stream]}).to_string().into_bytes()
     }

@@ -143,3 +143,26 @@ async fn logs_and_messages_are_taken_and_a_keep_alive_stores_nothing() {
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{reply}");
     rig.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_in_snappy_are_taken_in_frames_and_as_a_block() {
+    let rig = Rig::start().await;
+    let message = b"{\"short_message\":\"in snappy\",\"_msg\":\"in snappy\"}\n".repeat(100);
+    let mut frames = snap::write::FrameEncoder::new(Vec::new());
+    std::io::Write::write_all(&mut frames, &message).unwrap();
+    let frames = frames.into_inner().unwrap();
+    let block = snap::raw::Encoder::new().compress_vec(&message).unwrap();
+    for path in ["/gelf", "/insert/jsonline"] {
+        for (name, body) in [("snappy", &frames), ("x-snappy-framed", &frames), ("snappy", &block)]
+        {
+            let request = rig.post(path).header("content-encoding", name).body(body.clone());
+            let (status, _, reply) = said(request).await;
+            assert!(status.is_success(), "{path} {name}: {status} {reply}");
+        }
+        let cut = rig.post(path).header("content-encoding", "snappy").body(block[..30].to_vec());
+        let (status, _, reply) = said(cut).await;
+        assert!(status == StatusCode::BAD_REQUEST && reply.contains("snappy"), "{path}: {reply}");
+    }
+    assert_eq!(rig.count().await, 600);
+    rig.server.stop().await;
+}
