@@ -166,3 +166,59 @@ async fn bodies_in_snappy_are_taken_in_frames_and_as_a_block() {
     assert_eq!(rig.count().await, 600);
     rig.server.stop().await;
 }
+
+/// A request that each door takes, and how its protocol words "later": while there is too much at
+/// once, and while there is no room on the disk.
+const LATER: [(&str, &str, &str, &str); 9] = [
+    (
+        "/elasticsearch/_bulk",
+        "{\"create\":{}}\n{\"message\":\"m\"}\n",
+        "es_rejected_execution_exception",
+        "unavailable_shards_exception",
+    ),
+    (
+        "/loki/api/v1/push",
+        r#"{"streams":[{"stream":{"a":"b"},"values":[["1772366400000000001","m"]]}]}"#,
+        "too many inserts at once",
+        "disk",
+    ),
+    (
+        "/v1/logs",
+        r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"m"}}]}]}]}"#,
+        "\"code\":8",
+        "\"code\":14",
+    ),
+    ("/services/collector/event", "{\"event\":\"m\"}", "\"code\":9", "\"code\":9"),
+    ("/services/collector/raw", "m\n", "\"code\":9", "\"code\":9"),
+    ("/api/v2/logs", "[{\"message\":\"m\"}]", "\"status\":\"429\"", "\"status\":\"503\""),
+    ("/v1/input", "[{\"message\":\"m\"}]", "\"status\":\"429\"", "\"status\":\"503\""),
+    ("/gelf", "{\"short_message\":\"m\"}", "\"code\":\"overloaded\"", "\"code\":\"disk_full\""),
+    ("/insert/jsonline", "{\"_msg\":\"m\"}\n", "\"code\":\"overloaded\"", "\"code\":\"disk_full\""),
+];
+
+async fn is_put_off(rig: &Rig, path: &str, body: String, status: StatusCode, words: &str) {
+    let request = rig.post(path).header("content-type", "application/json").body(body);
+    let (found, headers, reply) = said(request).await;
+    assert_eq!(found, status, "{path}: {reply}");
+    let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=600).contains(&seconds), "{path}: Retry-After: {seconds}");
+    assert!(reply.contains(words), "{path}: {reply}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_says_when_to_come_again_in_its_own_words() {
+    let rig = Rig::with(|config| config.insert_memory_bytes_max = 8 << 10).await;
+    for (path, body, too_much, _) in LATER {
+        // The same many times: what is refused is not looked at.
+        let much = body.repeat(1 + (64 << 10) / body.len());
+        is_put_off(&rig, path, much, StatusCode::TOO_MANY_REQUESTS, too_much).await;
+    }
+    assert_eq!(rig.count().await, 0);
+    rig.server.stop().await;
+    let rig = Rig::with(|config| config.disk_free_bytes_min = Some(1 << 60)).await;
+    for (path, body, _, no_room) in LATER {
+        is_put_off(&rig, path, body.to_owned(), StatusCode::SERVICE_UNAVAILABLE, no_room).await;
+    }
+    assert_eq!(rig.count().await, 0);
+    rig.server.stop().await;
+}
