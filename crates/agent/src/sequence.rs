@@ -6,7 +6,7 @@
 //! - what the server says it has committed wins over what the agent remembers, except after a gap
 //!   (the server knows less): then a new epoch begins behind the agent's own acknowledged position.
 
-use lodge_record::{Origin, ProducerId};
+use lodge_record::{Origin, ProducerId, Tally};
 use serde::Deserialize;
 
 /// The first epoch of a producer that no one knows.
@@ -22,6 +22,8 @@ pub struct ServerState {
     pub seq: u64,
     /// Position stored with it.
     pub position: Option<String>,
+    /// What the ledger has counted up to there; only told where it is asked for.
+    pub counted: Option<Tally>,
 }
 
 /// A final answer to a batch.

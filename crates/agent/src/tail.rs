@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arrow::record_batch::RecordBatch;
 use lodge_record::builder::BatchBuilder;
 use lodge_record::limits::LINE_BYTES_MAX;
-use lodge_record::{Account, ProducerId};
+use lodge_record::{Account, ProducerId, Tally};
 use lodge_wire::agent_report::LiveSource;
 
 use crate::config::Timing;
@@ -137,6 +137,8 @@ pub struct TailedFile {
     pub read: FilePosition,
     /// What the next batch has to account for.
     pub unsaid: Account,
+    /// What was counted up to `base`; none while only the server knows.
+    pub tally: Option<Box<Tally>>,
     /// The batch on its way.
     pub in_flight: Option<Sent>,
     /// The batch that goes next.
@@ -210,6 +212,7 @@ impl TailedFile {
             acked: FilePosition::start(0),
             read: FilePosition::start(0),
             unsaid: Account::default(),
+            tally: Some(Box::default()),
             in_flight: None,
             waiting: None,
             recalling: false,
@@ -368,6 +371,7 @@ impl TailedFile {
         self.acked.generation = 0;
         self.read.generation = 0;
         self.base = self.acked;
+        self.tally = Some(Box::default());
     }
 
     /// Goes on behind what is done with as the producer that the file itself has.
@@ -375,6 +379,7 @@ impl TailedFile {
         let Some((head, _)) = self.identity else { return };
         let own = identity::file_producer(agent, self.inode, head);
         self.identity = Some((head, Sequence::unknown(own)));
+        self.tally = Some(Box::default());
         self.noted = false;
         self.stand_at(FilePosition { generation: 0, ..self.acked });
     }
@@ -399,9 +404,10 @@ impl TailedFile {
     }
 
     /// Takes up what an earlier run had read and not yet told when it stopped at `position`.
-    pub fn resume_at(&mut self, position: FilePosition, base: FilePosition, unsaid: Account) {
+    pub fn resume_at(&mut self, position: FilePosition, entry: &FileEntry) {
         self.stand_at(position);
-        (self.base, self.unsaid) = (base, unsaid);
+        (self.base, self.unsaid) = (entry.base(position), entry.unsaid());
+        self.tally = entry.tally.clone().map(Box::new);
     }
 
     fn go_on_at(&mut self, position: FilePosition) {
@@ -628,6 +634,7 @@ impl TailedFile {
             self.blocked_size = (self.unread() > 0).then_some(self.size);
         }
         self.unsaid.read_records += builder.rows() as u64;
+        self.parser.rest();
         if builder.rows() == 0 {
             if self.is_settled() {
                 self.acked = position;

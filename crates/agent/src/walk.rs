@@ -185,7 +185,7 @@ impl Reader {
             return false;
         }
         tailed.identity = Some((head, sequence));
-        tailed.resume_at(position, entry.base(position), entry.unsaid());
+        tailed.resume_at(position, &entry);
         tailed.noted = true;
         tracing::debug!(path = %tailed.path.display(), ?entry, same_head, "remembered");
         tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(true);
