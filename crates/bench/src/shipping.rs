@@ -155,7 +155,14 @@ pub async fn measure(
         tell(&format!("{name}: {QUIET_FILES} quiet files"));
         let (quiet_rss_peak_bytes, quiet_cpu_percent) = bench.quiet(&files.quiet).await?;
         let setup = tool.setup().to_owned();
-        shippers.push(Shipper { name, setup, plain, json, quiet_rss_peak_bytes, quiet_cpu_percent });
+        shippers.push(Shipper {
+            name,
+            setup,
+            plain,
+            json,
+            quiet_rss_peak_bytes,
+            quiet_cpu_percent,
+        });
     }
     drop(files);
     let outage = match options.outage {

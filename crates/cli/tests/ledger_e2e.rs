@@ -49,8 +49,7 @@ fn an_agent_that_has_counted_more_than_the_server_has_is_an_alarm() {
 
     // As if the server had lost five records that the agent was told are durable.
     let checkpoint = server.path("state").join("files.json");
-    let mut state: Value =
-        serde_json::from_slice(&std::fs::read(&checkpoint).unwrap()).unwrap();
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&checkpoint).unwrap()).unwrap();
     let tally = &mut state["files"][0]["tally"];
     assert_eq!(tally["durable_records"], 25, "what the agent has in its state: {tally}");
     for count in ["read_records", "durable_records"] {

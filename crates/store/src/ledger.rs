@@ -264,8 +264,7 @@ mod tests {
     #[test]
     fn what_the_reader_has_counted_otherwise_is_an_alarm_once_and_stays_visible() {
         let counting = |from: Option<&str>, rows: u64, before: u64| {
-            let tally =
-                Tally { read_records: before, durable_records: before, ..Tally::default() };
+            let tally = Tally { read_records: before, durable_records: before, ..Tally::default() };
             let before = Some(Box::new(tally));
             (Account { before, ..account(from, rows, &[]) }, rows)
         };

@@ -186,8 +186,7 @@ impl Slots {
         }
         if let Some(level) = self.level.settle(builder) {
             set_field(builder, &level.name, &level.value());
-            if let Some(canonical) =
-                level::canonical(&level.text).filter(|_| level.name != "level")
+            if let Some(canonical) = level::canonical(&level.text).filter(|_| level.name != "level")
             {
                 builder.field_str("level", canonical);
             }

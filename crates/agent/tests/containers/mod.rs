@@ -262,9 +262,7 @@ fn pods(questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> Router {
             ]}
         })))
     };
-    Router::new()
-        .route("/api/v1/namespaces/{namespace}/pods/{pod}", get(pod))
-        .with_state(questions)
+    Router::new().route("/api/v1/namespaces/{namespace}/pods/{pod}", get(pod)).with_state(questions)
 }
 
 async fn api(questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> String {

@@ -158,8 +158,7 @@ async fn both_sides_count_and_what_they_count_otherwise_is_an_alarm() {
     let rig = Rig::start().await;
     let producer = ProducerId::random();
     let counted = |from: Option<&str>, records: u64| {
-        let tally =
-            Tally { read_records: records, durable_records: records, ..Tally::default() };
+        let tally = Tally { read_records: records, durable_records: records, ..Tally::default() };
         let (from, before) = (from.map(str::to_owned), Some(Box::new(tally)));
         Account { from, read_records: 1, before, ..Account::default() }
     };
