@@ -22,7 +22,7 @@ use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::pipeline::Pipeline;
 use crate::reader::now_ns;
-use crate::sequence::{Reply, Sequence, Step};
+use crate::sequence::{Reply, Sequence, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{JournalCheckpoint, StateDir};
 
@@ -119,10 +119,12 @@ impl Journal {
             let Some(known) = self.shipper.recall(self.sequence.producer()).await else { return };
             if let Some(known) = known {
                 self.sequence.recall(&known);
-                self.tally = known.counted;
+                self.tally = Some(known.tally());
                 self.base.clone_from(&known.position);
                 self.cursor = known.position;
             }
+        } else if self.tally.is_none() {
+            self.recount().await;
         }
         while !stop.is_cancelled() {
             let mut child = match self.start() {
@@ -312,7 +314,8 @@ impl Journal {
     /// the server knows what it was told.
     async fn recount(&mut self) {
         let known = self.shipper.recall(self.sequence.producer()).await;
-        self.tally = known.flatten().and_then(|known| known.counted);
+        self.tally =
+            known.map(|known| known.as_ref().map_or_else(<_>::default, ServerState::tally));
     }
 
     fn stand_behind(&mut self, cursor: String) {

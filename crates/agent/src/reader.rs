@@ -631,10 +631,7 @@ impl Reader {
         let begin_at = tailed.begin_at.take();
         let Some(state) = state else { return };
         tracing::debug!(path = %tailed.path.display(), ?state, "recalled");
-        tailed.tally = match &state {
-            Some(known) => known.counted.clone().map(Box::new),
-            None => Some(Box::default()),
-        };
+        tailed.tally = Some(Box::new(state.as_ref().map_or_else(<_>::default, ServerState::tally)));
         if let Some(state) = state {
             if let Some((_, sequence)) = &mut tailed.identity {
                 sequence.recall(&state);

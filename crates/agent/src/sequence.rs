@@ -26,6 +26,13 @@ pub struct ServerState {
     pub counted: Option<Tally>,
 }
 
+impl ServerState {
+    /// What the ledger has counted of the producer: nothing, where it has no entry.
+    pub fn tally(&self) -> Tally {
+        self.counted.clone().unwrap_or_default()
+    }
+}
+
 /// A final answer to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {

@@ -125,6 +125,11 @@ impl Reader {
             if !known {
                 self.take_own_name(file);
             }
+            let is_counted = self.file(file).is_some_and(|tailed| tailed.tally.is_some());
+            if known && !is_counted {
+                // It stopped before the server had said what it has counted.
+                self.recall(file);
+            }
             if !known || replaced {
                 self.remember_entry(entry);
             }

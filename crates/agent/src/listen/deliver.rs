@@ -234,16 +234,15 @@ impl Deliver {
     /// the server knows what it was told.
     async fn recount(&mut self) {
         let known = self.parts.shipper.recall(self.sequence.producer()).await;
-        self.tally = known.flatten().and_then(|known| known.counted);
+        self.tally =
+            known.map(|known| known.as_ref().map_or_else(<_>::default, ServerState::tally));
     }
 
     /// What an earlier run has counted holds where it ended with the batch that the server knows.
     fn take_count(&mut self, known: Option<&ServerState>) {
         let own = self.parts.state.load_listener(&self.name);
         self.tally = match known {
-            Some(known) if (own.epoch, own.seq) != (known.epoch, known.seq) => {
-                known.counted.clone()
-            }
+            Some(known) if (own.epoch, own.seq) != (known.epoch, known.seq) => Some(known.tally()),
             _ => Some(own.tally),
         };
     }
