@@ -25,7 +25,7 @@ use crate::config::Timing;
 use crate::content::Content;
 use crate::counters::Counters;
 use crate::frame::Frames;
-use crate::framing::Framing;
+use crate::framing::{Framing, binary_kind};
 use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
 use crate::parse::format::Format;
 use crate::parse::{Context, Envelope, RecordParser, Text};
@@ -771,32 +771,6 @@ impl TailedFile {
         self.identity = Some((head, sequence));
         Ok(Ok(true))
     }
-}
-
-/// Why a file that begins with `head` is not tailed, if it is not.
-pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
-    const MAGICS: [(&[u8], &str); 8] = [
-        (b"\x1f\x8b", "gzip"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"BZh", "bzip2"),
-        (b"PK\x03\x04", "zip"),
-        (b"LPKSHHRH", "a journal"),
-        (b"SQLite format 3\0", "an SQLite database"),
-        (b"\x7fELF", "a program"),
-    ];
-    if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Some(kind);
-    }
-    if Framing::of(head, Format::Text).is_some_and(Framing::is_utf16) {
-        return None;
-    }
-    // Zeros at the start are the hole that a writer leaves when its log is truncated under it.
-    let zeros = head.iter().take_while(|b| **b == 0).count();
-    let text = head.get(zeros..).unwrap_or_default();
-    let control = |b: &&u8| matches!(**b, 0..=8 | 14..=26 | 28..=31);
-    let controls = text.iter().filter(control).count();
-    (text.len() >= 32 && controls * 10 > text.len() * 3).then_some("binary")
 }
 
 /// Whether a file begins with the byte order mark of UTF-16.
