@@ -37,6 +37,7 @@ mod measure;
 mod ripgrep;
 mod rng;
 mod sender;
+mod shippers;
 mod table;
 mod target;
 mod victoria_logs;
