@@ -340,7 +340,8 @@ impl Engine {
         page: plan::Page,
     ) -> Result<QueryStream, QueryError> {
         let state = self.sessions.logsql();
-        let frame = plan::query_frame(state, admitted.partitions, source, query, page)?;
+        let query = logsql::with_rates(query, source.predicate.time_bounds());
+        let frame = plan::query_frame(state, admitted.partitions, source, &query, page)?;
         let (state, plan) = frame.into_parts();
         self.run(admitted, state, plan).await
     }

@@ -196,7 +196,8 @@ impl Connection {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await
             }
-            () = place.is_wanted() => {
+            // Who never made a request loses nothing by an end without ceremony.
+            () = place.is_wanted() => if place.is_known() {
                 connection.as_mut().graceful_shutdown();
                 let left = tokio::time::timeout(LEAVE_TIME_MAX, connection.as_mut()).await;
                 match left {
@@ -205,7 +206,9 @@ impl Connection {
                     Err(_) if place.is_busy() => connection.as_mut().await,
                     Err(_) => Ok(()),
                 }
-            }
+            } else {
+                Ok(())
+            },
             () = first_request => Ok(()),
         };
         if let Err(error) = ended {

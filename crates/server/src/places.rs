@@ -1,10 +1,11 @@
 //! Places for HTTP connections, and who gives one up when there are no more.
 //!
 //! Invariants: at most `connections_max` are taken. Who comes when all are taken waits only while
-//! all of them are at work: else a connection that does nothing has to leave, first of those that
-//! never asked for anything the one that has been there longest, then of the others the one that
-//! has been silent longest. A connection is at work from the head of a request to the last byte of
-//! its answer.
+//! all of them are at work or just came: else a connection that does nothing has to leave, first of
+//! those that never asked for anything the one that has been there longest, then of the others the
+//! one that has been silent longest. Who asks again and again keeps its connection, and while those
+//! that never asked are many nobody else leaves. A connection is at work from the head of a request
+//! to the last byte of its answer.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -21,11 +22,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Limit, Metrics};
 
-/// How long one that was asked to leave may take before another one is asked.
-const LEAVE_TIME_MAX: Duration = Duration::from_millis(200);
+/// How long one that was asked to leave may take before another one is asked, too: with more, some
+/// that leave slowly and come again would keep all others waiting.
+const LEAVE_TIME_MAX: Duration = Duration::from_millis(5);
+/// How long a connection is left alone when it does nothing: one that asked before, and one that is
+/// new, whose request is on its way.
+const SILENT_MIN: Duration = Duration::from_secs(1);
+const NEW_MIN: Duration = Duration::from_millis(500);
+/// Those that never asked are many when they have more than one of so many places.
+const MANY: usize = 4;
 
 /// All places.
 pub(crate) struct Places {
+    number: usize,
     free: Arc<Semaphore>,
     begun: Instant,
     next_number: AtomicU64,
@@ -47,6 +56,7 @@ impl Places {
     /// So many places.
     pub(crate) fn new(number: usize) -> Arc<Self> {
         Arc::new(Self {
+            number,
             free: Arc::new(Semaphore::new(number)),
             begun: Instant::now(),
             next_number: AtomicU64::new(0),
@@ -85,15 +95,27 @@ impl Places {
     }
 
     fn ask_one_to_leave(&self) {
+        let now_us = self.now_us();
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let may_leave = taken
-            .values()
-            .filter(|guest| guest.busy.load(Ordering::Acquire) == 0 && !guest.leave.is_cancelled());
-        let order = |guest: &&Arc<Guest>| {
-            let idle_since_us = guest.idle_since_us.load(Ordering::Relaxed);
-            (guest.is_known.load(Ordering::Relaxed), idle_since_us)
-        };
-        if let Some(guest) = may_leave.min_by_key(order) {
+        let (mut new, mut oldest_new, mut most_silent) = (0, None, None);
+        for guest in taken.values() {
+            if guest.busy.load(Ordering::Acquire) > 0 || guest.leave.is_cancelled() {
+                continue;
+            }
+            let is_known = guest.is_known.load(Ordering::Relaxed);
+            new += usize::from(!is_known);
+            let (least, longest) = match is_known {
+                true => (SILENT_MIN, &mut most_silent),
+                false => (NEW_MIN, &mut oldest_new),
+            };
+            let since_us = guest.idle_since_us.load(Ordering::Relaxed);
+            let is_long = u128::from(now_us.saturating_sub(since_us)) >= least.as_micros();
+            if is_long && longest.is_none_or(|(known, _)| since_us < known) {
+                *longest = Some((since_us, guest));
+            }
+        }
+        let most_silent = most_silent.filter(|_| new * MANY <= self.number);
+        if let Some((_, guest)) = oldest_new.or(most_silent) {
             guest.leave.cancel();
         }
     }
@@ -215,7 +237,7 @@ mod tests {
             std::mem::forget(new.begin());
             std::mem::forget(new);
         }
-        let waits = tokio::time::timeout(LEAVE_TIME_MAX * 3, places.take(&metrics)).await;
+        let waits = tokio::time::timeout(SILENT_MIN * 2, places.take(&metrics)).await;
         assert!(waits.is_err(), "all are at work");
         assert!(!worker.guest.leave.is_cancelled());
         drop((working, worker));

@@ -31,7 +31,7 @@ pub(crate) struct Document<'b> {
 
 impl<'b> Document<'b> {
     pub(crate) fn new(bytes: &'b [u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
+        let text = text_value::lossy(bytes);
         let raw = matches!(text, Cow::Owned(_)).then_some(bytes);
         Document { text, raw }
     }

@@ -128,6 +128,8 @@ struct Decoder {
 struct Stream {
     labels: Vec<(String, String)>,
     canonical: String,
+    /// Whether the canonical text says all of the labels, so that they are the stream's.
+    is_plain: bool,
     /// What is set in every entry, once the batch knows it.
     known: Option<Known>,
     level: Option<&'static str>,
@@ -164,7 +166,7 @@ impl Decoder {
                 text = field.bytes().unwrap_or_default();
             }
         }
-        let text = String::from_utf8_lossy(text);
+        let text = text_value::lossy(text);
         match labels::parse(&text) {
             Ok(pairs) => self.begin_stream(pairs, None),
             Err(reason) => self.begin_stream(Vec::new(), Some((reason, text.into_owned()))),
@@ -190,7 +192,7 @@ impl Decoder {
                 3 => {
                     let Some(metadata) = field.message() else { continue };
                     let (name, value) = pair(metadata)?;
-                    self.metadata(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+                    self.metadata(&text_value::lossy(name), &text_value::lossy(value));
                 }
                 _ => {}
             }
@@ -214,6 +216,9 @@ impl Decoder {
             set.set(name, value);
         }
         let canonical = set.canonical();
+        // Each name once, none empty or beyond the limit, and no character that the text has not.
+        let is_plain = set.iter().count() == labels.len()
+            && labels.iter().all(|(name, _)| !name.contains(['=', ',', '{', '}', '"']));
         let level = LEVELS.iter().find_map(|known| {
             let (_, value) = labels.iter().find(|(name, _)| name == known)?;
             level::of_word(value)
@@ -222,7 +227,7 @@ impl Decoder {
             self.trouble(reason.clone());
         }
         self.streams += 1;
-        self.stream = Stream { labels, canonical, known: None, level, trouble };
+        self.stream = Stream { labels, canonical, is_plain, known: None, level, trouble };
     }
 
     fn trouble(&mut self, reason: String) {
@@ -252,10 +257,22 @@ impl Decoder {
         self.entries += 1;
         (self.level, self.level_text) = (None, None);
         let Decoder { builder, stream, .. } = self;
-        let known = stream.known.get_or_insert_with(|| Known {
-            code: builder.stream(&stream.canonical),
-            places: vec![None; stream.labels.len()],
+        let fields = || stream.labels.iter().filter(|(name, _)| name != "level");
+        let known = stream.known.get_or_insert_with(|| match stream.is_plain {
+            true => {
+                let labels = fields().map(|(name, value)| (field_name(name), &**value));
+                let code = builder.stream_labelled(&stream.canonical, labels);
+                Known { code, places: Vec::new() }
+            }
+            false => {
+                let places = vec![None; stream.labels.len()];
+                Known { code: builder.stream(&stream.canonical), places }
+            }
         });
+        if stream.is_plain {
+            builder.set_labels(known.code);
+        }
+        // Without places there is nothing more to set.
         for ((name, value), place) in stream.labels.iter().zip(&mut known.places) {
             match place {
                 _ if name == "level" => {}

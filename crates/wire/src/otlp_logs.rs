@@ -37,7 +37,7 @@ use arrow::error::ArrowError;
 use lodge_record::stream::StreamLabels;
 
 use crate::protobuf::ProtobufError;
-use crate::rows::{Kept, RowWriter};
+use crate::rows::{Kept, LabelledStream, RowWriter};
 
 /// Resource attributes that are the labels of the stream: what OpenTelemetry says identifies a
 /// service, a host, or what runs it in Kubernetes.
@@ -178,9 +178,17 @@ pub(crate) struct Export {
 /// What all records of a resource have in common.
 #[derive(Default)]
 struct Resource {
+    stream: LabelledStream,
+    /// The fields that are not set with the labels.
     fields: Vec<Kept>,
-    /// Canonical text of the stream.
-    stream: String,
+}
+
+impl Resource {
+    /// Sets what all of its records have in common in the record in hand.
+    fn begin(&self, rows: &mut RowWriter) {
+        rows.set_labels(&self.stream);
+        rows.replay(&self.fields);
+    }
 }
 
 impl Export {
@@ -217,8 +225,20 @@ impl Export {
             }
         }
         let mut fields = self.common.clone();
-        fields.extend(own);
-        Resource { fields, stream: labels.canonical() }
+        let is_label = |field: &Kept| LABELS.contains(&field.name.as_str());
+        // An empty one is no label, of two with one name the second is another field, and what is
+        // common comes before: then all are set one by one, in their order.
+        let own_labels = || own.iter().filter(|field| is_label(field));
+        let is_plain = own_labels().all(|field| {
+            labels.get(&field.name).is_some_and(|value| !value.is_empty())
+                && own_labels().filter(|other| other.name == field.name).count() == 1
+        }) && !fields.iter().any(|field| is_label(field));
+        let mut set = Vec::new();
+        if is_plain {
+            set.extend(own_labels().map(|field| (field.name.clone(), field.text().into_owned())));
+        }
+        fields.extend(own.into_iter().filter(|field| !is_plain || !is_label(field)));
+        Resource { stream: LabelledStream::new(labels.canonical(), set), fields }
     }
 
     /// Whether the record in hand has room; if not it is rejected.

@@ -146,13 +146,14 @@ impl<'b> Reader<'b> {
         field.map(Some)
     }
 
+    #[inline]
     fn field(&mut self) -> Result<Field<'b>, ProtobufError> {
         let tag_offset = self.offset();
         let tag = self.varint()?;
         let number = tag >> 3;
-        let bad = ProtobufError::BadTag { tag, offset: tag_offset };
+        let bad = || ProtobufError::BadTag { tag, offset: tag_offset };
         if number == 0 || number > FIELD_NUMBER_MAX {
-            return Err(bad);
+            return Err(bad());
         }
         let mut offset = self.offset();
         let payload = match tag & 7 {
@@ -164,7 +165,7 @@ impl<'b> Reader<'b> {
                 Payload::Bytes(self.take(length)?)
             }
             5 => Payload::Fixed32(u32::from_le_bytes(self.array()?)),
-            _ => return Err(bad),
+            _ => return Err(bad()),
         };
         Ok(Field { number: number as u32, payload, offset, depth: self.depth })
     }
@@ -172,15 +173,21 @@ impl<'b> Reader<'b> {
     #[inline]
     fn varint(&mut self) -> Result<u64, ProtobufError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        match rest.first() {
-            Some(&byte) if byte < 0x80 => {
+        // Nearly all are tags and lengths of short texts and records.
+        match *rest {
+            [byte, ..] if byte < 0x80 => {
                 self.at += 1;
                 Ok(u64::from(byte))
+            }
+            [low, high, ..] if high < 0x80 => {
+                self.at += 2;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => self.long_varint(rest),
         }
     }
 
+    #[cold]
     fn long_varint(&mut self, rest: &[u8]) -> Result<u64, ProtobufError> {
         let too_long = ProtobufError::VarintTooLong { offset: self.offset() };
         let mut value = 0u64;
@@ -197,6 +204,7 @@ impl<'b> Reader<'b> {
         Err(self.cut(1))
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(array) = rest.first_chunk::<N>() else {
@@ -206,6 +214,7 @@ impl<'b> Reader<'b> {
         Ok(*array)
     }
 
+    #[inline]
     fn take(&mut self, length: u64) -> Result<&'b [u8], ProtobufError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));

@@ -9,14 +9,17 @@
 //! are kept beside it; batches are cut so that none grows beyond the limits on bytes and cells.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lodge_record::builder::{BatchBuilder, Value, shorten_name};
+use lodge_record::builder::{BatchBuilder, Place, StreamCode, Value, shorten_name};
 use lodge_record::overflow::push_json_string;
 use lodge_record::{field, limits};
+
+use crate::text_value;
 
 /// A batch is cut when its values take this many bytes as text.
 const CUT_BYTES: usize = limits::BATCH_BYTES_MAX / 2;
@@ -98,6 +101,8 @@ impl Scalar<'_> {
 pub(crate) struct Kept {
     pub(crate) name: String,
     value: KeptValue,
+    /// Where the builder keeps it, in the generation that is named.
+    place: Cell<Option<(u32, Place)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,6 +134,40 @@ impl Kept {
     }
 }
 
+/// A stream whose records all have some fields: its labels.
+#[derive(Debug, Default)]
+pub(crate) struct LabelledStream {
+    /// Its canonical text, which says all of the labels.
+    pub(crate) canonical: String,
+    /// Those of the labels that are fields of each record.
+    pub(crate) labels: Vec<(String, String)>,
+    /// What the builder calls it, in the batch that is named.
+    code: Cell<Option<(u64, StreamCode)>>,
+}
+
+impl LabelledStream {
+    pub(crate) fn new(canonical: String, labels: Vec<(String, String)>) -> Self {
+        LabelledStream { canonical, labels, code: Cell::new(None) }
+    }
+
+    fn code(&self, builder: &mut BatchBuilder) -> StreamCode {
+        let batch = builder.batch();
+        if let Some((_, code)) = self.code.get().filter(|(known, _)| *known == batch) {
+            return code;
+        }
+        let code = match self.labels.is_empty() {
+            // Who has labels of the same stream set as fields says which.
+            true => builder.stream(&self.canonical),
+            false => {
+                let labels = self.labels.iter().map(|(name, value)| (&**name, &**value));
+                builder.stream_labelled(&self.canonical, labels)
+            }
+        };
+        self.code.set(Some((batch, code)));
+        code
+    }
+}
+
 /// Where fields go.
 struct Fields {
     builder: BatchBuilder,
@@ -150,7 +189,7 @@ impl Fields {
             Value::Float(value) => KeptValue::Float(value),
             Value::Text(text) => KeptValue::Text(text.to_owned()),
         };
-        kept.push(Kept { name: name.to_owned(), value });
+        kept.push(Kept { name: name.to_owned(), value, place: Cell::new(None) });
     }
 
     fn put(&mut self, name: &str, scalar: Scalar<'_>) {
@@ -328,7 +367,7 @@ impl RowWriter {
 
     /// A key of the map in hand.
     pub(crate) fn key(&mut self, key: &[u8]) {
-        let key = String::from_utf8_lossy(key);
+        let key = text_value::lossy(key);
         if let Some(open) = self.json_open.last_mut() {
             if open.has_any {
                 self.json.push(',');
@@ -441,8 +480,24 @@ impl RowWriter {
 
     /// Sets the kept fields in the record in hand.
     pub(crate) fn replay(&mut self, kept: &[Kept]) {
+        let builder = &mut self.fields.builder;
+        let generation = builder.generation();
         for field in kept {
-            self.fields.builder.set(&field.name, field.value());
+            match field.place.get() {
+                Some((known, place)) if known == generation => builder.set_at(place, field.value()),
+                _ => {
+                    let place = builder.set(&field.name, field.value());
+                    field.place.set(place.map(|place| (generation, place)));
+                }
+            }
+        }
+    }
+
+    /// Sets the labels of a stream as fields of the record in hand.
+    pub(crate) fn set_labels(&mut self, stream: &LabelledStream) {
+        if !stream.labels.is_empty() {
+            let code = stream.code(&mut self.fields.builder);
+            self.fields.builder.set_labels(code);
         }
     }
 
@@ -464,14 +519,33 @@ impl RowWriter {
 
     /// Ends the record in hand. `stream` is its stream's canonical text.
     pub(crate) fn finish_row(&mut self, time_ns: i64, stream: &str) -> Result<(), ArrowError> {
+        self.end_fields();
+        let stream = self.fields.builder.stream(stream);
+        self.end_row(time_ns, stream)
+    }
+
+    /// Ends the record in hand, which is of this stream.
+    pub(crate) fn finish_row_of(
+        &mut self,
+        time_ns: i64,
+        stream: &LabelledStream,
+    ) -> Result<(), ArrowError> {
+        self.end_fields();
+        let stream = stream.code(&mut self.fields.builder);
+        self.end_row(time_ns, stream)
+    }
+
+    fn end_fields(&mut self) {
         self.end_message();
         if let Some(length) = self.fields.cut_bytes {
             self.fields.builder.field_bool(field::TRUNCATED, true);
             self.fields.put(field::ORIGINAL_BYTES, Scalar::Uint(length as u64));
         }
         self.forget();
+    }
+
+    fn end_row(&mut self, time_ns: i64, stream: StreamCode) -> Result<(), ArrowError> {
         let builder = &mut self.fields.builder;
-        let stream = builder.stream(stream);
         builder.finish_row(time_ns, stream);
         let cells = builder.rows().saturating_mul(builder.columns()).saturating_mul(CELL_BYTES);
         if builder.bytes() >= CUT_BYTES || cells >= limits::CELLS_MAX {

@@ -165,7 +165,7 @@ async fn one(
     let others = Others::new(&server, options.seed).await?;
     let time = Duration::from_secs(crowd.seconds);
     // So that caches are as warm in the first phase as in the last.
-    others.phase(time / 4).await;
+    others.phase(time).await;
     tell("a steady client alone");
     let mut phases = vec![others.phase(time).await];
     tell(&format!("{} idle and {} slow connections come", crowd.idle, crowd.slow));

@@ -26,6 +26,8 @@ pub use pipe::{
 
 use crate::error::QueryError;
 
+pub(crate) use stats::with_rates;
+
 /// Longest query text.
 pub const QUERY_BYTES_MAX: usize = 256 << 10;
 /// Deepest nesting of parentheses and negations.

@@ -159,6 +159,11 @@ pub enum Bucket {
         /// Where buckets begin.
         offset_ns: i64,
     },
+    /// Weeks of times, from Monday on; of other values multiples of a week in nanoseconds.
+    Week {
+        /// Time zone offset.
+        offset_ns: i64,
+    },
     /// Calendar months.
     Month {
         /// Time zone offset.
@@ -181,7 +186,7 @@ pub enum Bucket {
 pub struct StatsCall {
     /// What is computed.
     pub function: StatsFunction,
-    /// Over which fields; every field if empty.
+    /// Over which fields; for `count` empty if it counts all rows.
     pub fields: Vec<FieldPattern>,
     /// Over matching rows only.
     pub filter: Option<Predicate>,
@@ -190,7 +195,7 @@ pub struct StatsCall {
 }
 
 /// An aggregate function.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StatsFunction {
     /// Rows, or rows where any of the fields is not empty.
     Count,
@@ -201,42 +206,77 @@ pub enum StatsFunction {
         /// Count no further than this.
         limit: Option<u64>,
     },
+    /// Different hashes of such combinations: as good as exact, in less memory.
+    CountUniqHash {
+        /// Count no further than this.
+        limit: Option<u64>,
+    },
     /// Sum of the numbers.
     Sum,
     /// Mean of the numbers.
     Avg,
-    /// Smallest value.
+    /// Smallest value that is not empty.
     Min,
-    /// Largest value.
+    /// Largest value that is not empty.
     Max,
-    /// Estimated quantile of the numbers.
+    /// Quantile of the numbers.
     Quantile {
         /// 0 to 1.
         phi: f64,
     },
+    /// How many of the numbers there are in each range, as a JSON array.
+    Histogram,
     /// Sum of the lengths in bytes.
     SumLen,
+    /// Rows per second.
+    Rate {
+        /// Of how much time; `None` if the query has no bounds: the number of rows.
+        span_ns: Option<i64>,
+    },
+    /// Sum of the numbers per second.
+    RateSum {
+        /// Of how much time; `None` if the query has no bounds: the sum.
+        span_ns: Option<i64>,
+    },
     /// The different values, sorted, as a JSON array.
     UniqValues {
         /// At most so many.
         limit: Option<u64>,
     },
+    /// All values, as a JSON array.
+    Values {
+        /// At most so many.
+        limit: Option<u64>,
+    },
+    /// The rows, as a JSON array of objects.
+    JsonValues {
+        /// In this order; in none if empty.
+        sort: Vec<SortKey>,
+        /// At most so many.
+        limit: Option<u64>,
+    },
+    /// Any row, as a JSON object.
+    RowAny,
+    /// The row with the smallest value, as a JSON object.
+    RowMin {
+        /// Of this field.
+        by: String,
+    },
+    /// The row with the largest value, as a JSON object.
+    RowMax {
+        /// Of this field.
+        by: String,
+    },
 }
 
 impl StatsFunction {
-    /// The function's name in the language.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::CountEmpty => "count_empty",
-            Self::CountUniq { .. } => "count_uniq",
-            Self::Sum => "sum",
-            Self::Avg => "avg",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::Quantile { .. } => "quantile",
-            Self::SumLen => "sum_len",
-            Self::UniqValues { .. } => "uniq_values",
-        }
+    /// The fields by whose values it chooses or orders rows.
+    pub fn ordering(&self) -> impl Iterator<Item = &str> {
+        let (by, sort) = match self {
+            Self::RowMin { by } | Self::RowMax { by } => (Some(by.as_str()), [].as_slice()),
+            Self::JsonValues { sort, .. } => (None, sort.as_slice()),
+            _ => (None, [].as_slice()),
+        };
+        by.into_iter().chain(sort.iter().map(|key| key.name.as_str()))
     }
 }

@@ -81,6 +81,7 @@ fn add_stats(named: &mut BTreeSet<String>, stats: &StatsPipe) -> bool {
     let mut prefixes = false;
     for call in &stats.calls {
         prefixes |= add_patterns(named, &call.fields);
+        named.extend(call.function.ordering().map(str::to_owned));
         if let Some(filter) = &call.filter {
             named.extend(filter.fields());
         }

@@ -21,7 +21,7 @@ use lodge_record::field;
 use lodge_record::stream::StreamLabels;
 
 use super::{Entry, ExportError, Parser};
-use crate::level;
+use crate::{level, text_value};
 
 /// What a cell costs at most beside its text.
 const CELL_BYTES: usize = 8;
@@ -70,7 +70,7 @@ impl EntryRows {
                 | "_SOURCE_REALTIME_TIMESTAMP"
                 | "_HOSTNAME" => {}
                 name => {
-                    let value = String::from_utf8_lossy(&part.value);
+                    let value = text_value::lossy(&part.value);
                     if name == "PRIORITY"
                         && let Some(level) = value.parse().ok().and_then(level::of_syslog_priority)
                     {

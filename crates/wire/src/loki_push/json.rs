@@ -17,7 +17,7 @@ use crate::json_object::unescape;
 use crate::text_value;
 
 pub(super) fn decode(decoder: &mut Decoder, body: &[u8]) -> Result<(), PushError> {
-    let text = String::from_utf8_lossy(body);
+    let text = text_value::lossy(body);
     // The parts are found by their brackets alone, so the whole is checked before.
     if let Err(error) = serde_json::from_str::<&RawValue>(&text) {
         return Err(PushError::Json { reason: error.to_string() });
@@ -99,13 +99,13 @@ fn entry_of(
 fn value_text(value: &[u8]) -> Cow<'_, str> {
     match text_inside(value) {
         Some(inside) => plain(inside),
-        None => String::from_utf8_lossy(value),
+        None => text_value::lossy(value),
     }
 }
 
 /// What stands between quotes, without escapes.
 fn plain(inside: &[u8]) -> Cow<'_, str> {
-    match String::from_utf8_lossy(inside) {
+    match text_value::lossy(inside) {
         text if text.contains('\\') => Cow::Owned(unescape(&text)),
         text => text,
     }

@@ -16,6 +16,7 @@ use super::log_record::{Id, LogRecord, put_number, put_text};
 use super::{Export, OtlpError, Resource};
 use crate::json_object::DEPTH_MAX;
 use crate::rows::{Kept, RowWriter, Scalar};
+use crate::text_value;
 
 #[derive(Deserialize)]
 struct RequestJson<'a> {
@@ -141,7 +142,7 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error>
 
 /// Walks `body`; records go to `export`.
 pub(super) fn decode(export: &mut Export, body: &[u8]) -> Result<(), OtlpError> {
-    let text = String::from_utf8_lossy(body);
+    let text = text_value::lossy(body);
     let request: RequestJson<'_> = object(&text)?;
     let mut index = 0;
     for_each(request.resource_logs, |logs: ResourceLogsJson<'_>| {
@@ -227,7 +228,7 @@ fn log_record(
         event_name: text_of(&json.event_name),
     };
     let rows = &mut export.rows;
-    record.begin(rows, &resource.fields, scope);
+    record.begin(rows, resource, scope);
     if let Err(error) = body_and_attributes(rows, &json) {
         return Ok(Err(error));
     }
@@ -254,12 +255,12 @@ fn keep_as_text(
 ) -> Result<(), OtlpError> {
     let rows = &mut export.rows;
     rows.abandon();
-    rows.replay(&resource.fields);
+    resource.begin(rows);
     rows.replay(scope);
     rows.message(text.as_bytes());
     let reason = format!("not a log record: {reason}");
     rows.field(field::ERROR, Scalar::Text(reason.as_bytes()));
-    rows.finish_row(export.received_ns, &resource.stream)?;
+    rows.finish_row_of(export.received_ns, &resource.stream)?;
     export.decoded.accepted += 1;
     export.decoded.kept_as_text += 1;
     export.trouble(reason);

@@ -31,8 +31,8 @@ pub(super) struct LogRecord<'r> {
 
 impl LogRecord<'_> {
     /// The fields that come before attributes and body.
-    pub(super) fn begin(&self, rows: &mut RowWriter, resource: &[Kept], scope: &[Kept]) {
-        rows.replay(resource);
+    pub(super) fn begin(&self, rows: &mut RowWriter, resource: &Resource, scope: &[Kept]) {
+        resource.begin(rows);
         rows.replay(scope);
         let of_text = || level::of_severity_text(std::str::from_utf8(self.severity_text).ok()?);
         if let Some(level) = level::of_severity_number(self.severity_number).or_else(of_text) {
@@ -61,7 +61,7 @@ impl LogRecord<'_> {
             put_number(rows, "observed_time_unix_nano", self.observed_time_unix_nano);
         }
         let time_ns = event.or(observed).unwrap_or(export.received_ns);
-        rows.finish_row(time_ns, &resource.stream)?;
+        rows.finish_row_of(time_ns, &resource.stream)?;
         export.decoded.accepted += 1;
         Ok(())
     }
@@ -79,19 +79,28 @@ pub(super) fn put_text(rows: &mut RowWriter, name: &str, text: &[u8]) {
     }
 }
 
+/// Longest id whose hex digits are written without an allocation: a trace's.
+const ID_BYTES: usize = 16;
+
 /// Ids as lower-case hex. An id of another length than OpenTelemetry's is kept even so.
 fn put_id(rows: &mut RowWriter, name: &str, id: Id<'_>) {
-    let mut hex = String::new();
     match id {
-        Id::None => return,
+        Id::None => {}
         Id::Bytes(bytes) => {
             if bytes.iter().all(|b| *b == 0) {
                 return;
             }
-            const DIGITS: [char; 16] =
-                ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-            let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
-            hex.extend(bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]));
+            let mut short = [0; 2 * ID_BYTES];
+            let mut long = Vec::new();
+            let hex = match short.get_mut(..2 * bytes.len()) {
+                Some(hex) => hex,
+                None => {
+                    long.resize(2 * bytes.len(), 0);
+                    &mut long[..]
+                }
+            };
+            write_hex(bytes, hex);
+            rows.field(name, Scalar::Text(hex));
         }
         Id::Hex(text) => {
             if text.bytes().all(|b| b == b'0') {
@@ -99,11 +108,19 @@ fn put_id(rows: &mut RowWriter, name: &str, id: Id<'_>) {
             }
             let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
             // What is no hex may be told apart by its capitals.
-            hex.push_str(text);
-            if is_hex {
-                hex.make_ascii_lowercase();
+            if is_hex && text.bytes().any(|b| b.is_ascii_uppercase()) {
+                rows.field(name, Scalar::Text(text.to_ascii_lowercase().as_bytes()));
+            } else {
+                rows.field(name, Scalar::Text(text.as_bytes()));
             }
         }
     }
-    rows.field(name, Scalar::Text(hex.as_bytes()));
+}
+
+/// Writes two digits for each byte.
+fn write_hex(bytes: &[u8], hex: &mut [u8]) {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    for (byte, pair) in bytes.iter().zip(hex.chunks_exact_mut(2)) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::log_record::{Id, LogRecord, put_number, put_text};
 use super::{Export, OtlpError, Resource};
-use crate::protobuf::{Field, ProtobufError, Reader};
+use crate::protobuf::{Field, Payload, ProtobufError, Reader};
 use crate::rows::{Kept, RowWriter, Scalar};
 
 /// Walks `body`; records go to `export`.
@@ -107,7 +107,7 @@ fn scope_logs(
         if !export.has_room() {
             continue;
         }
-        match log_record(&mut export.rows, record, &resource.fields, &scope) {
+        match log_record(&mut export.rows, record, resource, &scope) {
             Ok(record) => record.finish(export, resource)?,
             Err(error) => export.reject(error.to_string()),
         }
@@ -119,19 +119,24 @@ fn scope_logs(
 fn log_record<'b>(
     rows: &mut RowWriter,
     reader: Reader<'b>,
-    resource: &[Kept],
+    resource: &Resource,
     scope: &[Kept],
 ) -> Result<LogRecord<'b>, ProtobufError> {
     let mut record = LogRecord::default();
     let mut body = None;
-    let mut fields = reader.clone();
-    while let Some(field) = fields.next_field()? {
+    // What is behind the first attribute, which often comes last, is read twice.
+    let mut from_attributes = None;
+    let mut fields = reader;
+    loop {
+        let here = fields.clone();
+        let Some(field) = fields.next_field()? else { break };
         let bytes = || field.bytes().unwrap_or_default();
         match field.number {
             1 => record.time_unix_nano = field.fixed64().unwrap_or(0),
             2 => record.severity_number = field.varint().unwrap_or(0),
             3 => record.severity_text = bytes(),
             5 => body = field.message(),
+            6 if from_attributes.is_none() => from_attributes = Some(here),
             7 => record.dropped_attributes_count = field.varint().unwrap_or(0),
             8 => record.flags = u64::from(field.fixed32().unwrap_or(0)),
             9 => record.trace_id = Id::Bytes(bytes()),
@@ -143,12 +148,20 @@ fn log_record<'b>(
     }
     record.begin(rows, resource, scope);
     if let Some(body) = body {
-        rows.root_with_message();
-        any_value(rows, body)?;
-        rows.end_message();
+        match alternative(body.clone())? {
+            // As most are: it is the message, and nothing is to be found in it.
+            Some(Field { number: 1, payload: Payload::Bytes(text), .. }) => rows.message(text),
+            _ => {
+                rows.root_with_message();
+                any_value(rows, body)?;
+                rows.end_message();
+            }
+        }
     }
-    rows.root("");
-    attributes(rows, reader, 6)?;
+    if let Some(reader) = from_attributes {
+        rows.root("");
+        attributes(rows, reader, 6)?;
+    }
     Ok(record)
 }
 
@@ -188,14 +201,18 @@ fn key_value(rows: &mut RowWriter, pair: &Field<'_>) -> Result<(), ProtobufError
     }
 }
 
-fn any_value(rows: &mut RowWriter, mut reader: Reader<'_>) -> Result<(), ProtobufError> {
-    reader.deeper()?;
-    // Of the alternatives the last one counts.
+/// What a value holds: of the alternatives the last one counts.
+fn alternative(mut value: Reader<'_>) -> Result<Option<Field<'_>>, ProtobufError> {
+    value.deeper()?;
     let mut found = None;
-    while let Some(field) = reader.next_field()? {
+    while let Some(field) = value.next_field()? {
         found = Some(field).filter(|field| (1..=7).contains(&field.number)).or(found);
     }
-    let Some(field) = found else {
+    Ok(found)
+}
+
+fn any_value(rows: &mut RowWriter, reader: Reader<'_>) -> Result<(), ProtobufError> {
+    let Some(field) = alternative(reader)? else {
         rows.scalar(Scalar::Null);
         return Ok(());
     };

@@ -386,6 +386,42 @@ fn what_resources_repeat_is_bounded() {
 }
 
 #[test]
+fn labels_of_a_resource_are_fields_whatever_other_resources_have() {
+    let name = |value: Vec<u8>| bytes(1, &pair("service.name", &value));
+    let host = bytes(1, &pair("host.name", &text("h")));
+    let number = || varint(3, 7);
+    let resources = [
+        message(&[name(text("7")), host.clone()]),
+        // The same stream, of a number.
+        message(&[name(number()), host.clone()]),
+        // The same stream again, of a label that is there twice, the first time empty.
+        message(&[name(text("")), name(text("7")), host.clone()]),
+        message(&[name(text("7")), name(text("8")), host]),
+        message(&[name(text("other"))]),
+    ];
+    let record = message(&[fixed64(1, 1), bytes(5, &text("m"))]);
+    let requests: Vec<_> = resources
+        .iter()
+        .map(|resource| request(resource, b"", &vec![record.clone(); 200]))
+        .collect();
+    let (rows, decoded) = found(Format::Protobuf, &message(&requests));
+    assert_eq!(decoded.accepted, 1_000);
+    let seven = ["{host.name=\"h\",service.name=\"7\"}", "7", "", "h"];
+    let expected = [
+        seven,
+        seven,
+        ["{host.name=\"h\",service.name=\"7\"}", "", "7", "h"],
+        ["{host.name=\"h\",service.name=\"7\"}", "7", "8", "h"],
+        ["{service.name=\"other\"}", "other", "", ""],
+    ];
+    for (number, row) in rows.iter().enumerate() {
+        let text = |name: &str| row.get(name).map_or("", |value| value.as_str().unwrap_or("?"));
+        let found = ["_stream", "service.name", "service.name#2", "host.name"].map(text);
+        assert_eq!(found, expected[number / 200], "{number}");
+    }
+}
+
+#[test]
 fn replies_are_in_the_format_of_the_request() {
     assert_eq!(response(Format::Protobuf, 0, ""), b"");
     assert_eq!(response(Format::Json, 0, ""), b"{}");
