@@ -2,11 +2,11 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::functions_aggregate::expr_fn::{array_agg, count, count_distinct, max, min, sum};
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max, min, sum};
 use datafusion::logical_expr::{Expr, ExprFunctionExt, cast, lit, when};
 use datafusion::prelude::DataFrame;
 
-use super::functions::ValueFunction;
+use super::functions::{Spill, ValueFunction};
 use super::pipes::{column, column_or_missing, group_value, matches, names, type_of};
 use super::quantile::quantile;
 use crate::error::QueryError;
@@ -77,7 +77,8 @@ fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed
         let result = column(&named(0));
         Computed { aggregates: vec![aggregate.alias(named(0))], result }
     };
-    let any = || ValueFunction::AnyValue.call(columns());
+    let spill = Spill(false);
+    let any = || ValueFunction::AnyValue(spill).call(columns());
     Ok(match call.function {
         StatsFunction::Count if call.fields.is_empty() => simple(only(count(lit(1i64)), None)?),
         StatsFunction::Count => simple(only(count(lit(1i64)), Some(any()))?),
@@ -95,14 +96,14 @@ fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed
             computed
         }
         StatsFunction::Sum => {
-            let total = sum(ValueFunction::NumberSum.call(columns()));
+            let total = sum(ValueFunction::NumberSum(spill).call(columns()));
             let mut computed = simple(only(total, None)?);
             computed.result = or_nan(computed.result)?;
             computed
         }
         StatsFunction::Avg => {
-            let total = only(sum(ValueFunction::NumberSum.call(columns())), None)?;
-            let numbers = only(sum(ValueFunction::NumberCount.call(columns())), None)?;
+            let total = only(sum(ValueFunction::NumberSum(spill).call(columns())), None)?;
+            let numbers = only(sum(ValueFunction::NumberCount(spill).call(columns())), None)?;
             let mean = column(&named(0)) / cast(column(&named(1)), DataType::Float64);
             Computed {
                 aggregates: vec![total.alias(named(0)), numbers.alias(named(1))],
@@ -117,16 +118,13 @@ fn compute(frame: &DataFrame, call: &StatsCall, index: usize) -> Result<Computed
             computed
         }
         StatsFunction::SumLen => {
-            let total = sum(ValueFunction::Length.call(columns()));
+            let total = sum(ValueFunction::Length(spill).call(columns()));
             let mut computed = simple(only(total, None)?);
             computed.result = or_else(computed.result, lit(0i64))?;
             computed
         }
-        StatsFunction::UniqValues { limit } => {
-            let texts = array_agg(ValueFunction::Tuple.call(columns())).distinct().build()?;
-            let mut computed = simple(only(texts, None)?);
-            computed.result = ValueFunction::JsonArray(limit).call(vec![computed.result]);
-            computed
+        _ => {
+            return Err(QueryError::invalid(format!("`{}` is not supported yet", call.name)));
         }
     })
 }
@@ -151,7 +149,10 @@ fn extreme(
         return Ok(simple(only(aggregate(column(field)), None)?));
     }
     let columns = fields.iter().map(|name| column_or_missing(frame, name)).collect();
-    let key = if greatest { ValueFunction::GreatestKey } else { ValueFunction::LeastKey };
+    let key = match greatest {
+        true => ValueFunction::GreatestKey(Spill(false)),
+        false => ValueFunction::LeastKey(Spill(false)),
+    };
     let mut computed = simple(only(aggregate(key.call(columns)), None)?);
     computed.result = ValueFunction::KeyText.call(vec![computed.result]);
     Ok(computed)
