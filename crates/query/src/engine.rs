@@ -27,7 +27,7 @@ use crate::request::{
     Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Patterns, PatternsRequest,
     SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries, ValueHits, View,
 };
-use crate::scan::{Source, Types};
+use crate::scan::{Reach, Source, Types};
 use crate::session::{Sessions, task_context};
 use crate::stream::{Beginning, QueryStream, Step};
 use crate::tail::TailQuery;
@@ -127,7 +127,7 @@ impl Engine {
         let query = logsql::parse(&request.query, request.now_ns)?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
+            .source_of(&request.view, request.start_ns, request.end_ns, &query, &admitted)
             .await?;
         let page = plan::Page { limit: request.limit, offset: request.offset.unwrap_or(0) };
         self.run_logsql(admitted, source, &query, page).await
@@ -203,7 +203,7 @@ impl Engine {
         let labels = stats_query::shape(&query)?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
+            .source_of(&request.view, request.start_ns, request.end_ns, &query, &admitted)
             .await?;
         let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
         let rows = rows.collect().await?;
@@ -220,7 +220,7 @@ impl Engine {
         stats_query::add_time_bucket(&mut query, request.step_ns, request.offset_ns)?;
         let admitted = self.admit(&request.budget).await?;
         let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
+            .source_of(&request.view, request.start_ns, request.end_ns, &query, &admitted)
             .await?;
         let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
         let rows = rows.collect().await?;
@@ -314,22 +314,34 @@ impl Engine {
         predicate: &lodge_segment::predicate::Predicate,
         admitted: &Admitted,
     ) -> Result<Source, QueryError> {
+        let query = logsql::Query { predicate: predicate.clone(), pipes: Vec::new() };
+        self.source_of(view, start_ns, end_ns, &query, admitted).await
+    }
+
+    /// What `query` reads, and the queries within it.
+    async fn source_of(
+        &self,
+        view: &View,
+        start_ns: Option<i64>,
+        end_ns: Option<i64>,
+        query: &logsql::Query,
+        admitted: &Admitted,
+    ) -> Result<Source, QueryError> {
         let start = start_ns.unwrap_or(i64::MIN);
         // Half open outside, inclusive inside; an end at the beginning of time matches nothing.
         let last = match end_ns {
             Some(end) => end.checked_sub(1),
             None => Some(i64::MAX),
         };
-        let predicate = match last {
-            Some(last) => view.bounded(predicate.clone()).within(start, last),
-            None => lodge_segment::predicate::Predicate::None,
-        };
-        let time = predicate.time_bounds();
-        let snapshot = match time {
+        let all = view.bounded(lodge_segment::predicate::Predicate::All);
+        let reach = Reach::new(all, last.map(|last| (start, last)));
+        let snapshot = match reach.time_bounds(query) {
             Some(time) => self.store.snapshot(&view.tenant, Some(time)).await?,
             None => self.store.snapshot(&view.tenant, Some((i64::MAX, i64::MAX))).await?,
         };
-        Ok(Source::new(self.store.clone(), snapshot, predicate, admitted.control.clone()))
+        let predicate = query.predicate.clone();
+        let control = admitted.control.clone();
+        Ok(Source::new(self.store.clone(), snapshot, predicate, reach, control))
     }
 
     async fn run_logsql(
@@ -340,8 +352,7 @@ impl Engine {
         page: plan::Page,
     ) -> Result<QueryStream, QueryError> {
         let state = self.sessions.logsql();
-        let query = logsql::with_rates(query, source.predicate.time_bounds());
-        let frame = plan::query_frame(state, admitted.partitions, source, &query, page)?;
+        let frame = plan::query_frame(state, admitted.partitions, source, query, page)?;
         let (state, plan) = frame.into_parts();
         self.run(admitted, state, plan).await
     }

@@ -27,9 +27,11 @@ mod request;
 mod scan;
 mod session;
 mod sql;
+mod stage;
 mod stats_query;
 mod stream;
 mod tail;
+mod transform;
 
 pub use engine::{Engine, EngineLimits};
 pub use error::{QueryError, QueryErrorKind};

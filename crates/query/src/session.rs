@@ -25,6 +25,7 @@ use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::plan::SegmentAggregation;
+use crate::stage::StagePlanner;
 
 /// What plans are made with.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl Sessions {
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(logical_rules())
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(StagePlanner))
             .build();
         logsql.config_mut().options_mut().optimizer.max_passes = 1;
         Self { config, logsql, sql }

@@ -16,12 +16,18 @@ mod pipe;
 mod pipes;
 mod stats;
 mod time;
+mod transform;
 
 use lodge_segment::predicate::Predicate;
 
 pub use pipe::{
-    Bucket, FieldPattern, GroupKey, PatternsPipe, Pipe, SortKey, SortPipe, StatsCall,
-    StatsFunction, StatsPipe,
+    Bucket, ContextPipe, FacetsPipe, FieldPattern, GroupKey, JoinPipe, PatternsPipe, Pipe,
+    RunningCall, RunningFunction, RunningPipe, SortKey, SortPipe, StatsCall, StatsFunction,
+    StatsPipe,
+};
+pub use transform::{
+    Expression, Extraction, Keep, MathFunction, Operator, Placeholder, Regex, Rendering, Targets,
+    Template, Transform, TransformPipe, Unpack,
 };
 
 use crate::error::QueryError;
@@ -30,6 +36,8 @@ pub(crate) use stats::with_rates;
 
 /// Longest query text.
 pub const QUERY_BYTES_MAX: usize = 256 << 10;
+/// Most pipes of one query, those of the queries within it not counted.
+pub const PIPES_MAX: usize = 200;
 /// Deepest nesting of parentheses and negations.
 pub const QUERY_DEPTH_MAX: usize = 128;
 
@@ -51,24 +59,54 @@ pub fn parse(text: &str, now_ns: i64) -> Result<Query, QueryError> {
             "the query is empty; write a filter, for example `error`, `_time:5m`, or `*` for everything",
         ));
     }
-    let predicate = filter::parse_filter(&mut cursor)?;
+    let query = parse_query(&mut cursor)?;
+    if !cursor.at_end() {
+        let found = cursor.describe();
+        return Err(cursor.error(format!("expected `|` and a pipe, or the end, not {found}")));
+    }
+    Ok(query)
+}
+
+/// A query, up to a `)` or the end.
+fn parse_query(cursor: &mut cursor::Cursor<'_>) -> Result<Query, QueryError> {
+    let predicate = filter::parse_filter(cursor)?;
     let mut pipes = Vec::new();
     loop {
         cursor.skip_space();
-        if cursor.at_end() {
+        if !cursor.eat("|") {
             return Ok(merged(Query { predicate, pipes }));
         }
-        if !cursor.eat("|") {
-            let found = cursor.describe();
-            return Err(cursor.error(format!("expected `|` and a pipe, or the end, not {found}")));
+        let start = cursor.at();
+        if pipes.len() == PIPES_MAX {
+            return Err(cursor.error(format!("a query has at most {PIPES_MAX} pipes")));
         }
-        pipes.push(pipes::parse_pipe(&mut cursor)?);
+        let pipe = pipes::parse_pipe(cursor)?;
+        if matches!(pipe, Pipe::StreamContext(_)) && !pipes.iter().all(is_filter) {
+            return Err(cursor.error_at(
+                start,
+                "`| stream_context` has to be the first pipe, right behind the filters",
+            ));
+        }
+        pipes.push(pipe);
     }
+}
+
+fn is_filter(pipe: &Pipe) -> bool {
+    matches!(pipe, Pipe::Filter(_))
+}
+
+/// A query in parentheses, one level deeper.
+fn parse_inner(cursor: &mut cursor::Cursor<'_>, after: &str) -> Result<Query, QueryError> {
+    cursor.expect("(", after)?;
+    cursor.skip_space();
+    let query = cursor.nested(parse_query)?;
+    cursor.expect(")", "the query in parentheses")?;
+    Ok(query)
 }
 
 /// `error | filter x:y` is `error x:y`: the leaf does it all.
 fn merged(mut query: Query) -> Query {
-    let filters = query.pipes.iter().take_while(|pipe| matches!(pipe, Pipe::Filter(_))).count();
+    let filters = query.pipes.iter().take_while(|pipe| is_filter(pipe)).count();
     let mut parts = vec![query.predicate];
     parts.extend(query.pipes.drain(..filters).filter_map(|pipe| match pipe {
         Pipe::Filter(predicate) => Some(predicate),

@@ -106,19 +106,3 @@ pub(super) fn unquoted(text: &str) -> Option<(String, usize)> {
     }
     None
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quotes_are_taken_off_and_what_is_broken_is_none() {
-        let quoted = |text| unquoted(text).map(|(value, length)| (value, length));
-        assert_eq!(quoted("\"a\\\"b\" c"), Some(("a\"b".to_owned(), 6)));
-        assert_eq!(quoted("`a\\`b"), Some(("a\\".to_owned(), 4)));
-        assert_eq!(quoted("\"\\u00e4\\ud83d\\ude00\\n\""), Some(("ä😀\n".to_owned(), 22)));
-        for broken in ["", "a", "\"a", "\"\\q\"", "\"\\ud83d\"", "\"\\ud83dxx\"", "\"a\nb\"", "`a"] {
-            assert_eq!(quoted(broken), None, "{broken}");
-        }
-    }
-}

@@ -34,20 +34,3 @@ pub(super) fn each(text: &str, mut each: impl FnMut(&str, &str)) {
         rest = next;
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn pairs_are_read_as_they_are_written() {
-        let pairs = |text: &str| {
-            let mut found = Vec::new();
-            super::each(text, |name, value| found.push(format!("{name}={value}")));
-            found.join("|")
-        };
-        assert_eq!(pairs("level=info msg=\"it \\\"works\\\"\" done"), "level=info|msg=it \"works\"|done=");
-        assert_eq!(pairs("a= b=2  c"), "a=|b=2|c=");
-        assert_eq!(pairs("a=\"x\"y b=2"), "a=x");
-        assert_eq!(pairs(""), "");
-        assert_eq!(pairs("a=\"open b=1"), "a=\"open|b=1");
-    }
-}

@@ -1,8 +1,7 @@
 //! Fields of a record as one text.
 
-use lodge_record::overflow::push_json_string;
-
 use super::Record;
+use super::text::Text;
 use crate::logsql::FieldPattern;
 
 fn each(fields: &[FieldPattern], record: Record<'_>, mut each: impl FnMut(&str, &str)) {
@@ -14,23 +13,26 @@ fn each(fields: &[FieldPattern], record: Record<'_>, mut each: impl FnMut(&str, 
 }
 
 /// The fields that are not empty as a JSON object of strings.
-pub(super) fn json(fields: &[FieldPattern], record: Record<'_>) -> String {
-    let mut out = String::from("{");
+pub(super) fn json(fields: &[FieldPattern], record: Record<'_>) -> Text {
+    let mut out = Text::default();
+    let mut before = '{';
     each(fields, record, |name, value| {
-        if out.len() > 1 {
-            out.push(',');
-        }
-        push_json_string(&mut out, name);
+        out.push(before);
+        out.push_quoted(name);
         out.push(':');
-        push_json_string(&mut out, value);
+        out.push_quoted(value);
+        before = ',';
     });
+    if out.is_empty() {
+        out.push('{');
+    }
     out.push('}');
     out
 }
 
 /// The fields that are not empty as `name=value`, values in quotes where they have to be.
-pub(super) fn logfmt(fields: &[FieldPattern], record: Record<'_>) -> String {
-    let mut out = String::new();
+pub(super) fn logfmt(fields: &[FieldPattern], record: Record<'_>) -> Text {
+    let mut out = Text::default();
     each(fields, record, |name, value| {
         if !out.is_empty() {
             out.push(' ');
@@ -40,7 +42,7 @@ pub(super) fn logfmt(fields: &[FieldPattern], record: Record<'_>) -> String {
         let is_plain = !value.contains(|c: char| c.is_control() || matches!(c, ' ' | '"' | '='));
         match is_plain {
             true => out.push_str(value),
-            false => push_json_string(&mut out, value),
+            false => out.push_quoted(value),
         }
     });
     out

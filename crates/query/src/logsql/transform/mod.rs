@@ -10,7 +10,7 @@ use lodge_segment::predicate::{Predicate, parse_duration_ns};
 
 use super::cursor::Cursor;
 use super::filter::{parse_filter, whole_number};
-use super::names::{by_list, name, parenthesised, pattern};
+use super::names::{by_names, list, name, parenthesised, pattern};
 use super::pipe::FieldPattern;
 use crate::error::QueryError;
 
@@ -45,6 +45,15 @@ pub struct Keep {
 /// What a transforming pipe does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transform {
+    /// The first value that is not empty.
+    Coalesce {
+        /// Where to look, one after the other.
+        fields: Vec<FieldPattern>,
+        /// The value if all are empty.
+        default: String,
+        /// The field that is made.
+        to: String,
+    },
     /// Numbers in a text become `<N>`, and known forms of them their names.
     CollapseNums {
         /// The field, which is changed.
@@ -87,6 +96,15 @@ pub enum Transform {
         /// The field that is made.
         to: String,
     },
+    /// The items of a JSON array as one text.
+    JsonArrayConcat {
+        /// What comes between two items.
+        delimiter: String,
+        /// The array's field.
+        from: String,
+        /// The field that is made.
+        to: String,
+    },
     /// How many items a JSON array has.
     JsonArrayLen {
         /// The array's field.
@@ -103,6 +121,13 @@ pub enum Transform {
     },
     /// Calculations, each of which sees the results before it.
     Math(Vec<(Expression, String)>),
+    /// Fields of one prefix under names with another one; single fields among them.
+    Move {
+        /// From and to, both a prefix or both a name, one pair after the other.
+        pairs: Vec<(FieldPattern, FieldPattern)>,
+        /// Whether the fields stay under their former names, too.
+        is_copy: bool,
+    },
     /// Fields as a JSON object.
     PackJson {
         /// Which; all if empty.
@@ -141,6 +166,24 @@ pub enum Transform {
     },
     /// One in so many records, at random.
     Sample(u64),
+    /// Makes the stream of fields.
+    SetStreamFields(Vec<FieldPattern>),
+    /// The parts of a text between separators as a JSON array.
+    Split {
+        /// What stands between the parts.
+        separator: String,
+        /// The text's field.
+        from: String,
+        /// The field that is made.
+        to: String,
+    },
+    /// A time at another time.
+    TimeAdd {
+        /// The time's field, which is changed.
+        field: String,
+        /// How much later, nanoseconds.
+        offset_ns: i64,
+    },
     /// The fields of a JSON object in a text.
     UnpackJson(Unpack),
     /// The fields of a logfmt text.
@@ -201,6 +244,7 @@ impl TransformPipe {
     /// The pipe's name in the language.
     pub fn name(&self) -> &'static str {
         match &self.work {
+            Transform::Coalesce { .. } => "coalesce",
             Transform::CollapseNums { .. } => "collapse_nums",
             Transform::Decolorize { .. } => "decolorize",
             Transform::DropEmptyFields => "drop_empty_fields",
@@ -208,14 +252,20 @@ impl TransformPipe {
             Transform::ExtractRegexp { .. } => "extract_regexp",
             Transform::Format { .. } => "format",
             Transform::Hash { .. } => "hash",
+            Transform::JsonArrayConcat { .. } => "json_array_concat",
             Transform::JsonArrayLen { .. } => "json_array_len",
             Transform::Len { .. } => "len",
             Transform::Math(_) => "math",
+            Transform::Move { is_copy: true, .. } => "copy",
+            Transform::Move { is_copy: false, .. } => "rename",
             Transform::PackJson { .. } => "pack_json",
             Transform::PackLogfmt { .. } => "pack_logfmt",
             Transform::Replace { .. } => "replace",
             Transform::ReplaceRegexp { .. } => "replace_regexp",
             Transform::Sample(_) => "sample",
+            Transform::SetStreamFields(_) => "set_stream_fields",
+            Transform::Split { .. } => "split",
+            Transform::TimeAdd { .. } => "time_add",
             Transform::UnpackJson(_) => "unpack_json",
             Transform::UnpackLogfmt(_) => "unpack_logfmt",
             Transform::UnpackSyslog { .. } => "unpack_syslog",
@@ -232,6 +282,17 @@ impl TransformPipe {
         )
     }
 
+    /// Whether `_time`, where it is written, stays a time.
+    pub(crate) fn keeps_times(&self) -> bool {
+        matches!(self.work, Transform::TimeAdd { .. }) || self.targets() == Targets::Any
+    }
+
+    /// Whether what a field was before never matters to what it is afterwards.
+    pub fn overwrites(&self) -> bool {
+        let is_whole = self.condition.is_none() && self.keep == Keep::default();
+        is_whole && !matches!(self.work, Transform::TimeAdd { .. } | Transform::SetStreamFields(_))
+    }
+
     /// The fields that are looked at, and whether all others are too.
     pub fn sources(&self) -> (BTreeSet<String>, bool) {
         let mut named = BTreeSet::new();
@@ -242,12 +303,25 @@ impl TransformPipe {
             | Transform::Decolorize { field }
             | Transform::Replace { field, .. }
             | Transform::ReplaceRegexp { field, .. } => add(field),
-            Transform::DropEmptyFields | Transform::Sample(_) => {}
+            Transform::Sample(_) => {}
+            // Whether a record has any field at all.
+            Transform::DropEmptyFields | Transform::Move { .. } => are_all = true,
+            Transform::TimeAdd { field, .. } => add(field),
+            Transform::Coalesce { fields, .. } | Transform::SetStreamFields(fields) => {
+                for pattern in fields {
+                    match pattern {
+                        FieldPattern::Name(name) => add(name),
+                        FieldPattern::Prefix(_) => are_all = true,
+                    }
+                }
+            }
             Transform::Extract { from, .. }
             | Transform::ExtractRegexp { from, .. }
             | Transform::Hash { from, .. }
+            | Transform::JsonArrayConcat { from, .. }
             | Transform::JsonArrayLen { from, .. }
             | Transform::Len { from, .. }
+            | Transform::Split { from, .. }
             | Transform::UnpackWords { from, .. } => add(from),
             Transform::Format { template, .. } => template.fields().for_each(add),
             Transform::Math(results) => {
@@ -282,17 +356,25 @@ impl TransformPipe {
             | Transform::Replace { field, .. }
             | Transform::ReplaceRegexp { field, .. } => one(field),
             Transform::DropEmptyFields | Transform::Sample(_) => Targets::Named(Vec::new()),
+            Transform::TimeAdd { field, .. } => one(field),
+            Transform::Move { .. } => Targets::Any,
+            Transform::SetStreamFields(_) => {
+                Targets::Named(vec![field::STREAM.to_owned(), field::STREAM_ID.to_owned()])
+            }
             Transform::Extract { pattern, .. } => Targets::Named(pattern.names()),
             Transform::ExtractRegexp { pattern, .. } => {
                 let names = pattern.0.capture_names().flatten();
                 Targets::Named(names.map(str::to_owned).collect())
             }
-            Transform::Format { to, .. }
+            Transform::Coalesce { to, .. }
+            | Transform::Format { to, .. }
             | Transform::Hash { to, .. }
+            | Transform::JsonArrayConcat { to, .. }
             | Transform::JsonArrayLen { to, .. }
             | Transform::Len { to, .. }
             | Transform::PackJson { to, .. }
             | Transform::PackLogfmt { to, .. }
+            | Transform::Split { to, .. }
             | Transform::UnpackWords { to, .. } => one(to),
             Transform::Math(results) => {
                 Targets::Named(results.iter().map(|(_, name)| name.clone()).collect())
@@ -336,6 +418,26 @@ pub(super) fn parse(
         keep: Keep::default(),
     };
     pipe.work = match keyword {
+        "coalesce" => {
+            let fields = parenthesised(cursor, "`coalesce`", pattern)?;
+            if fields.is_empty() {
+                return Err(cursor.error("`coalesce(…)` needs at least one field"));
+            }
+            let mut default = String::new();
+            let mut to = None;
+            loop {
+                if word(cursor, "default") {
+                    default = cursor.expect_word("a value after `default`")?.text;
+                } else if to.is_none()
+                    && let Some(name) = target(cursor, &["default"])?
+                {
+                    to = Some(name);
+                } else {
+                    break;
+                }
+            }
+            Transform::Coalesce { fields, default, to: to.unwrap_or_else(message) }
+        }
         "collapse_nums" => {
             pipe.condition = condition(cursor)?;
             let field = after(cursor, "at")?.unwrap_or_else(message);
@@ -367,13 +469,22 @@ pub(super) fn parse(
         "format" => {
             pipe.condition = condition(cursor)?;
             let template = template::parse_template(cursor)?;
-            let to = target(cursor)?.unwrap_or_else(message);
+            let to = target(cursor, &[])?.unwrap_or_else(message);
             pipe.keep = keep(cursor);
             Transform::Format { template, to }
         }
         "hash" => {
             let (from, to) = call(cursor, keyword)?;
             Transform::Hash { from, to }
+        }
+        "json_array_concat" => {
+            let delimiter = match is_name_next(cursor) && cursor.peek_bare() != "from" {
+                true => cursor.expect_word("what comes between the items")?.text,
+                false => String::new(),
+            };
+            let from = after(cursor, "from")?.unwrap_or_else(message);
+            let to = target(cursor, &[])?.unwrap_or_else(|| from.clone());
+            Transform::JsonArrayConcat { delimiter, from, to }
         }
         "json_array_len" => {
             let (from, to) = call(cursor, keyword)?;
@@ -386,7 +497,7 @@ pub(super) fn parse(
         "math" | "eval" => Transform::Math(math::parse(cursor)?),
         "pack_json" | "pack_logfmt" => {
             let fields = if word(cursor, "fields") { patterns(cursor)? } else { Vec::new() };
-            let to = target(cursor)?.unwrap_or_else(message);
+            let to = target(cursor, &[])?.unwrap_or_else(message);
             match keyword {
                 "pack_json" => Transform::PackJson { fields, to },
                 _ => Transform::PackLogfmt { fields, to },
@@ -400,6 +511,25 @@ pub(super) fn parse(
                 return Err(cursor.error_at(start, "expected a number of at least 1"));
             }
             Transform::Sample(every)
+        }
+        "set_stream_fields" => {
+            pipe.condition = condition(cursor)?;
+            cursor.skip_space();
+            Transform::SetStreamFields(match cursor.rest().starts_with('(') {
+                true => parenthesised(cursor, "`set_stream_fields`", pattern)?,
+                false => list(cursor, pattern)?,
+            })
+        }
+        "split" => {
+            let separator = cursor.expect_word("a separator in quotes, as in \",\"")?.text;
+            let from = after(cursor, "from")?.unwrap_or_else(message);
+            let to = target(cursor, &[])?.unwrap_or_else(|| from.clone());
+            Transform::Split { separator, from, to }
+        }
+        "time_add" => {
+            let offset_ns = duration(cursor)?;
+            let field = after(cursor, "at")?.unwrap_or_else(|| field::TIME.to_owned());
+            Transform::TimeAdd { field, offset_ns }
         }
         "unpack_json" | "unpack_logfmt" | "unpack_syslog" => {
             pipe.condition = condition(cursor)?;
@@ -431,17 +561,13 @@ pub(super) fn parse(
                 None if is_name_next(cursor) => name(cursor)?,
                 None => message(),
             };
-            let to = target(cursor)?.unwrap_or_else(|| from.clone());
+            let to = target(cursor, &[])?.unwrap_or_else(|| from.clone());
             Transform::UnpackWords { from, to, is_unique: word(cursor, "drop_duplicates") }
         }
         "unroll" => {
             pipe.condition = condition(cursor)?;
             cursor.skip_space();
-            let fields = match cursor.rest().starts_with('(') || cursor.peek_bare() == "by" {
-                true => by_list(cursor, keyword, name)?,
-                false => vec![name(cursor)?],
-            };
-            Transform::Unroll(fields)
+            Transform::Unroll(by_names(cursor, keyword)?)
         }
         _ => return Ok(None),
     };
@@ -501,31 +627,25 @@ pub(super) fn after(cursor: &mut Cursor<'_>, keyword: &str) -> Result<Option<Str
 fn is_name_next(cursor: &mut Cursor<'_>) -> bool {
     cursor.skip_space();
     !matches!(cursor.peek(), None | Some('|' | ')'))
-        && !matches!(cursor.peek_bare(), "as" | "keep_original_fields" | "drop_duplicates")
+        && !matches!(
+            cursor.peek_bare(),
+            "as" | "keep_original_fields" | "skip_empty_results" | "drop_duplicates"
+        )
 }
 
 fn optional_name(cursor: &mut Cursor<'_>) -> Result<String, QueryError> {
     if is_name_next(cursor) { name(cursor) } else { Ok(message()) }
 }
 
-/// `as name`, or the name alone.
-fn target(cursor: &mut Cursor<'_>) -> Result<Option<String>, QueryError> {
+/// `as name`, or the name alone unless it is one of the pipe's own words.
+fn target(cursor: &mut Cursor<'_>, words: &[&str]) -> Result<Option<String>, QueryError> {
     if let Some(name) = after(cursor, "as")? {
         return Ok(Some(name));
     }
-    let is_option = matches!(
-        cursor.peek_bare(),
-        "keep_original_fields" | "skip_empty_results" | "drop_duplicates"
-    );
-    match is_name_next(cursor) && !is_option && !starts_option(cursor) {
+    match is_name_next(cursor) && !words.contains(&cursor.peek_bare()) {
         true => name(cursor).map(Some),
         false => Ok(None),
     }
-}
-
-fn starts_option(cursor: &mut Cursor<'_>) -> bool {
-    cursor.skip_space();
-    matches!(cursor.peek_bare(), "keep_original_fields" | "skip_empty_results")
 }
 
 /// `keep_original_fields`, `skip_empty_results`.
@@ -547,7 +667,7 @@ fn call(cursor: &mut Cursor<'_>, function: &str) -> Result<(String, String), Que
     cursor.expect("(", &format!("`{function}`"))?;
     let from = name(cursor)?;
     cursor.expect(")", "the field's name")?;
-    let to = target(cursor)?.unwrap_or_else(|| format!("{function}({from})"));
+    let to = target(cursor, &[])?.unwrap_or_else(|| format!("{function}({from})"));
     Ok((from, to))
 }
 
