@@ -29,6 +29,7 @@ mod session;
 mod sql;
 mod stats_query;
 mod stream;
+mod subqueries;
 mod tail;
 
 pub use engine::{Engine, EngineLimits};
@@ -40,4 +41,5 @@ pub use request::{
     ValueHits, View,
 };
 pub use stream::QueryStream;
+pub use subqueries::{SUBQUERY_BYTES_MAX, SUBQUERY_VALUES_MAX};
 pub use tail::TailQuery;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use lodge_record::field;
+use lodge_segment::predicate::Predicate;
 
 use crate::logsql::{FieldPattern, Pipe, StatsPipe};
 
@@ -32,7 +33,7 @@ pub(super) fn needed(pipes: &[Pipe]) -> Needed {
                 false
             }
             Pipe::Filter(predicate) => {
-                named.extend(predicate.fields());
+                prefixes |= add_predicate(&mut named, predicate);
                 false
             }
             Pipe::Sort(sort) => {
@@ -62,6 +63,12 @@ pub(super) fn needed(pipes: &[Pipe]) -> Needed {
     Needed { only: None, named }
 }
 
+/// Adds the names; tells whether the predicate looks at fields that it does not name.
+fn add_predicate(named: &mut BTreeSet<String>, predicate: &Predicate) -> bool {
+    named.extend(predicate.fields());
+    predicate.reads().is_open()
+}
+
 /// Adds the names; tells whether there are prefixes, which any field may match.
 fn add_patterns(named: &mut BTreeSet<String>, patterns: &[FieldPattern]) -> bool {
     let mut prefixes = false;
@@ -83,7 +90,7 @@ fn add_stats(named: &mut BTreeSet<String>, stats: &StatsPipe) -> bool {
         prefixes |= add_patterns(named, &call.fields);
         named.extend(call.function.ordering().map(str::to_owned));
         if let Some(filter) = &call.filter {
-            named.extend(filter.fields());
+            prefixes |= add_predicate(named, filter);
         }
     }
     prefixes

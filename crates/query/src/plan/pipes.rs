@@ -96,10 +96,12 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
 
 /// Whether a row of `frame` matches.
 pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
-    let mut wanted = predicate.fields();
-    wanted.insert(field::OVERFLOW.to_owned());
-    wanted.insert(field::STREAM_ID.to_owned());
-    let names: Vec<String> = wanted.into_iter().filter(|name| has_column(frame, name)).collect();
+    let reads = predicate.reads();
+    let needed = |name: &String| {
+        name == field::OVERFLOW || name == field::STREAM_ID || reads.has(name)
+    };
+    let mut names: Vec<String> = names(frame).into_iter().filter(needed).collect();
+    names.sort();
     let columns = names.iter().map(|name| column(name)).collect();
     ValueFunction::Matches(predicate.clone(), names).call(columns)
 }
