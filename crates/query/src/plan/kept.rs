@@ -276,23 +276,3 @@ impl Kept {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_deviation_of_parts_is_that_of_the_whole() {
-        let numbers = [1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0];
-        let mut whole = Moments::default();
-        numbers.iter().for_each(|number| whole.add(*number));
-        let close = |found: Option<f64>| (found.unwrap_or(f64::NAN) - 22.5f64.sqrt()).abs() < 1e-6;
-        assert!(close(whole.deviation()));
-        let (mut one, mut other) = (Moments::default(), Moments::default());
-        numbers[..1].iter().for_each(|number| one.add(*number));
-        numbers[1..].iter().for_each(|number| other.add(*number));
-        one.merge(other);
-        assert!(close(one.deviation()));
-        assert_eq!(Moments::default().deviation(), None);
-    }
-}
