@@ -30,6 +30,7 @@ mod sql;
 mod stage;
 mod stats_query;
 mod stream;
+mod subqueries;
 mod tail;
 mod transform;
 
@@ -42,4 +43,5 @@ pub use request::{
     ValueHits, View,
 };
 pub use stream::QueryStream;
+pub use subqueries::{SUBQUERY_BYTES_MAX, SUBQUERY_VALUES_MAX};
 pub use tail::TailQuery;

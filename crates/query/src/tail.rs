@@ -27,7 +27,7 @@ pub struct TailQuery {
 
 /// Parses a live tail's query.
 pub(crate) fn compile(view: &View, query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
-    let query = logsql::parse(query, now_ns)?;
+    let query = logsql::parse(query, now_ns)?.without_subqueries("a live tail")?;
     if let Some(pipe) = query.pipes.iter().find(|pipe| !pipe.is_row_wise()) {
         return Err(QueryError::invalid(format!(
             "`| {}` cannot be used in a live tail, which shows records one by one as they come; \

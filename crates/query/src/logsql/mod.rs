@@ -11,15 +11,20 @@
 
 mod cursor;
 mod filter;
+mod functions;
 mod names;
+mod options;
 mod pipe;
 mod pipes;
+mod selector;
 mod stats;
+mod subquery;
 mod time;
 mod transform;
 
 use lodge_segment::predicate::Predicate;
 
+pub use options::Options;
 pub use pipe::{
     Bucket, ContextPipe, FacetsPipe, FieldPattern, GroupKey, JoinPipe, PatternsPipe, Pipe,
     RunningCall, RunningFunction, RunningPipe, SortKey, SortPipe, StatsCall, StatsFunction,
@@ -29,6 +34,8 @@ pub use transform::{
     Expression, Extraction, Keep, MathFunction, Operator, Placeholder, Regex, Rendering, Targets,
     Template, Transform, TransformPipe, Unpack,
 };
+
+pub use subquery::Subquery;
 
 use crate::error::QueryError;
 
@@ -48,33 +55,77 @@ pub struct Query {
     pub predicate: Predicate,
     /// What is done with them, one after the other.
     pub pipes: Vec<Pipe>,
+    /// How it is run.
+    pub options: Options,
+    /// The queries in it whose answers are not known yet. As long as there are any, no record matches
+    /// the filters that wait for them.
+    pub subqueries: Vec<Subquery>,
+}
+
+impl Query {
+    /// A query with nothing out of the ordinary.
+    pub fn new(predicate: Predicate, pipes: Vec<Pipe>) -> Self {
+        Self { predicate, pipes, options: Options::default(), subqueries: Vec::new() }
+    }
+
+    /// An error if there is a query inside, where none can be run; `place` tells where that is.
+    pub(crate) fn without_subqueries(self, place: &str) -> Result<Self, QueryError> {
+        match self.subqueries.first() {
+            None => Ok(self),
+            Some(subquery) => Err(QueryError::parse(
+                subquery.column,
+                format!("a query inside a filter cannot be run in {place}; write the values out"),
+            )),
+        }
+    }
+}
+
+/// What a query is parsed with beside its text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given<'g> {
+    /// Relative times count from here.
+    pub(crate) now_ns: i64,
+    /// The options of the queries around it.
+    pub(crate) options: Options,
+    /// The answers of the queries in it, in their order; all of them or none.
+    pub(crate) answers: &'g [Vec<String>],
 }
 
 /// Parses `text`; relative times count from `now_ns`.
 pub fn parse(text: &str, now_ns: i64) -> Result<Query, QueryError> {
-    let mut cursor = cursor::Cursor::new(text, now_ns)?;
+    parse_given(text, Given { now_ns, options: Options::default(), answers: &[] })
+}
+
+/// Parses `text`, with the answers of the queries in it.
+pub(crate) fn parse_given(text: &str, given: Given<'_>) -> Result<Query, QueryError> {
+    let mut cursor = cursor::Cursor::new(text, given)?;
     cursor.skip_space();
     if cursor.at_end() {
         return Err(cursor.error(
             "the query is empty; write a filter, for example `error`, `_time:5m`, or `*` for everything",
         ));
     }
-    let query = parse_query(&mut cursor)?;
+    let mut query = parse_up_to(&mut cursor)?;
     if !cursor.at_end() {
         let found = cursor.describe();
         return Err(cursor.error(format!("expected `|` and a pipe, or the end, not {found}")));
     }
+    query.subqueries = cursor.into_awaited();
     Ok(query)
 }
 
-/// A query, up to a `)` or the end.
-fn parse_query(cursor: &mut cursor::Cursor<'_>) -> Result<Query, QueryError> {
+/// A query up to the end or to what cannot go on with it.
+fn parse_up_to(cursor: &mut cursor::Cursor<'_>) -> Result<Query, QueryError> {
+    let around = cursor.options;
+    cursor.skip_space();
+    options::parse(cursor)?;
+    let options = cursor.options;
     let predicate = filter::parse_filter(cursor)?;
     let mut pipes = Vec::new();
     loop {
         cursor.skip_space();
         if !cursor.eat("|") {
-            return Ok(merged(Query { predicate, pipes }));
+            break;
         }
         let start = cursor.at();
         if pipes.len() == PIPES_MAX {
@@ -89,6 +140,8 @@ fn parse_query(cursor: &mut cursor::Cursor<'_>) -> Result<Query, QueryError> {
         }
         pipes.push(pipe);
     }
+    cursor.options = around;
+    Ok(merged(Query { options, ..Query::new(predicate, pipes) }))
 }
 
 fn is_filter(pipe: &Pipe) -> bool {
@@ -99,7 +152,7 @@ fn is_filter(pipe: &Pipe) -> bool {
 fn parse_inner(cursor: &mut cursor::Cursor<'_>, after: &str) -> Result<Query, QueryError> {
     cursor.expect("(", after)?;
     cursor.skip_space();
-    let query = cursor.nested(parse_query)?;
+    let query = cursor.nested(parse_up_to)?;
     cursor.expect(")", "the query in parentheses")?;
     Ok(query)
 }

@@ -389,6 +389,20 @@ pub enum StatsFunction {
         /// At most so many.
         limit: Option<u64>,
     },
+    /// Any value that is not empty.
+    Any,
+    /// The standard deviation of the numbers.
+    Stddev,
+    /// The value in the row with the smallest value.
+    FieldMin {
+        /// Of this field.
+        by: String,
+    },
+    /// The value in the row with the largest value.
+    FieldMax {
+        /// Of this field.
+        by: String,
+    },
     /// Any row, as a JSON object.
     RowAny,
     /// The row with the smallest value, as a JSON object.
@@ -407,7 +421,10 @@ impl StatsFunction {
     /// The fields by whose values it chooses or orders rows.
     pub fn ordering(&self) -> impl Iterator<Item = &str> {
         let (by, sort) = match self {
-            Self::RowMin { by } | Self::RowMax { by } => (Some(by.as_str()), [].as_slice()),
+            Self::RowMin { by }
+            | Self::RowMax { by }
+            | Self::FieldMin { by }
+            | Self::FieldMax { by } => (Some(by.as_str()), [].as_slice()),
             Self::JsonValues { sort, .. } => (None, sort.as_slice()),
             _ => (None, [].as_slice()),
         };

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lodge_record::field;
-use lodge_segment::predicate::{parse_duration_ns, parse_number};
+use lodge_segment::predicate::{Named, parse_duration_ns, parse_number};
 
 use super::cursor::{Cursor, shorten};
 use super::filter::{parse_filter, whole_number};
@@ -15,11 +15,14 @@ use super::Query;
 use crate::error::QueryError;
 
 const FUNCTIONS: &[&str] = &[
+    "any",
     "avg",
     "count",
     "count_empty",
     "count_uniq",
     "count_uniq_hash",
+    "field_max",
+    "field_min",
     "histogram",
     "json_values",
     "max",
@@ -31,6 +34,7 @@ const FUNCTIONS: &[&str] = &[
     "row_any",
     "row_max",
     "row_min",
+    "stddev",
     "sum",
     "sum_len",
     "uniq_values",
@@ -235,6 +239,7 @@ impl Arguments<'_, '_> {
     fn function(mut self) -> Result<(StatsFunction, Vec<FieldPattern>), QueryError> {
         let all = FieldPattern::Prefix(String::new());
         let function = match self.name {
+            "any" => StatsFunction::Any,
             "avg" => StatsFunction::Avg,
             "count" => {
                 // Every row has some field.
@@ -246,6 +251,8 @@ impl Arguments<'_, '_> {
             "count_empty" => StatsFunction::CountEmpty,
             "count_uniq" => StatsFunction::CountUniq { limit: None },
             "count_uniq_hash" => StatsFunction::CountUniqHash { limit: None },
+            "field_max" => StatsFunction::FieldMax { by: self.source_of_one()? },
+            "field_min" => StatsFunction::FieldMin { by: self.source_of_one()? },
             "histogram" => match self.fields.as_slice() {
                 [FieldPattern::Name(_)] => StatsFunction::Histogram,
                 _ => return Err(self.wrong("needs the name of one field")),
@@ -265,6 +272,7 @@ impl Arguments<'_, '_> {
             "row_any" => StatsFunction::RowAny,
             "row_max" => StatsFunction::RowMax { by: self.source()? },
             "row_min" => StatsFunction::RowMin { by: self.source()? },
+            "stddev" => StatsFunction::Stddev,
             "sum" => StatsFunction::Sum,
             "sum_len" => StatsFunction::SumLen,
             "uniq_values" => StatsFunction::UniqValues { limit: None },
@@ -308,6 +316,16 @@ impl Arguments<'_, '_> {
         }
     }
 
+    /// The same where the value of one other field is given.
+    fn source_of_one(&mut self) -> Result<String, QueryError> {
+        match self.fields.as_slice() {
+            [FieldPattern::Name(_), FieldPattern::Name(_)] => self.source(),
+            _ => Err(self.wrong(
+                "needs the names of two fields: by whose value it chooses, and whose it gives",
+            )),
+        }
+    }
+
     fn wrong(&self, what: &str) -> QueryError {
         self.cursor.error_at(self.start, format!("{}(…) {what}", self.name))
     }
@@ -330,7 +348,7 @@ fn options(
         }
         let keys = sort.iter().map(|key| {
             let order = if key.descending { " desc" } else { "" };
-            format!("{}{order}", quoted(&key.name))
+            format!("{}{order}", Named(&key.name))
         });
         *text += &format!(" sort by ({})", keys.collect::<Vec<_>>().join(", "));
         cursor.skip_space();
@@ -368,15 +386,9 @@ fn descending(cursor: &mut Cursor<'_>) -> bool {
 /// The fields as they are written in a query.
 fn listed(fields: &[FieldPattern]) -> String {
     let texts = fields.iter().map(|field| match field {
-        FieldPattern::Name(name) => quoted(name),
+        FieldPattern::Name(name) => Named(name).to_string(),
         FieldPattern::Prefix(prefix) if prefix.is_empty() => "*".to_owned(),
-        FieldPattern::Prefix(prefix) => format!("{}*", quoted(prefix)),
+        FieldPattern::Prefix(prefix) => format!("{}*", Named(prefix)),
     });
     texts.collect::<Vec<_>>().join(", ")
-}
-
-/// A field's name, in quotes if it needs them.
-fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_.-/@".contains(c);
-    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
 }

@@ -145,7 +145,9 @@ pub(crate) fn matched(call: &ScalarFunction) -> Option<Predicate> {
         .iter()
         .zip(&call.args)
         .all(|(name, argument)| matches!(argument, Expr::Column(column) if column.name() == name));
-    let all = predicate.fields().iter().all(|name| names.contains(name));
+    // Of fields that are not named it is not known which ones a pipe left.
+    let all = !predicate.reads().is_open()
+        && predicate.fields().iter().all(|name| names.contains(name));
     (own && all && names.len() == call.args.len()).then(|| predicate.clone())
 }
 

@@ -9,6 +9,9 @@ mod aggregation;
 mod buckets;
 mod fields;
 mod functions;
+mod gather;
+mod histogram;
+mod kept;
 mod natural;
 mod pipes;
 mod quantile;
@@ -172,7 +175,7 @@ impl Planner {
             Pipe::Join(join) => pipes::joined_need(join, after),
             _ => after.clone(),
         };
-        let inner = source.within_reach(query.predicate.clone());
+        let inner = source.within_reach(query);
         let other = self.frame(inner, query, tail, Page::default())?;
         pipes::combine(frame, other, pipe, after)
     }

@@ -160,10 +160,11 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
 /// Whether a row of `frame` matches.
 pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
     let reads = predicate.reads();
-    let is_read = |name: &String| {
-        reads.has(name) || matches!(name.as_str(), field::OVERFLOW | field::STREAM_ID)
+    let needed = |name: &String| {
+        name == field::OVERFLOW || name == field::STREAM_ID || reads.has(name)
     };
-    let names: Vec<String> = names(frame).into_iter().filter(is_read).collect();
+    let mut names: Vec<String> = names(frame).into_iter().filter(needed).collect();
+    names.sort();
     let columns = names.iter().map(|name| column(name)).collect();
     ValueFunction::Matches(predicate.clone(), names).call(columns)
 }

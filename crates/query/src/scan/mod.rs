@@ -35,6 +35,7 @@ use tokio::sync::OnceCell;
 
 use crate::budget::QueryControl;
 use crate::error::QueryError;
+use crate::logsql::Query;
 
 pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
 pub(crate) use context::Context;
@@ -42,7 +43,7 @@ pub(crate) use exec::Scan;
 pub(crate) use fold::{fold, on_runtime};
 pub(crate) use reach::Reach;
 pub(crate) use reader::{Columns, Found, TextOf, Wanted};
-pub(crate) use shape::{Shape, Types, stream_ids, table_schema};
+pub(crate) use shape::{Types, stream_ids, table_schema};
 pub(crate) use table::{LogsTable, TopByTime};
 pub(crate) use tally::{Function, Grouping, Key, Through, bucket_floor};
 
@@ -131,21 +132,21 @@ impl Work {
 }
 
 impl Source {
-    /// What `predicate` selects of a snapshot, within `reach`.
+    /// What `query` reads of a snapshot, within `reach`.
     pub(crate) fn new(
         store: Arc<Store>,
         snapshot: Arc<Snapshot>,
-        predicate: Predicate,
+        query: &Query,
         reach: Reach,
         control: Arc<QueryControl>,
     ) -> Self {
-        let predicate = Arc::new(reach.bounded(predicate));
+        let predicate = Arc::new(reach.bounded(query));
         Self { store, snapshot, predicate, control, reach: Arc::new(reach) }
     }
 
-    /// What another predicate selects of the same snapshot, within the same reach.
-    pub(crate) fn within_reach(&self, predicate: Predicate) -> Self {
-        Self { predicate: Arc::new(self.reach.bounded(predicate)), ..self.clone() }
+    /// What another query reads of the same snapshot, within the same reach.
+    pub(crate) fn within_reach(&self, query: &Query) -> Self {
+        Self { predicate: Arc::new(self.reach.bounded(query)), ..self.clone() }
     }
 
     /// The same at any time: records around those of the query.

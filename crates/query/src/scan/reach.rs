@@ -20,12 +20,12 @@ impl Reach {
         Self { view, range }
     }
 
-    /// What of `predicate` may be read.
-    pub(crate) fn bounded(&self, predicate: Predicate) -> Predicate {
+    /// What `query` reads, the queries within it aside.
+    pub(crate) fn bounded(&self, query: &Query) -> Predicate {
+        let seen = || Predicate::and([self.view.clone(), query.predicate.clone()]);
         match self.range {
-            Some((first, last)) => {
-                Predicate::and([self.view.clone(), predicate]).within(first, last)
-            }
+            _ if query.options.ignore_global_time_filter => seen(),
+            Some((first, last)) => seen().within(first, last),
             None => Predicate::None,
         }
     }
@@ -37,7 +37,7 @@ impl Reach {
     /// The smallest range of time (both ends included) outside which neither `query` nor a query
     /// within it reads anything.
     pub(crate) fn time_bounds(&self, query: &Query) -> Option<(i64, i64)> {
-        let own = self.bounded(query.predicate.clone()).time_bounds();
+        let own = self.bounded(query).time_bounds();
         let own = own.map(|(first, last)| match query.pipes.first() {
             Some(Pipe::StreamContext(context)) => {
                 let window_ns = context.window_ns;

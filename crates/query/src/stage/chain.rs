@@ -96,8 +96,7 @@ fn reshaped(batch: &RecordBatch, output: &SchemaRef) -> Result<RecordBatch> {
 
 /// The values of a field in texts of `_overflow`.
 fn taken(spilled: &StringArray, name: &str) -> ArrayRef {
-    let value = |text: Option<&'_ str>| text.and_then(|text| overflow::get(text, name));
-    let values = spilled.iter().map(|text| value(text).map(Cow::into_owned));
+    let values = spilled.iter().map(|text| overflow::get(text?, name).map(Cow::into_owned));
     Arc::new(values.collect::<StringArray>())
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, RecordBatchOptions, StringBuilder, UInt32Array, new_null_array,
+    ArrayRef, RecordBatchOptions, StringBuilder, UInt32Array, new_null_array,
 };
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Builder, Int64Builder, RecordBatchOptions, StringBuilder};
+use arrow::array::{ArrayRef, Float64Builder, Int64Builder, RecordBatchOptions, StringBuilder};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;

@@ -74,8 +74,6 @@ pub(crate) struct Step {
     slots: HashMap<String, usize>,
     /// Where `_overflow` is in the output.
     spilled: Option<usize>,
-    /// Whether any field may be made.
-    is_open: bool,
 }
 
 impl Step {
@@ -114,7 +112,7 @@ impl Step {
         }
         let output = Arc::new(Schema::new(fields));
         let spilled = output.index_of(field::OVERFLOW).ok();
-        Self { pipe: pipe.clone(), output, slots, spilled, is_open }
+        Self { pipe: pipe.clone(), output, slots, spilled }
     }
 
     /// All of what becomes of a batch.

@@ -3,12 +3,17 @@
 
 mod aggregates;
 mod answers;
+mod differential;
 mod endpoints;
+mod filters;
 mod fixture;
 mod limits;
 mod model;
 mod naive;
+mod naive_stats;
 mod sql;
+mod stats;
 mod syntax;
 mod tail;
+mod transforms;
 mod views;

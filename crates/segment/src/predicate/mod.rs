@@ -34,6 +34,7 @@ pub use evaluate::evaluate;
 pub use kind::ValueKind;
 pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_ipv6, parse_number};
 pub use placeholders::Ends;
+pub use print::{Named, Quoted};
 pub use streams::{LabelMatcher, LabelTest, StreamSelector};
 pub use test::{FieldTest, NumberRange, Pattern, TextRange};
 pub use verdict::{Facts, Verdict};
@@ -121,7 +122,7 @@ impl Reads {
         match name {
             field::OVERFLOW => {
                 let may_be_there = |name: &String| !schema::is_reserved(name);
-                !self.prefixes.is_empty() || self.names.iter().any(may_be_there)
+                named(name) || !self.prefixes.is_empty() || self.names.iter().any(may_be_there)
             }
             field::STREAM => named(name) || named(field::STREAM_ID),
             _ => named(name),

@@ -297,7 +297,9 @@ impl TransformPipe {
     pub fn sources(&self) -> (BTreeSet<String>, bool) {
         let mut named = BTreeSet::new();
         let mut are_all = false;
-        let mut add = |name: &str| drop(named.insert(name.to_owned()));
+        let mut add = |name: &str| {
+            named.insert(name.to_owned());
+        };
         match &self.work {
             Transform::CollapseNums { field, .. }
             | Transform::Decolorize { field }
