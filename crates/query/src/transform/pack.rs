@@ -4,12 +4,29 @@ use super::Record;
 use super::text::Text;
 use crate::logsql::FieldPattern;
 
+/// Calls `each` for the fields that are not empty: for all of them, or for those that are asked for, in
+/// the order in which they are.
 fn each(fields: &[FieldPattern], record: Record<'_>, mut each: impl FnMut(&str, &str)) {
-    record.each(|name, value| {
-        if fields.is_empty() || fields.iter().any(|pattern| pattern.matches(name)) {
-            each(name, value);
+    if fields.is_empty() {
+        return record.each(each);
+    }
+    for (at, pattern) in fields.iter().enumerate() {
+        let before = fields.get(..at).unwrap_or_default();
+        let is_new = |name: &str| !before.iter().any(|pattern| pattern.matches(name));
+        match pattern {
+            FieldPattern::Name(name) => {
+                let value = record.value(name);
+                if !value.is_empty() && is_new(name) {
+                    each(name, &value);
+                }
+            }
+            FieldPattern::Prefix(_) => record.each(|name, value| {
+                if pattern.matches(name) && is_new(name) {
+                    each(name, value);
+                }
+            }),
         }
-    });
+    }
 }
 
 /// The fields that are not empty as a JSON object of strings.

@@ -418,10 +418,10 @@ async fn fields_are_packed() {
     let records = [record(DAY, "m").with("foo", "a \"b\"").with("bar", 5).with("foo.x", "=")];
     let lab = lab_of(&records).await;
     for (pipe, expected) in [
-        ("pack_json fields (foo, bar) as baz", r#"{"bar":"5","foo":"a \"b\""}"#),
-        ("pack_json fields (foo.*, b*) as baz", r#"{"bar":"5","foo.x":"="}"#),
+        ("pack_json fields (foo, bar) as baz", r#"{"foo":"a \"b\"","bar":"5"}"#),
+        ("pack_json fields (foo.*, b*) as baz", r#"{"foo.x":"=","bar":"5"}"#),
         ("pack_json fields (none) as baz", "{}"),
-        ("pack_logfmt fields (foo, bar) as baz", r#"bar=5 foo="a \"b\"""#),
+        ("pack_logfmt fields (foo, bar) as baz", r#"foo="a \"b\"" bar=5"#),
         ("pack_logfmt fields (foo.*) baz", r#"foo.x="=""#),
     ] {
         let rows = lab.logsql(&format!("* | {pipe} | fields baz")).await;
