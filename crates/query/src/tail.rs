@@ -67,8 +67,7 @@ fn transformed(
 ) -> Result<RecordBatch, QueryError> {
     let step = Arc::new(Step::new(pipe, rows.schema_ref(), later));
     let pieces = step.whole(rows)?;
-    concat_batches(&step.output(), &pieces)
-        .map_err(|error| QueryError::internal(error.to_string()))
+    concat_batches(&step.output(), &pieces).map_err(|error| QueryError::internal(error.to_string()))
 }
 
 fn step(rows: &RecordBatch, pipe: &Pipe) -> Result<RecordBatch, QueryError> {

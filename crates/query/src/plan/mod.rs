@@ -149,8 +149,8 @@ impl Planner {
     ) -> Result<DataFrame, QueryError> {
         let need = need.cloned().unwrap_or_default();
         let columns = need.columns();
-        let only: Option<Vec<String>> =
-            (!need.all).then(|| need.named.iter().filter(|n| *n != field::OVERFLOW).cloned().collect());
+        let only: Option<Vec<String>> = (!need.all)
+            .then(|| need.named.iter().filter(|n| *n != field::OVERFLOW).cloned().collect());
         let schema = table_schema(&source.snapshot, only.as_deref(), &columns, &Types::Text);
         if let Some(Pipe::StreamContext(pipe)) = pipes.first() {
             let context = Context::new(source.clone(), schema, *pipe);

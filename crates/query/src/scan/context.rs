@@ -11,7 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatchOptions, StringArray, TimestampNanosecondArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, RecordBatchOptions, StringArray, TimestampNanosecondArray, new_null_array,
+};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

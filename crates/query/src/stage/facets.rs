@@ -180,8 +180,8 @@ fn add_value(values: &mut Values, value: &str, hits: u64, pipe: &FacetsPipe) -> 
         *count += hits;
         return 0;
     }
-    let is_too_much = value.len() as u64 > pipe.value_len_max
-        || known.len() as u64 >= pipe.values_per_field_max;
+    let is_too_much =
+        value.len() as u64 > pipe.value_len_max || known.len() as u64 >= pipe.values_per_field_max;
     if is_too_much {
         *values = None;
         return 0;

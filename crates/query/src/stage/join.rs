@@ -5,9 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, RecordBatchOptions, StringBuilder, UInt32Array, new_null_array,
-};
+use arrow::array::{ArrayRef, RecordBatchOptions, StringBuilder, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -55,12 +53,7 @@ enum Origin {
 
 impl Join {
     /// Over inputs with these columns; `later` is what is looked at behind it.
-    pub(crate) fn new(
-        pipe: &JoinPipe,
-        left: &SchemaRef,
-        right: &SchemaRef,
-        later: &Later,
-    ) -> Self {
+    pub(crate) fn new(pipe: &JoinPipe, left: &SchemaRef, right: &SchemaRef, later: &Later) -> Self {
         let has_rest = |schema: &SchemaRef| schema.index_of(field::OVERFLOW).is_ok();
         let mut fields: Vec<Field> = Vec::new();
         let mut columns = Vec::new();
@@ -159,18 +152,27 @@ impl Join {
     }
 
     /// The rows of `pairs`, each of the first input with one of the second one or none.
-    fn joined(&self, left: &Left, right: &Index, pairs: &[(u32, Option<u32>)]) -> Result<RecordBatch> {
+    fn joined(
+        &self,
+        left: &Left,
+        right: &Index,
+        pairs: &[(u32, Option<u32>)],
+    ) -> Result<RecordBatch> {
         let lefts = UInt32Array::from_iter_values(pairs.iter().map(|(left, _)| *left));
         let rights: UInt32Array = pairs.iter().map(|(_, right)| *right).collect();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (wanted, origin) in self.output.fields().iter().zip(&self.columns) {
             let kind = wanted.data_type();
             let column = match origin {
-                Origin::Left => left.batch.column_by_name(wanted.name()).map(|c| take(c, &lefts, None)),
+                Origin::Left => {
+                    left.batch.column_by_name(wanted.name()).map(|c| take(c, &lefts, None))
+                }
                 Origin::Right(own) => {
                     right.batch.column_by_name(own).map(|c| take(c, &rights, None))
                 }
-                Origin::Either(own) => Some(Ok(self.either(left, right, pairs, wanted.name(), own))),
+                Origin::Either(own) => {
+                    Some(Ok(self.either(left, right, pairs, wanted.name(), own)))
+                }
                 Origin::Spilled => Some(Ok(self.spilled(left, right, pairs))),
             };
             let column = match column {
@@ -252,7 +254,8 @@ impl Stage for Join {
         let (Some(rows), Some(others)) = (inputs.next(), inputs.next()) else {
             return futures::stream::empty().boxed();
         };
-        let joining = Joining { join: self, rows, others: Some(others), index: None, left: None, memory };
+        let joining =
+            Joining { join: self, rows, others: Some(others), index: None, left: None, memory };
         futures::stream::try_unfold(joining, |mut joining| async move {
             let batch = joining.next().await?;
             Ok(batch.map(|batch| (batch, joining)))

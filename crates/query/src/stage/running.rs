@@ -155,7 +155,8 @@ impl Gathered {
         let (Some(&(batch, row)), calls) = (self.order.get(place), &running.pipe.calls) else {
             return Ok(());
         };
-        let (Some(batch), Some(columns)) = (self.batches.get(batch), self.columns.get(batch)) else {
+        let (Some(batch), Some(columns)) = (self.batches.get(batch), self.columns.get(batch))
+        else {
             return Ok(());
         };
         let record = Record { batch, columns, row };
@@ -163,9 +164,10 @@ impl Gathered {
         if !self.groups.contains_key(&group) {
             self.memory.try_grow(group.len() + calls.len() * GROUP_BYTES)?;
         }
-        let sums = self.groups.entry(group).or_insert_with(|| {
-            calls.iter().map(|call| Sum::of(call.function)).collect()
-        });
+        let sums = self
+            .groups
+            .entry(group)
+            .or_insert_with(|| calls.iter().map(|call| Sum::of(call.function)).collect());
         for (sum, call) in sums.iter_mut().zip(calls) {
             sum.add(call, record);
         }
@@ -303,7 +305,9 @@ impl Made {
         match (self, sum) {
             (Self::Counts(counts), Sum::Count(count)) => counts.append_value(*count),
             // Without any number there is no sum.
-            (Self::Totals(totals), Sum::Total(total)) => totals.append_value(total.unwrap_or(f64::NAN)),
+            (Self::Totals(totals), Sum::Total(total)) => {
+                totals.append_value(total.unwrap_or(f64::NAN))
+            }
             (Self::Texts(texts), Sum::Extreme(best, _)) => {
                 texts.append_option(best.as_ref().map(|(_, value)| value));
             }

@@ -31,11 +31,7 @@ impl Stage for Sequence {
         Arc::new(Schema::new(vec![Field::new(field::MSG, DataType::Int64, true)]))
     }
 
-    fn run(
-        self: Arc<Self>,
-        _: Vec<SendableRecordBatchStream>,
-        _: MemoryReservation,
-    ) -> Batches {
+    fn run(self: Arc<Self>, _: Vec<SendableRecordBatchStream>, _: MemoryReservation) -> Batches {
         let end = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let schema = self.output();
         futures::stream::try_unfold(0, move |next: i64| {

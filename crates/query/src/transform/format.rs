@@ -37,8 +37,12 @@ fn push(out: &mut Text, rendering: Rendering, value: &str) {
     let made: Option<String> = match rendering {
         Rendering::Plain => None,
         Rendering::Quoted => return out.push_quoted(value),
-        Rendering::Uppercase => return value.chars().flat_map(char::to_uppercase).for_each(|c| out.push(c)),
-        Rendering::Lowercase => return value.chars().flat_map(char::to_lowercase).for_each(|c| out.push(c)),
+        Rendering::Uppercase => {
+            return value.chars().flat_map(char::to_uppercase).for_each(|c| out.push(c));
+        }
+        Rendering::Lowercase => {
+            return value.chars().flat_map(char::to_lowercase).for_each(|c| out.push(c));
+        }
         Rendering::UrlEncode => return url_encode(out, value),
         Rendering::HexEncode => {
             return value.bytes().for_each(|byte| push_hex(out, byte));
@@ -70,7 +74,9 @@ fn push(out: &mut Text, rendering: Rendering, value: &str) {
             let ns = parse_number(value).filter(|ns| ns.abs() < i64::MAX as f64);
             ns.map(|ns| duration(ns as i64))
         }
-        Rendering::Ipv4 => value.parse::<u32>().ok().map(|number| Ipv4Addr::from(number).to_string()),
+        Rendering::Ipv4 => {
+            value.parse::<u32>().ok().map(|number| Ipv4Addr::from(number).to_string())
+        }
     };
     out.push_str(made.as_deref().unwrap_or(value));
 }

@@ -11,11 +11,7 @@ use crate::logsql::{Expression, MathFunction, Operator};
 const EXACT_MAX: f64 = schema::EXACT_INT_MAX as f64;
 
 /// Writes the results; each sees those before it.
-pub(super) fn results(
-    results: &[(Expression, String)],
-    record: Record<'_>,
-    writes: &mut Writes,
-) {
+pub(super) fn results(results: &[(Expression, String)], record: Record<'_>, writes: &mut Writes) {
     for (expression, name) in results {
         let number = value(expression, record, writes);
         writes.set(name, &text(number));
@@ -83,9 +79,7 @@ fn binary(operator: Operator, left: f64, right: impl FnOnce() -> f64) -> f64 {
 
 /// Bits of whole numbers; of others there are none.
 fn bits(left: f64, right: f64, combine: impl FnOnce(u64, u64) -> u64) -> f64 {
-    let whole = |number: f64| {
-        (0.0..=EXACT_MAX).contains(&number).then_some(number as u64)
-    };
+    let whole = |number: f64| (0.0..=EXACT_MAX).contains(&number).then_some(number as u64);
     match (whole(left), whole(right)) {
         (Some(left), Some(right)) => combine(left, right) as f64,
         _ => f64::NAN,

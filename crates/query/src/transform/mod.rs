@@ -116,7 +116,10 @@ impl Step {
     }
 
     /// All of what becomes of a batch.
-    pub(crate) fn whole(self: &Arc<Self>, batch: &RecordBatch) -> Result<Vec<RecordBatch>, QueryError> {
+    pub(crate) fn whole(
+        self: &Arc<Self>,
+        batch: &RecordBatch,
+    ) -> Result<Vec<RecordBatch>, QueryError> {
         let mut pieces = Vec::new();
         let mut walk = Walk::new(self, batch.clone());
         let mut rows = 0;

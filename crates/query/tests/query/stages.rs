@@ -51,7 +51,8 @@ async fn facets_are_the_most_frequent_values_of_every_field() {
     // Fields that pipes make are fields, too.
     let rows = lab.logsql("* | extract 'line <n>' | fields n | facets 1").await;
     assert_eq!(of(&rows, "n"), ["field_value=0 hits=1"]);
-    let rows = lab.logsql("* | format '{\"j\":\"<user>\"}' as x | unpack_json from x | facets 1").await;
+    let rows =
+        lab.logsql("* | format '{\"j\":\"<user>\"}' as x | unpack_json from x | facets 1").await;
     assert_eq!(of(&rows, "j"), ["field_value=u0 hits=12"]);
 }
 
@@ -72,10 +73,7 @@ async fn names_and_values_are_counted() {
         ]
     );
     assert_eq!(lab.logsql("* | fields size, absent | field_names").await, ["name=size hits=60"]);
-    assert_eq!(
-        lab.sorted("panic | field_values user").await,
-        ["user=u0 hits=3"]
-    );
+    assert_eq!(lab.sorted("panic | field_values user").await, ["user=u0 hits=3"]);
     assert_eq!(lab.logsql("* | field_values user limit 2").await.len(), 2);
     assert_eq!(lab.logsql("* | field_values absent").await, [""; 0]);
     assert_eq!(
@@ -124,8 +122,10 @@ async fn joins_add_what_another_query_finds() {
     );
     // What is there already stays; each partner gives a row.
     assert_eq!(
-        lab.sorted("size:=0 | fields user, zone | join by (user) (size:in(0, 5) | fields user, zone, size)")
-            .await,
+        lab.sorted(
+            "size:=0 | fields user, zone | join by (user) (size:in(0, 5) | fields user, zone, size)"
+        )
+        .await,
         ["user=u0 zone=eu size=0", "user=u0 zone=eu size=5"]
     );
     // Fields without a declared column go through a join.
@@ -139,7 +139,9 @@ async fn joins_add_what_another_query_finds() {
         ["user=u0 deep=5 app=db"]
     );
     assert_eq!(
-        lab.sorted("* | join by (user) (size:<5 | fields user, size) | stats by (size) count() n").await.len(),
+        lab.sorted("* | join by (user) (size:<5 | fields user, size) | stats by (size) count() n")
+            .await
+            .len(),
         60
     );
 }
@@ -160,7 +162,10 @@ async fn unions_give_one_answer_after_the_other() {
         lab.logsql("panic | union (size:<10) | stats count() n, sum(size) s").await,
         ["n=13 s=135"]
     );
-    assert_eq!(lab.logsql("size:=1 | union (size:=2 | union (size:=3)) | count() n").await, ["n=3"]);
+    assert_eq!(
+        lab.logsql("size:=1 | union (size:=2 | union (size:=3)) | count() n").await,
+        ["n=3"]
+    );
     // Another time range, and fields by any name on one side.
     assert_eq!(
         lab.logsql(
@@ -248,7 +253,10 @@ async fn what_is_around_in_the_stream() {
 async fn results_run_along_the_rows() {
     let lab = lab().await;
     assert_eq!(
-        lab.logsql("size:<5 | running_stats count() as n, sum(size) s, max(user) m | fields size, n, s, m").await,
+        lab.logsql(
+            "size:<5 | running_stats count() as n, sum(size) s, max(user) m | fields size, n, s, m"
+        )
+        .await,
         [
             "size=0 n=1 s=0 m=u0",
             "size=1 n=2 s=1 m=u1",
@@ -291,23 +299,26 @@ async fn results_run_along_the_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_out_of_nothing() {
     let lab = lab().await;
-    assert_eq!(
-        lab.logsql("* | generate_sequence 3").await,
-        ["_msg=0", "_msg=1", "_msg=2"]
-    );
+    assert_eq!(lab.logsql("* | generate_sequence 3").await, ["_msg=0", "_msg=1", "_msg=2"]);
     assert_eq!(
         lab.logsql("* | generate_sequence 100_000 | math _msg % 4 as r | stats by (r) count() n | sort by (r)")
             .await,
         ["r=0 n=25000", "r=1 n=25000", "r=2 n=25000", "r=3 n=25000"]
     );
     assert_eq!(
-        lab.logsql("* | generate_sequence 1000 | math floor(rand() * 10) as r | filter r:>9 | count() n").await,
+        lab.logsql(
+            "* | generate_sequence 1000 | math floor(rand() * 10) as r | filter r:>9 | count() n"
+        )
+        .await,
         ["n=0"]
     );
     let empty = Lab::new().await;
     assert_eq!(empty.logsql("* | generate_sequence 2 | count() n").await, ["n=2"]);
     assert_eq!(empty.logsql("* | facets").await, [""; 0]);
-    assert_eq!(empty.logsql("* | unpack_json | sort by (x) | join by (x) (*) | union (*)").await, [""; 0]);
+    assert_eq!(
+        empty.logsql("* | unpack_json | sort by (x) | join by (x) (*) | union (*)").await,
+        [""; 0]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,8 +37,10 @@ async fn json_is_unpacked_into_fields_that_were_never_declared() {
     ])
     .await;
     assert_eq!(
-        lab.logsql("* | unpack_json | sort by (_time) | fields ip, n, ok, list, host.name, host.os.v")
-            .await,
+        lab.logsql(
+            "* | unpack_json | sort by (_time) | fields ip, n, ok, list, host.name, host.os.v"
+        )
+        .await,
         [
             r#"ip=1.2.3.4 n=7 ok=true list=[1,"a"] host.name=h host.os.v=1"#,
             "ip=5.6.7.8 n=10",
@@ -51,11 +53,18 @@ async fn json_is_unpacked_into_fields_that_were_never_declared() {
         lab.logsql("* | unpack_json | ip:* | sort by (n desc) | fields ip").await,
         ["ip=5.6.7.8", "ip=1.2.3.4"]
     );
-    assert_eq!(lab.logsql("* | unpack_json | stats sum(n) s, max(host.name) h").await, ["s=17 h=h"]);
+    assert_eq!(
+        lab.logsql("* | unpack_json | stats sum(n) s, max(host.name) h").await,
+        ["s=17 h=h"]
+    );
     assert_eq!(lab.logsql("* | unpack_json | filter host.os.v:=1 | count() n").await, ["n=1"]);
-    assert_eq!(lab.logsql("* | unpack_json | uniq by (ip) | sort by (ip) | offset 1").await.len(), 2);
+    assert_eq!(
+        lab.logsql("* | unpack_json | uniq by (ip) | sort by (ip) | offset 1").await.len(),
+        2
+    );
     // The output has all of them, and an overwritten field its new value.
-    let rows = lab.logsql("* | unpack_json | filter ip:=5.6.7.8 | delete _time, _stream, _msg").await;
+    let rows =
+        lab.logsql("* | unpack_json | filter ip:=5.6.7.8 | delete _time, _stream, _msg").await;
     assert_eq!(rows, ["app=inner ip=5.6.7.8 n=10"]);
     assert_eq!(
         lab.logsql("* | unpack_json keep_original_fields | filter n:=10 | fields app, ip").await,
@@ -84,7 +93,8 @@ async fn some_fields_of_json_are_unpacked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unpacked_time_is_the_time() {
-    let lab = lab(&[r#"{"_time":"2020-01-01T00:00:00Z","a":"1"}"#, r#"{"_time":"never","a":"2"}"#]).await;
+    let lab =
+        lab(&[r#"{"_time":"2020-01-01T00:00:00Z","a":"1"}"#, r#"{"_time":"never","a":"2"}"#]).await;
     assert_eq!(
         lab.logsql("* | unpack_json | sort by (_time) | fields _time, a").await,
         ["_time=2020-01-01T00:00:00Z a=1", "_time=2026-01-02T00:00:01Z a=2"]
@@ -108,7 +118,10 @@ async fn logfmt_is_unpacked() {
         let rows = lab.logsql("* | unpack_logfmt | delete _time, _stream, _msg, app").await;
         assert_eq!(rows.join(""), expected, "{message}");
     }
-    assert_eq!(made("foo=1 bar=2", "unpack_logfmt from _msg fields (foo)", "foo, bar").await, "foo=1");
+    assert_eq!(
+        made("foo=1 bar=2", "unpack_logfmt from _msg fields (foo)", "foo, bar").await,
+        "foo=1"
+    );
     assert_eq!(made("foo=1", "unpack_logfmt result_prefix \"l_\"", "l_foo").await, "l_foo=1");
 }
 
@@ -139,7 +152,8 @@ async fn syslog_is_unpacked() {
         "timestamp=2025-12-31T06:38:33Z"
     );
     assert_eq!(
-        made("what is this", "unpack_syslog result_prefix \"s_\"", "s_format, s_message, s_level").await,
+        made("what is this", "unpack_syslog result_prefix \"s_\"", "s_format, s_message, s_level")
+            .await,
         "s_format=rfc3164 s_message=what is this"
     );
     assert_eq!(made(old, "unpack_syslog if (hostname:\"\") from foo", "format").await, "");
@@ -191,8 +205,10 @@ async fn patterns_take_texts_apart() {
         ["ip=1 hits=2", "ip=2 hits=1"]
     );
     assert_eq!(
-        lab.logsql("* | extract 'ip=<ip> ' from app | drop_empty_fields | fields ip | drop_empty_fields")
-            .await,
+        lab.logsql(
+            "* | extract 'ip=<ip> ' from app | drop_empty_fields | fields ip | drop_empty_fields"
+        )
+        .await,
         [""; 0]
     );
 }
@@ -238,7 +254,10 @@ async fn fields_make_texts() {
     assert_eq!(made("format 'some <ip>'").await, "_msg=some 1.2.3.4 app=web");
     assert_eq!(made("format 'new' as app keep_original_fields").await, "_msg=aцC d+ app=web");
     assert_eq!(made("format '<empty>' as app").await, "_msg=aцC d+");
-    assert_eq!(made("format '<empty><absent>' as app skip_empty_results").await, "_msg=aцC d+ app=web");
+    assert_eq!(
+        made("format '<empty><absent>' as app skip_empty_results").await,
+        "_msg=aцC d+ app=web"
+    );
     assert_eq!(made("format if (ip:* and host:*) 'y' as x").await, "_msg=aцC d+ app=web");
     assert_eq!(made("format if (ip:* and port:*) 'y' x").await, "x=y _msg=aцC d+ app=web");
 }
@@ -296,16 +315,10 @@ async fn numbers_are_calculated() {
         assert_eq!(rows, [format!("x={expected}")], "{expression}");
     }
     // A result may use those before it; without a name it has that of its text.
-    assert_eq!(
-        lab.logsql("* | eval a * 2 as c, c + 1 e | fields c, e").await,
-        ["c=14 e=15"]
-    );
+    assert_eq!(lab.logsql("* | eval a * 2 as c, c + 1 e | fields c, e").await, ["c=14 e=15"]);
     assert_eq!(lab.logsql("* | math a / 2 | fields 'a / 2'").await, ["a / 2=3.5"]);
     assert_eq!(
-        lab.logsql(
-            "* | math round(d, 1e9) as ns | format '<duration:ns>' as d | fields d"
-        )
-        .await,
+        lab.logsql("* | math round(d, 1e9) as ns | format '<duration:ns>' as d | fields d").await,
         ["d=2s"]
     );
     assert_eq!(
@@ -326,7 +339,11 @@ async fn parts_of_texts_are_replaced() {
         ("k=v", r#"replace_regexp ("(?P<k>\w+)=(\w+)", "${2}=${k} $$")"#, "v=k $"),
         ("a1b2", r#"replace_regexp ("[0-9]", "") limit 1"#, "ab2"),
         ("abc", r#"replace_regexp ("\d*", "-")"#, "-a-b-c-"),
-        ("password: x y", r#"replace_regexp if (app:=db) ('password: [^ ]+', '')"#, "password: x y"),
+        (
+            "password: x y",
+            r#"replace_regexp if (app:=db) ('password: [^ ]+', '')"#,
+            "password: x y",
+        ),
         ("\u{1b}[1;31mred\u{1b}[0m x", "decolorize", "red x"),
         ("\u{1b}[2Kcleared \u{1b}[", "decolorize _msg", "\u{1b}[2Kcleared \u{1b}["),
     ] {
@@ -338,8 +355,11 @@ async fn parts_of_texts_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_in_texts_collapse() {
     for (message, pipe, expected) in [
-        ("2024-10-20T12:34:56Z request duration 1.34s", "collapse_nums at _msg",
-            "<N>-<N>-<N>T<N>:<N>:<N>Z request duration <N>.<N>s"),
+        (
+            "2024-10-20T12:34:56Z request duration 1.34s",
+            "collapse_nums at _msg",
+            "<N>-<N>-<N>T<N>:<N>:<N>Z request duration <N>.<N>s",
+        ),
         ("deadbeef", "collapse_nums", "<N>"),
         ("be a decade", "collapse_nums", "be a <N>"),
         ("1foo", "collapse_nums", "1foo"),
@@ -349,10 +369,16 @@ async fn numbers_in_texts_collapse() {
         ("123ms 3h5m6s", "collapse_nums", "<N>ms <N>h<N>m<N>s"),
         ("0x1234", "collapse_nums", "0x<N>"),
         ("Ä123 Ä 123", "collapse_nums", "Ä123 Ä <N>"),
-        ("2edfed59-3e98-4073-bbb2-28d321ca71a7 - [2024/12/08 15:21:02] 10.71.20.32 GET 200",
-            "collapse_nums prettify", "<UUID> - [<DATETIME>] <IP4> GET <N>"),
-        ("2024-12-08 15:22:32,123+10:30 E at 15:21:02.7", "collapse_nums prettify",
-            "<DATETIME> E at <TIME>"),
+        (
+            "2edfed59-3e98-4073-bbb2-28d321ca71a7 - [2024/12/08 15:21:02] 10.71.20.32 GET 200",
+            "collapse_nums prettify",
+            "<UUID> - [<DATETIME>] <IP4> GET <N>",
+        ),
+        (
+            "2024-12-08 15:22:32,123+10:30 E at 15:21:02.7",
+            "collapse_nums prettify",
+            "<DATETIME> E at <TIME>",
+        ),
         ("5 x", "collapse_nums if (app:=admin)", "5 x"),
     ] {
         assert_eq!(made(message, pipe, "_msg").await, format!("_msg={expected}"), "{message}");
@@ -377,8 +403,10 @@ async fn arrays_become_rows() {
         ["_msg=a timestamp=1 value=x", "_msg=a timestamp=2 value={\"y\":1}", "_msg=a timestamp=3", "_msg=b"]
     );
     assert_eq!(
-        lab.logsql("* | unroll if (value:=\"[]\") by (timestamp) | fields _msg, timestamp | sort by (_msg)")
-            .await,
+        lab.logsql(
+            "* | unroll if (value:=\"[]\") by (timestamp) | fields _msg, timestamp | sort by (_msg)"
+        )
+        .await,
         ["_msg=a timestamp=[1,2,3]", "_msg=b"]
     );
     assert_eq!(
@@ -429,7 +457,9 @@ async fn fields_are_packed() {
     }
     assert_eq!(
         lab.logsql("* | pack_json | fields _msg").await,
-        [r#"_msg={"_time":"2026-01-02T00:00:00Z","_stream":"{}","_msg":"m","bar":"5","foo":"a \"b\"","foo.x":"="}"#]
+        [
+            r#"_msg={"_time":"2026-01-02T00:00:00Z","_stream":"{}","_msg":"m","bar":"5","foo":"a \"b\"","foo.x":"="}"#
+        ]
     );
     assert_eq!(
         lab.logsql("* | pack_logfmt as x | unpack_logfmt from x fields (foo) result_prefix \"y.\" | fields y.foo")
@@ -463,7 +493,10 @@ async fn small_things_are_made() {
         let rows = lab.logsql(&format!("* | {pipe} | fields {fields}")).await;
         assert_eq!(rows, [expected], "{pipe}");
     }
-    assert_eq!(lab.logsql("* | set_stream_fields mail | {mail=\"m@x\"} | count() n").await, ["n=1"]);
+    assert_eq!(
+        lab.logsql("* | set_stream_fields mail | {mail=\"m@x\"} | count() n").await,
+        ["n=1"]
+    );
     let many = lab_of(&(0..500).map(|i| record(DAY + i * S, "x")).collect::<Vec<_>>()).await;
     assert_eq!(many.logsql("* | sample 1 | count() n").await, ["n=500"]);
     let rows = many.logsql("* | sample 10").await.len();
@@ -495,14 +528,18 @@ async fn order_stays_and_limits_are_exact() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grows_without_bound_is_refused() {
-    let many = format!("{{{}}}", (0..10_001).map(|i| format!("\"k{i}\":1")).collect::<Vec<_>>().join(","));
+    let many =
+        format!("{{{}}}", (0..10_001).map(|i| format!("\"k{i}\":1")).collect::<Vec<_>>().join(","));
     let long = "a".repeat(1 << 20);
     let lab = lab(&[&many, &long]).await;
     for (query, limit) in [
         ("len(_msg) as l | filter l:>200000 | delete l | unpack_json", "10000 fields"),
         ("replace ('a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb')", "16777216 bytes"),
         ("replace_regexp ('.+', '$0$0$0$0$0$0$0$0$0$0$0$0$0$0$0$0$0$0')", "16777216 bytes"),
-        ("format '<q:_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg>'", "16777216 bytes"),
+        (
+            "format '<q:_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg><_msg>'",
+            "16777216 bytes",
+        ),
     ] {
         let query = if query.starts_with("len") {
             "k1 | unpack_json | count(k5) n".to_owned()
@@ -532,5 +569,11 @@ async fn reads_stay_narrow() {
         ["ip=stored n=1"]
     );
     assert_eq!(lab.logsql("* | unpack_json | copy other as ip | fields ip").await, ["ip=y"]);
-    assert_eq!(lab.logsql("* | format '{\"ip\":\"j\"}' as j | unpack_json from j | copy other as ip | fields ip").await, ["ip=y"]);
+    assert_eq!(
+        lab.logsql(
+            "* | format '{\"ip\":\"j\"}' as j | unpack_json from j | copy other as ip | fields ip"
+        )
+        .await,
+        ["ip=y"]
+    );
 }

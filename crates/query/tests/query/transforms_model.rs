@@ -157,7 +157,9 @@ impl Ask {
             Self::UnpackJson { from, prefix, keep } => {
                 format!("unpack_json from {} result_prefix {}{}", q(from), q(prefix), keep.text())
             }
-            Self::UnpackLogfmt { from, keep } => format!("unpack_logfmt from {}{}", q(from), keep.text()),
+            Self::UnpackLogfmt { from, keep } => {
+                format!("unpack_logfmt from {}{}", q(from), keep.text())
+            }
             Self::Extract { from, before, name, after, keep } => {
                 let pattern = format!("{before}<{name}>{after}");
                 format!("extract {} from {}{}", q(&pattern), q(from), keep.text())
@@ -180,8 +182,12 @@ impl Ask {
             }
             Self::Words { from, to } => format!("unpack_words from {} as {}", q(from), q(to)),
             Self::Unroll { fields } => format!("unroll by ({})", list(fields)),
-            Self::PackJson { fields, to } => format!("pack_json fields ({}) as {}", list(fields), q(to)),
-            Self::Add { left, right, to } => format!("math {} + {} as {}", q(left), q(right), q(to)),
+            Self::PackJson { fields, to } => {
+                format!("pack_json fields ({}) as {}", list(fields), q(to))
+            }
+            Self::Add { left, right, to } => {
+                format!("math {} + {} as {}", q(left), q(right), q(to))
+            }
             Self::Copy { from, to } => format!("copy {} as {}", q(from), q(to)),
             Self::Rename { from, to } => format!("rename {} as {}", q(from), q(to)),
             Self::MovePrefix { from, to } => format!("rename {from}* as {to}*"),
@@ -241,13 +247,17 @@ impl Ask {
                     if after.is_empty() {
                         return rest.to_owned();
                     }
-                    rest.split_once(after.as_str()).map(|(found, _)| found.to_owned()).unwrap_or_default()
+                    rest.split_once(after.as_str())
+                        .map(|(found, _)| found.to_owned())
+                        .unwrap_or_default()
                 });
                 set(&mut row, name, &found, *keep);
             }
             Self::Format { parts, to, keep } => {
-                let made: String =
-                    parts.iter().map(|(text, name)| format!("{text}{}", value(&row, name))).collect();
+                let made: String = parts
+                    .iter()
+                    .map(|(text, name)| format!("{text}{}", value(&row, name)))
+                    .collect();
                 set(&mut row, to, &made, *keep);
             }
             Self::Replace { old, new, at, limit } => {
@@ -264,13 +274,17 @@ impl Ask {
                 set(&mut row, to, &length, Keep::No);
             }
             Self::Coalesce { from, to } => {
-                let first = from.iter().map(|name| value(&row, name)).find(|value| !value.is_empty());
+                let first =
+                    from.iter().map(|name| value(&row, name)).find(|value| !value.is_empty());
                 set(&mut row, to, &first.unwrap_or_default(), Keep::No);
             }
             Self::Split { separator, from, to } => {
                 let text = value(&row, from);
-                let parts: Vec<&str> =
-                    if text.is_empty() { Vec::new() } else { text.split(separator.as_str()).collect() };
+                let parts: Vec<&str> = if text.is_empty() {
+                    Vec::new()
+                } else {
+                    text.split(separator.as_str()).collect()
+                };
                 set(&mut row, to, &array(&parts), Keep::No);
             }
             Self::Concat { from, to } => {
@@ -279,11 +293,13 @@ impl Ask {
             }
             Self::Words { from, to } => {
                 let text = value(&row, from);
-                let words: Vec<&str> = text.split(|c| !is_word(c)).filter(|w| !w.is_empty()).collect();
+                let words: Vec<&str> =
+                    text.split(|c| !is_word(c)).filter(|w| !w.is_empty()).collect();
                 set(&mut row, to, &array(&words), Keep::No);
             }
             Self::Unroll { fields } => {
-                let lists: Vec<Vec<String>> = fields.iter().map(|name| items(&value(&row, name))).collect();
+                let lists: Vec<Vec<String>> =
+                    fields.iter().map(|name| items(&value(&row, name))).collect();
                 let count = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
                 return (0..count)
                     .map(|at| {
@@ -300,7 +316,8 @@ impl Ask {
                 let mut pairs: Vec<String> = Vec::new();
                 for name in fields {
                     let value = value(&row, name);
-                    let pair = format!("{}:{}", Json::from(name.as_str()), Json::from(value.as_str()));
+                    let pair =
+                        format!("{}:{}", Json::from(name.as_str()), Json::from(value.as_str()));
                     if !value.is_empty() && !pairs.contains(&pair) {
                         pairs.push(pair);
                     }
@@ -310,7 +327,8 @@ impl Ask {
             }
             Self::Add { left, right, to } => {
                 let sum = number(&value(&row, left)) + number(&value(&row, right));
-                let text = if sum.is_nan() { "NaN".to_owned() } else { schema::float_text(sum + 0.0) };
+                let text =
+                    if sum.is_nan() { "NaN".to_owned() } else { schema::float_text(sum + 0.0) };
                 set(&mut row, to, &text, Keep::No);
             }
             Self::Copy { from, to } => {
@@ -367,7 +385,8 @@ fn text() -> impl Strategy<Value = String> + Clone {
 }
 
 fn part() -> impl Strategy<Value = String> + Clone {
-    proptest::sample::select(&["a", "=", ",", " ", "k1", "ü", "😀", "1"][..]).prop_map(str::to_owned)
+    proptest::sample::select(&["a", "=", ",", " ", "k1", "ü", "😀", "1"][..])
+        .prop_map(str::to_owned)
 }
 
 fn keep() -> impl Strategy<Value = Keep> + Clone {

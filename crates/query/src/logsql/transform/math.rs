@@ -174,10 +174,7 @@ fn binary(
     }
 }
 
-fn operand(
-    cursor: &mut Cursor<'_>,
-    operators_left: &mut usize,
-) -> Result<Expression, QueryError> {
+fn operand(cursor: &mut Cursor<'_>, operators_left: &mut usize) -> Result<Expression, QueryError> {
     cursor.skip_space();
     if cursor.eat("(") {
         let inner = cursor.nested(|cursor| binary(cursor, 0, operators_left))?;

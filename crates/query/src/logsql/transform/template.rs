@@ -120,7 +120,8 @@ pub(super) fn parse_extraction(cursor: &mut Cursor<'_>) -> Result<Extraction, Qu
     let mut steps: Vec<Placeholder> = Vec::new();
     for (place, (before, inner)) in parts.into_iter().enumerate() {
         if place > 0 && before.is_empty() {
-            let problem = format!("expected a text between `<{inner}>` and the placeholder before it");
+            let problem =
+                format!("expected a text between `<{inner}>` and the placeholder before it");
             return Err(cursor.error_at(start, problem));
         }
         let (name, is_plain) = match inner.strip_prefix("plain:") {
