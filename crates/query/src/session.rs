@@ -61,7 +61,10 @@ impl Sessions {
             .with_physical_optimizer_rules(physical_rules())
             .with_query_planner(Arc::new(StagePlanner))
             .build();
-        logsql.config_mut().options_mut().optimizer.max_passes = 1;
+        let optimizer = &mut logsql.config_mut().options_mut().optimizer;
+        optimizer.max_passes = 1;
+        // Rows that are dealt out anew lose their order, and the leaf deals out its work itself.
+        optimizer.enable_round_robin_repartition = false;
         Self { config, logsql, sql }
     }
 

@@ -49,7 +49,8 @@ pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
     let keyword_end = start + keyword.len();
     cursor.go_to(keyword_end);
     // `| level:error`, `| "phrase"`, `| !x`: a filter without its name.
-    let anonymous = cursor.rest().starts_with([':', '=', '<', '>', '~', '!']) || keyword.is_empty();
+    let anonymous = cursor.rest().starts_with([':', '=', '<', '>', '~', '!'])
+        || matches!(keyword.as_str(), "" | "not");
     let pipe = match keyword.as_str() {
         _ if anonymous && !cursor.at_end() => {
             cursor.go_to(start);

@@ -81,7 +81,7 @@ pub(crate) fn query_frame(
         )));
     }
     let planner = Planner { state, partitions };
-    planner.frame(source, query, Needed::everything(), page)
+    planner.frame(source, query, Needed::everything(), Some(page))
 }
 
 fn inner_queries(query: &Query) -> usize {
@@ -95,14 +95,17 @@ struct Planner {
 }
 
 impl Planner {
-    /// Plans `query` over `source`; `tail`: which fields are wanted of what it gives.
+    /// Plans `query` over `source`; `tail`: which fields are wanted of what it gives; `page`: which
+    /// rows, `None` of a query within another one.
     fn frame(
         &self,
         source: Source,
         query: &Query,
         tail: Needed,
-        page: Page,
+        page: Option<Page>,
     ) -> Result<DataFrame, QueryError> {
+        let is_within = page.is_none();
+        let page = page.unwrap_or_default();
         let query = logsql::with_rates(query, source.predicate.time_bounds());
         let (top, pipes) = leaf_top(&limits_first(&query.pipes), page);
         let needs = fields::needed(&pipes, tail);
@@ -119,7 +122,7 @@ impl Planner {
                 pipe => pipes::apply(frame, pipe, span, after)?,
             };
             let is_sorted = matches!(pipe, Pipe::Sort(_) | Pipe::Top { .. } | Pipe::Patterns(_));
-            if is_sorted && pipes.iter().skip(at + 1).any(is_stage) {
+            if is_sorted && (is_within || pipes.iter().skip(at + 1).any(is_stage)) {
                 let schema = schema_of(&frame);
                 frame = stage::over(frame, Arc::new(Ordered(schema)))?;
             }
@@ -176,7 +179,7 @@ impl Planner {
             _ => after.clone(),
         };
         let inner = source.within_reach(query);
-        let other = self.frame(inner, query, tail, Page::default())?;
+        let other = self.frame(inner, query, tail, None)?;
         pipes::combine(frame, other, pipe, after)
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn apply(
             delete(frame, &[FieldPattern::Name(from.clone())])
         }),
         Pipe::Filter(predicate) => {
-            let condition = matches(&frame, predicate);
+            let condition = condition(&frame, predicate);
             Ok(frame.filter(condition)?)
         }
         Pipe::Sort(pipe) => sort(frame, pipe),
@@ -157,15 +157,32 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
     }
 }
 
+/// Whether a row of `frame` matches, told of at least one column if there is any: DataFusion takes what
+/// looks at none for a constant, and moves it to where it is tested for other rows, or for none.
+fn condition(frame: &DataFrame, predicate: &Predicate) -> Expr {
+    let mut names = read_by(frame, predicate);
+    if names.is_empty() {
+        names.extend(self::names(frame).into_iter().next());
+    }
+    let columns = names.iter().map(|name| column(name)).collect();
+    ValueFunction::Matches(predicate.clone(), names).call(columns)
+}
+
 /// Whether a row of `frame` matches.
 pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
+    let names = read_by(frame, predicate);
+    let columns = names.iter().map(|name| column(name)).collect();
+    ValueFunction::Matches(predicate.clone(), names).call(columns)
+}
+
+/// The columns that a predicate looks at.
+fn read_by(frame: &DataFrame, predicate: &Predicate) -> Vec<String> {
     let reads = predicate.reads();
     let needed =
         |name: &String| name == field::OVERFLOW || name == field::STREAM_ID || reads.has(name);
     let mut names: Vec<String> = names(frame).into_iter().filter(needed).collect();
     names.sort();
-    let columns = names.iter().map(|name| column(name)).collect();
-    ValueFunction::Matches(predicate.clone(), names).call(columns)
+    names
 }
 
 /// `_overflow` with only those of its fields that are kept.

@@ -101,7 +101,11 @@ impl Step {
             Targets::Named(names) => names.iter().collect(),
             Targets::Any => later.named.iter().filter(|name| *name != field::OVERFLOW).collect(),
         };
-        for name in made {
+        // The stream's number follows from the stream where it is no column.
+        let follows = |name: &&String| {
+            name.as_str() == field::STREAM_ID && matches!(pipe.work, Transform::SetStreamFields(_))
+        };
+        for name in made.into_iter().filter(|name| !follows(name)) {
             if input.index_of(name).is_err() && !slots.contains_key(name) {
                 slots.insert(name.clone(), fields.len());
                 fields.push(Field::new(name, DataType::Utf8, true));

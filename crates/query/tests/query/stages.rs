@@ -89,6 +89,7 @@ async fn names_and_values_are_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_of_fields_need_no_parentheses() {
     let lab = lab().await;
+    assert_eq!(lab.sorted("* | not app:api | count() n").await, ["n=40"]);
     assert_eq!(lab.sorted("* | uniq user").await.len(), 5);
     assert_eq!(lab.sorted("* | uniq by user, app").await.len(), 15);
     assert_eq!(lab.logsql("* | top 1 user").await, ["user=u0 hits=12"]);

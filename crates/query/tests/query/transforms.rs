@@ -238,7 +238,7 @@ async fn fields_make_texts() {
         ("<urlencode:_msg> <urldecode:_msg>", "a%D1%86C+d%2B aцC d "),
         ("<hexencode:_msg> <hexdecode:hex>", "61D18643 20642B ЙЦ"),
         ("<base64encode:ip> <base64decode:b64>", "MS4yLjMuNA== a b"),
-        ("<hexnumencode:port> <hexnumdecode:hex>", "0000000000000050 3499724966"),
+        ("<hexnumencode:port> <hexnumdecode:hex>", "0000000000000050 3499741350"),
         ("<duration_seconds:took> <duration:ns>", "3935.5 3m30.123456789s"),
         ("<time:at> <time:at_ms>", "2024-06-02T11:35:41Z 2024-06-02T11:35:41.123Z"),
         ("<ipv4:address>", "73.150.2.210"),
@@ -364,7 +364,7 @@ async fn numbers_in_texts_collapse() {
         ("be a decade", "collapse_nums", "be a <N>"),
         ("1foo", "collapse_nums", "1foo"),
         ("1 foo 23", "collapse_nums", "<N> foo <N>"),
-        ("a1b2", "collapse_nums", "a1b2"),
+        ("a1b2", "collapse_nums", "<N>"),
         ("release v1.2.3", "collapse_nums", "release v<N>.<N>.<N>"),
         ("123ms 3h5m6s", "collapse_nums", "<N>ms <N>h<N>m<N>s"),
         ("0x1234", "collapse_nums", "0x<N>"),
@@ -432,7 +432,7 @@ async fn arrays_become_rows() {
     );
     assert_eq!(
         lab.logsql(r#"* | split " " as items | unroll items | top 5 (items)"#).await,
-        ["items=foo hits=2", "items=Ünï hits=1", "items=bar hits=1", "items=bar, hits=1"]
+        ["items=foo hits=2", "items=bar hits=1", "items=bar, hits=1", "items=Ünï hits=1"]
     );
     assert_eq!(lab.logsql(r#"foo | split "o""#).await.len(), 1);
     assert_eq!(
