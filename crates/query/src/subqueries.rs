@@ -10,6 +10,7 @@
 
 use std::time::Instant;
 
+use futures::StreamExt;
 use lodge_record::schema;
 
 use crate::engine::Engine;

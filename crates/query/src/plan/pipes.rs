@@ -97,9 +97,8 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
 /// Whether a row of `frame` matches.
 pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
     let reads = predicate.reads();
-    let needed = |name: &String| {
-        name == field::OVERFLOW || name == field::STREAM_ID || reads.has(name)
-    };
+    let needed =
+        |name: &String| name == field::OVERFLOW || name == field::STREAM_ID || reads.has(name);
     let mut names: Vec<String> = names(frame).into_iter().filter(needed).collect();
     names.sort();
     let columns = names.iter().map(|name| column(name)).collect();

@@ -100,8 +100,7 @@ struct Building<'f> {
 impl Building<'_> {
     /// What the call gives, of the aggregates that it needs.
     fn result(&mut self) -> Result<Expr, QueryError> {
-        let Operands { names, named, columns, spill } =
-            Operands::of(self.frame, &self.call.fields);
+        let Operands { names, named, columns, spill } = Operands::of(self.frame, &self.call.fields);
         let any = || ValueFunction::AnyValue(spill).call(columns.clone());
         match &self.call.function {
             StatsFunction::Count if self.call.fields.is_empty() => self.rows(None),

@@ -26,14 +26,10 @@ fn leaf() -> impl Strategy<Value = Both> {
     prop_oneof![
         (field(), text.clone())
             .prop_map(|(f, t)| both(format!("{f}:={t:?}"), format!("{f} = '{t}'"))),
-        (field(), text.clone()).prop_map(|(f, t)| both(
-            format!("{f}:={t:?}*"),
-            format!("{f} LIKE '{t}%'")
-        )),
-        (field(), text.clone()).prop_map(|(f, t)| both(
-            format!("{f}:*{t:?}*"),
-            format!("strpos({f}, '{t}') > 0")
-        )),
+        (field(), text.clone())
+            .prop_map(|(f, t)| both(format!("{f}:={t:?}*"), format!("{f} LIKE '{t}%'"))),
+        (field(), text.clone())
+            .prop_map(|(f, t)| both(format!("{f}:*{t:?}*"), format!("strpos({f}, '{t}') > 0"))),
         (field(), vec(text, 1..4)).prop_map(|(f, texts)| {
             let quoted: Vec<String> = texts.iter().map(|t| format!("'{t}'")).collect();
             both(format!("{f}:in({})", texts.join(", ")), format!("{f} IN ({})", quoted.join(", ")))

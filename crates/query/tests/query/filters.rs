@@ -39,7 +39,8 @@ async fn word_filter() {
     finds("_msg", "error", &words, &["ERROR", "multiple errors occurred"]).await;
     finds("log.level", "log.level:error", &["error"], &["errors", ""]).await;
     finds("სფერო", "სფერო:τιμή", &["τιμή", "a τιμή"], &["τιμήν"]).await;
-    finds("ip:remote", "\"ip:remote\":\"1.2.3.45\"", &["1.2.3.45"], &["1.2.3.4", "11.2.3.45"]).await;
+    finds("ip:remote", "\"ip:remote\":\"1.2.3.45\"", &["1.2.3.45"], &["1.2.3.4", "11.2.3.45"])
+        .await;
     finds("_msg", "\"and\"", &["this and that"], &["band"]).await;
 }
 
@@ -71,7 +72,8 @@ async fn prefix_filter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn substring_filter() {
-    finds("_msg", "~\"ampl\"", &["Example message", "This is a sample"], &["EXAMPLE message"]).await;
+    finds("_msg", "~\"ampl\"", &["Example message", "This is a sample"], &["EXAMPLE message"])
+        .await;
     finds("_msg", "*ampl*", &["Example message", "This is a sample"], &["EXAMPLE message"]).await;
     finds("_msg", "~\"(?i)ampl\"", &["Example message", "EXAMPLE message"], &["amp l"]).await;
     finds("_msg", r#"~"foo\\.bar""#, &["a foo.bar b"], &["foo-bar"]).await;
@@ -136,8 +138,13 @@ async fn contains_filters() {
     finds("_msg", "contains_any(foo, \"bar baz\")", &these, &["foobar", "bar bazz"]).await;
     finds("_msg", "contains_any(*)", &["a", ""], &[]).await;
     finds("_msg", "contains_all(*)", &["a", ""], &[]).await;
-    let these = ["VictoriaMetrics", "x VICTORIAMETRICS", "victoriametrics", "Victoriametrics",
-        "the victoriaMetrics"];
+    let these = [
+        "VictoriaMetrics",
+        "x VICTORIAMETRICS",
+        "victoriametrics",
+        "Victoriametrics",
+        "the victoriaMetrics",
+    ];
     let query = "contains_common_case(\"VictoriaMetrics\")";
     finds("_msg", query, &these, &["VictoriametricS", "aVictoriaMetrics"]).await;
     let these = ["Error", "ERROR", "error"];
@@ -497,7 +504,8 @@ async fn queries_inside_filters_keep_to_the_request() {
                      | fields user_id) | sort by (id) | fields id"
         .into();
     assert_eq!(lab.ask(request.clone()).await.unwrap(), ["id=2", "id=3"]);
-    request.query = "options(ignore_global_time_filter=1) path:admin | sort by (id) | fields id".into();
+    request.query =
+        "options(ignore_global_time_filter=1) path:admin | sort by (id) | fields id".into();
     assert_eq!(lab.ask(request.clone()).await.unwrap(), ["id=0", "id=3", "id=4"]);
     // Neither sees what the caller must not see.
     request.view = request.view.narrowed("id:>0", request.now_ns).unwrap();

@@ -130,8 +130,10 @@ async fn functions_that_keep_values() {
     ] {
         gives(&lab, query, &[expected]).await;
     }
-    let limited = lab.logsql("* | stats uniq_values(ip) limit 2 as a, values(id) limit 3 as b").await;
-    let commas: Vec<usize> = limited[0].split(" b=").map(|list| list.matches(',').count()).collect();
+    let limited =
+        lab.logsql("* | stats uniq_values(ip) limit 2 as a, values(id) limit 3 as b").await;
+    let commas: Vec<usize> =
+        limited[0].split(" b=").map(|list| list.matches(',').count()).collect();
     assert_eq!(commas, [1, 2], "{limited:?}");
     let of_group = "* | stats by (host) row_max(id) r, row_any() x | fields host, r";
     let rows = lab.sorted(of_group).await;
@@ -199,26 +201,25 @@ async fn groups_and_buckets() {
         ("* | stats by (_time:year) count() n", &["_time=2026-01-01T00:00:00Z n=5"]),
         ("* | stats by (_time:1d offset 2h) count() n", &["_time=2026-01-01T22:00:00Z n=5"]),
         ("* | stats by (_time:1d offset -2h) count() n", &["_time=2026-01-01T02:00:00Z n=5"]),
-        (
-            "* | stats by (_time:month offset -1h) count() n",
-            &["_time=2026-01-01T01:00:00Z n=5"],
-        ),
+        ("* | stats by (_time:month offset -1h) count() n", &["_time=2026-01-01T01:00:00Z n=5"]),
         (
             "* | stats by (request_size:10KB) count() requests",
             &["request_size=0 requests=2", "request_size=10000 requests=2", "requests=1"],
         ),
-        (
-            "* | stats by (id:2 offset 1) count() n",
-            &["id=-1 n=1", "id=1 n=2", "id=3 n=2"],
-        ),
+        ("* | stats by (id:2 offset 1) count() n", &["id=-1 n=1", "id=1 n=2", "id=3 n=2"]),
         (
             "* | stats by (ip:/24) count() per_subnet",
             &["ip=10.0.0.0 per_subnet=3", "ip=10.0.1.0 per_subnet=1", "per_subnet=1"],
         ),
         (
             "* | stats by (duration:1s) count() n",
-            &["duration=0 n=1", "duration=1000000000 n=1", "duration=120000000000 n=1",
-                "duration=none n=1", "n=1"],
+            &[
+                "duration=0 n=1",
+                "duration=1000000000 n=1",
+                "duration=120000000000 n=1",
+                "duration=none n=1",
+                "n=1",
+            ],
         ),
         ("* | stats by (host, host) count() n", &["host=a n=3", "host=b n=2"]),
         ("* | stats by (absent) count() n", &["n=5"]),
@@ -290,7 +291,9 @@ fn stats_agree_with_the_documentation_model() {
                             let rows: Vec<&Record> = group
                                 .iter()
                                 .copied()
-                                .filter(|record| only.as_ref().is_none_or(|only| only.matches(record)))
+                                .filter(|record| {
+                                    only.as_ref().is_none_or(|only| only.matches(record))
+                                })
                                 .collect();
                             let found = row.get(&format!("c{place}")).cloned().unwrap_or_default();
                             let agrees = call.agrees(&rows, &found);
