@@ -48,7 +48,7 @@ fn leaf() -> impl Strategy<Value = Both> {
             format!("n:range[{low}, {}]", low + more),
             format!("n BETWEEN {low} AND {}", low + more)
         )),
-        Just(both("n:lt_field(id)", "n < id")),
+        Just(both("(n:* n:lt_field(id))", "n < id")),
         Just(both("level:eq_field(app)", "level = app")),
         (0i64..64).prop_map(|seconds| {
             let time = lodge_record::time::format(DAY + seconds * S + 1);

@@ -60,7 +60,7 @@ async fn functions_of_numbers() {
         ("* | stats quantile(0.5, request_size, id) m", "m=4"),
         ("* | stats quantile(0.5, request*) m", "m=10500"),
         ("* | stats stddev(id) d, stddev(host) none", "d=1.4142135623730951 none=NaN"),
-        ("* | stats sum_len(host, _msg) n", "n=33"),
+        ("* | stats sum_len(host, _msg) n", "n=36"),
     ] {
         gives(&lab, query, &[expected]).await;
     }
@@ -239,17 +239,47 @@ fn wrong_stats_point_at_the_column() {
         };
         expected.assert_eq(&format!("{column}: {error}"));
     };
-    wrong("* | stats histogram(a, b)", expect![]);
-    wrong("* | stats rate(a)", expect![]);
-    wrong("* | stats row_max()", expect![]);
-    wrong("* | stats row_min(a*)", expect![]);
-    wrong("* | stats field_max(a)", expect![]);
-    wrong("* | stats quantile(a)", expect![]);
-    wrong("* | stats count_uniq(a) limit x", expect![]);
-    wrong("* | stats count() if (a", expect![]);
-    wrong("* | stats by (ip:/33) count()", expect![]);
-    wrong("* | stats by (_time:1d offset x) count()", expect![]);
-    wrong("* | stats by () count()", expect![]);
+    wrong("* | stats histogram(a, b)", expect!["20: histogram(…) needs the name of one field"]);
+    wrong(
+        "* | stats rate(a)",
+        expect!["15: rate(…) takes no fields; write rate() or rate_sum(field)"],
+    );
+    wrong(
+        "* | stats row_max()",
+        expect!["18: row_max(…) needs the name of a field first, by whose value it chooses"],
+    );
+    wrong(
+        "* | stats row_min(a*)",
+        expect!["18: row_min(…) needs the name of a field first, by whose value it chooses"],
+    );
+    wrong(
+        "* | stats field_max(a)",
+        expect![
+            "20: field_max(…) needs the names of two fields: by whose value it chooses, and whose it gives"
+        ],
+    );
+    wrong(
+        "* | stats quantile(a)",
+        expect![
+            "19: quantile(phi, field) needs a number from 0 to 1 first, for example quantile(0.99, size)"
+        ],
+    );
+    wrong("* | stats count_uniq(a) limit x", expect!["31: expected a number of values, not `x`"]);
+    wrong(
+        "* | stats count() if (a",
+        expect!["24: expected `)` after the filters of `if`, not the end of the query"],
+    );
+    wrong(
+        "* | stats by (ip:/33) count()",
+        expect!["18: expected a network of 0 to 32 bits, for example /24"],
+    );
+    wrong(
+        "* | stats by (_time:1d offset x) count()",
+        expect![
+            "31: `x` is no offset; write a duration like 2h or, for other fields than _time, a whole number"
+        ],
+    );
+    wrong("* | stats by () count()", expect!["14: `stats by (…)` needs at least one field"]);
 }
 
 #[test]
