@@ -436,8 +436,19 @@ fn any_test() -> impl Strategy<Value = FieldTest> {
         (
             proptest::sample::select(Ends::ALL.map(|(_, ends)| ends).to_vec()),
             proptest::sample::select(vec![
-                "<N>", "a<N>", "<N>.<N>", "<IP4>", "<UUID>", "<W>", "<N>ms", "<DATETIME>", "x_y<W>",
-                "<W>:<N>", "<N><W>", ":", "",
+                "<N>",
+                "a<N>",
+                "<N>.<N>",
+                "<IP4>",
+                "<UUID>",
+                "<W>",
+                "<N>ms",
+                "<DATETIME>",
+                "x_y<W>",
+                "<W>:<N>",
+                "<N><W>",
+                ":",
+                "",
             ]),
         )
             .prop_map(|(ends, text)| {

@@ -153,9 +153,7 @@ fn single(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
 /// A filter on streams, the cursor at its brace.
 fn streams(cursor: &mut Cursor<'_>, target: Target<'_>) -> Parsed<Predicate> {
     match target {
-        Target::Message | Target::Field(field::STREAM) => {
-            Ok(Predicate::Stream(selector(cursor)?))
-        }
+        Target::Message | Target::Field(field::STREAM) => Ok(Predicate::Stream(selector(cursor)?)),
         Target::Field(name) | Target::Prefix(name) => Err(cursor.error(format!(
             "expected a value of `{}`, not `{{`; labels in braces select streams: write them alone \
              or after `_stream:`",

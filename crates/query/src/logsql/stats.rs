@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use lodge_record::field;
 use lodge_segment::predicate::{Named, parse_duration_ns, parse_number};
 
+use super::Query;
 use super::cursor::{Cursor, shorten};
 use super::filter::{parse_filter, whole_number};
 use super::names::{by_list, name, parenthesised, pattern};
 use super::pipe::{
     Bucket, FieldPattern, GroupKey, Pipe, SortKey, StatsCall, StatsFunction, StatsPipe,
 };
-use super::Query;
 use crate::error::QueryError;
 
 const FUNCTIONS: &[&str] = &[

@@ -279,9 +279,7 @@ fn day_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
     let start = cursor.at();
     let (min_open, [min, max], max_open) = bracketed(cursor, "day_range[08:00, 18:00)")?;
     let (Some(min), Some(max)) = (time_of_day(&min), time_of_day(&max)) else {
-        return Err(
-            cursor.error_at(start, "expected times of day, as in day_range[08:00, 18:00)")
-        );
+        return Err(cursor.error_at(start, "expected times of day, as in day_range[08:00, 18:00)"));
     };
     let (min_ns, max_ns) = (min + i64::from(min_open), max - i64::from(max_open));
     let offset_ns = offset(cursor)?;
@@ -313,9 +311,7 @@ fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
         names.iter().position(known)
     };
     let (Some(min), Some(max)) = (day(&min), day(&max)) else {
-        return Err(
-            cursor.error_at(start, "expected days of the week, as in week_range[Mon, Fri]")
-        );
+        return Err(cursor.error_at(start, "expected days of the week, as in week_range[Mon, Fri]"));
     };
     let (min, max) = (min + usize::from(min_open), (max + 1).saturating_sub(usize::from(max_open)));
     let days = (min..max).filter(|day| *day < 7).fold(0u8, |days, day| days | (1 << day));

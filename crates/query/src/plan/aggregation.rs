@@ -301,9 +301,7 @@ fn time_bucket(expression: &Arc<dyn PhysicalExpr>) -> Option<(i64, i64)> {
         }
         (_, [time]) if is_time(time) => match bucket_of(call.fun())? {
             Bucket::Step { step_ns, offset_ns, .. } => Some((step_ns, offset_ns)),
-            Bucket::Week { offset_ns } => {
-                Some((WEEK_NS, offset_ns.saturating_add(WEEK_OFFSET_NS)))
-            }
+            Bucket::Week { offset_ns } => Some((WEEK_NS, offset_ns.saturating_add(WEEK_OFFSET_NS))),
             _ => None,
         },
         _ => None,

@@ -146,8 +146,8 @@ pub(crate) fn matched(call: &ScalarFunction) -> Option<Predicate> {
         .zip(&call.args)
         .all(|(name, argument)| matches!(argument, Expr::Column(column) if column.name() == name));
     // Of fields that are not named it is not known which ones a pipe left.
-    let all = !predicate.reads().is_open()
-        && predicate.fields().iter().all(|name| names.contains(name));
+    let all =
+        !predicate.reads().is_open() && predicate.fields().iter().all(|name| names.contains(name));
     (own && all && names.len() == call.args.len()).then(|| predicate.clone())
 }
 
@@ -191,9 +191,9 @@ impl ScalarUDFImpl for Implementation {
             ValueFunction::Number | ValueFunction::NumberSum(_) => DataType::Float64,
             ValueFunction::NumberCount(_) | ValueFunction::Length(_) => DataType::Int64,
             ValueFunction::Digest => DataType::UInt64,
-            ValueFunction::SortKey
-            | ValueFunction::LeastKey(_)
-            | ValueFunction::GreatestKey(_) => DataType::Binary,
+            ValueFunction::SortKey | ValueFunction::LeastKey(_) | ValueFunction::GreatestKey(_) => {
+                DataType::Binary
+            }
             ValueFunction::Bucket(_) => match arguments.first() {
                 Some(time @ DataType::Timestamp(TimeUnit::Nanosecond, _)) => time.clone(),
                 _ => DataType::Utf8,

@@ -222,11 +222,7 @@ fn better(
         return 0;
     }
     let keys = vec![natural::key(&value)];
-    if kept.is_better(&keys, &[order]) {
-        kept.replace(Item { keys, text: text(row) })
-    } else {
-        0
-    }
+    if kept.is_better(&keys, &[order]) { kept.replace(Item { keys, text: text(row) }) } else { 0 }
 }
 
 #[derive(Debug)]

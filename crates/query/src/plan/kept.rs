@@ -231,8 +231,10 @@ impl Kept {
                 each(&part);
             }),
             Self::Moments(Moments { count, mean, squares }) => {
-                let part: Vec<u8> =
-                    [count, mean, squares].into_iter().flat_map(|part| part.to_le_bytes()).collect();
+                let part: Vec<u8> = [count, mean, squares]
+                    .into_iter()
+                    .flat_map(|part| part.to_le_bytes())
+                    .collect();
                 each(&part);
             }
         }

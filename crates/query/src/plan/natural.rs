@@ -1,8 +1,8 @@
 //! LogsQL's order of values, as bytes that compare in that order.
 //!
 //! Empty values come first, then numbers by value (`9 < 10`, `1s < 1m`), then times with their zones,
-//! then texts, in which runs of digits compare as numbers (`host-9 < host-10`). The text itself is at the end of its key, so equal
-//! ranks have one order and the text can be had back:
+//! then texts, in which runs of digits compare as numbers (`host-9 < host-10`). The text itself is at
+//! the end of its key, so equal ranks have one order and the text can be had back:
 //!
 //! ```text
 //!  class (1) | rank | text | length (4)
@@ -58,15 +58,6 @@ pub(super) fn moment(text: &str) -> Option<i64> {
 /// A time so that it orders as an unsigned number.
 fn ordered_time(time_ns: i64) -> u64 {
     time_ns.cast_unsigned() ^ 1 << 63
-}
-
-/// The key of a time: no text can be had back from it.
-pub(super) fn time_key(time_ns: i64) -> [u8; 9] {
-    let mut key = [CLASS_TIME; 9];
-    if let Some(rank) = key.last_chunk_mut::<8>() {
-        *rank = ordered_time(time_ns).to_be_bytes();
-    }
-    key
 }
 
 /// The bits of a float so that they order as it does.

@@ -100,8 +100,7 @@ struct Building<'f> {
 impl Building<'_> {
     /// What the call gives, of the aggregates that it needs.
     fn result(&mut self) -> Result<Expr, QueryError> {
-        let Operands { names, named, columns, spill } =
-            Operands::of(self.frame, &self.call.fields);
+        let Operands { names, named, columns, spill } = Operands::of(self.frame, &self.call.fields);
         let any = || ValueFunction::AnyValue(spill).call(columns.clone());
         match &self.call.function {
             StatsFunction::Count if self.call.fields.is_empty() => self.rows(None),
@@ -195,7 +194,12 @@ impl Building<'_> {
     fn add_where(&mut self, aggregate: Expr, more: Option<Expr>) -> Result<Expr, QueryError> {
         let condition = self.call.filter.as_ref().map(|filter| matches(self.frame, filter));
         let aggregate = match [condition, more].into_iter().flatten().reduce(Expr::and) {
-            Some(condition) => aggregate.filter(condition).build()?,
+            Some(condition) => {
+                let distinct = is_distinct(&aggregate);
+                let filtered = aggregate.filter(condition);
+                // What is built forgets whether it was to count different values.
+                if distinct { filtered.distinct().build()? } else { filtered.build()? }
+            }
             None => aggregate,
         };
         let name = format!("__lodge_{}_{}", self.index, self.aggregates.len());
@@ -255,6 +259,10 @@ impl Building<'_> {
         let key = self.add(aggregate(key.call(columns)))?;
         Ok(ValueFunction::KeyText.call(vec![key]))
     }
+}
+
+fn is_distinct(aggregate: &Expr) -> bool {
+    matches!(aggregate, Expr::AggregateFunction(function) if function.params.distinct)
 }
 
 /// One text for the values of all operands, null if all are empty.

@@ -26,14 +26,10 @@ fn leaf() -> impl Strategy<Value = Both> {
     prop_oneof![
         (field(), text.clone())
             .prop_map(|(f, t)| both(format!("{f}:={t:?}"), format!("{f} = '{t}'"))),
-        (field(), text.clone()).prop_map(|(f, t)| both(
-            format!("{f}:={t:?}*"),
-            format!("{f} LIKE '{t}%'")
-        )),
-        (field(), text.clone()).prop_map(|(f, t)| both(
-            format!("{f}:*{t:?}*"),
-            format!("strpos({f}, '{t}') > 0")
-        )),
+        (field(), text.clone())
+            .prop_map(|(f, t)| both(format!("{f}:={t:?}*"), format!("{f} LIKE '{t}%'"))),
+        (field(), text.clone())
+            .prop_map(|(f, t)| both(format!("{f}:*{t:?}*"), format!("strpos({f}, '{t}') > 0"))),
         (field(), vec(text, 1..4)).prop_map(|(f, texts)| {
             let quoted: Vec<String> = texts.iter().map(|t| format!("'{t}'")).collect();
             both(format!("{f}:in({})", texts.join(", ")), format!("{f} IN ({})", quoted.join(", ")))
@@ -52,7 +48,7 @@ fn leaf() -> impl Strategy<Value = Both> {
             format!("n:range[{low}, {}]", low + more),
             format!("n BETWEEN {low} AND {}", low + more)
         )),
-        Just(both("n:lt_field(id)", "n < id")),
+        Just(both("(n:* n:lt_field(id))", "n < id")),
         Just(both("level:eq_field(app)", "level = app")),
         (0i64..64).prop_map(|seconds| {
             let time = lodge_record::time::format(DAY + seconds * S + 1);

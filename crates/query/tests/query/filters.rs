@@ -39,7 +39,8 @@ async fn word_filter() {
     finds("_msg", "error", &words, &["ERROR", "multiple errors occurred"]).await;
     finds("log.level", "log.level:error", &["error"], &["errors", ""]).await;
     finds("სფერო", "სფერო:τιμή", &["τιμή", "a τιμή"], &["τιμήν"]).await;
-    finds("ip:remote", "\"ip:remote\":\"1.2.3.45\"", &["1.2.3.45"], &["1.2.3.4", "11.2.3.45"]).await;
+    finds("ip:remote", "\"ip:remote\":\"1.2.3.45\"", &["1.2.3.45"], &["1.2.3.4", "11.2.3.45"])
+        .await;
     finds("_msg", "\"and\"", &["this and that"], &["band"]).await;
 }
 
@@ -71,7 +72,8 @@ async fn prefix_filter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn substring_filter() {
-    finds("_msg", "~\"ampl\"", &["Example message", "This is a sample"], &["EXAMPLE message"]).await;
+    finds("_msg", "~\"ampl\"", &["Example message", "This is a sample"], &["EXAMPLE message"])
+        .await;
     finds("_msg", "*ampl*", &["Example message", "This is a sample"], &["EXAMPLE message"]).await;
     finds("_msg", "~\"(?i)ampl\"", &["Example message", "EXAMPLE message"], &["amp l"]).await;
     finds("_msg", r#"~"foo\\.bar""#, &["a foo.bar b"], &["foo-bar"]).await;
@@ -136,8 +138,13 @@ async fn contains_filters() {
     finds("_msg", "contains_any(foo, \"bar baz\")", &these, &["foobar", "bar bazz"]).await;
     finds("_msg", "contains_any(*)", &["a", ""], &[]).await;
     finds("_msg", "contains_all(*)", &["a", ""], &[]).await;
-    let these = ["VictoriaMetrics", "x VICTORIAMETRICS", "victoriametrics", "Victoriametrics",
-        "the victoriaMetrics"];
+    let these = [
+        "VictoriaMetrics",
+        "x VICTORIAMETRICS",
+        "victoriametrics",
+        "Victoriametrics",
+        "the victoriaMetrics",
+    ];
     let query = "contains_common_case(\"VictoriaMetrics\")";
     finds("_msg", query, &these, &["VictoriametricS", "aVictoriaMetrics"]).await;
     let these = ["Error", "ERROR", "error"];
@@ -382,7 +389,8 @@ async fn time_filters() {
         ("_time:2026-01-02T01Z", 6..=7),
         ("_time:2026-01-02T01:30Z", 7..=7),
         ("_time:2026-01-02T01:30:00Z", 7..=7),
-        ("_time:2026-01-02+02:00", 0..=7),
+        ("_time:2026-01-02+02:00", 0..=10),
+        ("_time:2026-01-02-01:00", 6..=10),
         ("_time:>2026-01-02T01:30:00Z", 8..=10),
         ("_time:>=2026-01-02T01:30:00Z", 7..=10),
         ("_time:<2026-01-02Z", 0..=3),
@@ -497,7 +505,8 @@ async fn queries_inside_filters_keep_to_the_request() {
                      | fields user_id) | sort by (id) | fields id"
         .into();
     assert_eq!(lab.ask(request.clone()).await.unwrap(), ["id=2", "id=3"]);
-    request.query = "options(ignore_global_time_filter=1) path:admin | sort by (id) | fields id".into();
+    request.query =
+        "options(ignore_global_time_filter=1) path:admin | sort by (id) | fields id".into();
     assert_eq!(lab.ask(request.clone()).await.unwrap(), ["id=0", "id=3", "id=4"]);
     // Neither sees what the caller must not see.
     request.view = request.view.narrowed("id:>0", request.now_ns).unwrap();
@@ -535,25 +544,96 @@ fn wrong_filters_point_at_the_column() {
         };
         expected.assert_eq(&format!("{column}: {error}"));
     };
-    wrong("a:{b=\"c\"}", expect![]);
-    wrong("a:value_type(dict)", expect![]);
-    wrong("a:ipv4_range(10.0.0)", expect![]);
-    wrong("a:ipv6_range(\"10.0.0.1\")", expect![]);
-    wrong("a*:eq_field(b)", expect![]);
-    wrong("a:eq_field()", expect![]);
-    wrong("a:pattern_match(<N>)", expect![]);
-    wrong("a:len_range(1)", expect![]);
-    wrong("a:string_range(b)", expect![]);
-    wrong("a:contains_common_case(ABCDEFGHIJKL)", expect![]);
-    wrong("a:in(b c)", expect![]);
-    wrong("a:in(b | limit 5)", expect![]);
-    wrong("a:in(b | fields c, d)", expect![]);
-    wrong("a:in(b | fields c", expect![]);
-    wrong("a:in(b | frobnicate)", expect![]);
-    wrong("{a in b}", expect![]);
-    wrong("options(concurrency=x) a", expect![]);
-    wrong("options(speed=1) a", expect![]);
-    wrong("_time:day_range[8:00, 18:00)", expect![]);
-    wrong("_time:week_range[Mon, Foo]", expect![]);
-    wrong("_time:5m offset x", expect![]);
+    wrong(
+        "a:{b=\"c\"}",
+        expect![
+            "3: expected a value of `a`, not `{`; labels in braces select streams: write them alone or after `_stream:`"
+        ],
+    );
+    wrong(
+        "a:value_type(dict)",
+        expect![
+            "14: there is no kind `dict` of values; there are: string, uint8, uint16, uint32, uint64, int64, float64, ipv4, iso8601"
+        ],
+    );
+    wrong(
+        "a:ipv4_range(10.0.0)",
+        expect![[
+            r#"3: expected addresses as in ipv4_range(10.0.0.1, 10.0.0.9) or ipv4_range("10.0.0.0/8")"#
+        ]],
+    );
+    wrong(
+        "a:ipv6_range(\"10.0.0.1\")",
+        expect![[
+            r#"3: expected addresses as in ipv6_range("2001:db8::1", "2001:db8::ff") or ipv6_range("::1/8")"#
+        ]],
+    );
+    wrong(
+        "a*:eq_field(b)",
+        expect!["4: eq_field(…) compares two fields; name one before it, as in a:eq_field(b)"],
+    );
+    wrong("a:eq_field()", expect!["12: expected the other field's name in eq_field(…), not `)`"]);
+    wrong(
+        "a:pattern_match(<N>)",
+        expect!["17: expected a pattern in quotes in pattern_match(…), not `<`"],
+    );
+    wrong("a:len_range(1)", expect!["12: expected two lengths, as in `len_range(5, 10)`"]);
+    wrong(
+        "a:string_range(b)",
+        expect!["17: expected `,` after the lower end of the range, not `)`"],
+    );
+    wrong(
+        "a:contains_common_case(ABCDEFGHIJKL)",
+        expect![
+            "23: `ABCDEFGHIJKL` has 12 capital letters, contains_common_case(…) takes at most 10; write i(…) for any letter case"
+        ],
+    );
+    wrong(
+        "a:in(b c)",
+        expect![
+            "8: expected `,` or `)` in in(…), not `c`; put values with spaces or signs in quotes"
+        ],
+    );
+    wrong(
+        "a:in(b | limit 5)",
+        expect![
+            "17: a query in in(…) must end in `| fields name` or `| uniq by (name)`, with one field"
+        ],
+    );
+    wrong(
+        "a:in(b | fields c, d)",
+        expect![
+            "21: a query in in(…) must end in `| fields name` or `| uniq by (name)`, with one field"
+        ],
+    );
+    wrong(
+        "a:in(b | fields c",
+        expect!["18: expected `)` after the query in in(…), not the end of the query"],
+    );
+    wrong(
+        "a:in(b | frobnicate)",
+        expect![
+            "10: there is no pipe `frobnicate`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq, patterns; to filter by a word write `| filter frobnicate`"
+        ],
+    );
+    wrong("{a in b}", expect!["7: expected `(` and a list of values, not `b`"]);
+    wrong(
+        "options(concurrency=x) a",
+        expect!["21: expected a whole number for `concurrency`, not `x`"],
+    );
+    wrong(
+        "options(speed=1) a",
+        expect![
+            "9: there is no option `speed`; there are: concurrency=2, ignore_global_time_filter=true"
+        ],
+    );
+    wrong(
+        "_time:day_range[8:00, 18:00)",
+        expect!["16: expected times of day, as in day_range[08:00, 18:00)"],
+    );
+    wrong(
+        "_time:week_range[Mon, Foo]",
+        expect!["17: expected days of the week, as in week_range[Mon, Fri]"],
+    );
+    wrong("_time:5m offset x", expect!["17: `x` is not a duration like 5m"]);
 }

@@ -137,7 +137,7 @@ fn test() -> impl Strategy<Value = Test> {
                 "pattern_match_prefix",
                 "pattern_match_suffix",
             ]),
-            pick(&["host-<N>", "<N>", "error", "-<N>"]),
+            pick(&["host-<N>", "error", "-<N>"]),
         )
             .prop_map(|(function, pattern)| Test::Pattern { function, pattern }),
         1 => Just(Test::Empty),

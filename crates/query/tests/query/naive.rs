@@ -6,19 +6,60 @@ use crate::fixture::{Record, S};
 #[derive(Debug, Clone)]
 pub enum Ask {
     All,
-    Time { from: i64, to: i64, to_open: bool },
-    Stream { label: String, value: String, negated: bool },
-    StreamRegex { label: String, regex: String },
-    Field { field: String, test: Test },
+    Time {
+        from: i64,
+        to: i64,
+        to_open: bool,
+    },
+    Stream {
+        label: String,
+        value: String,
+        negated: bool,
+    },
+    StreamRegex {
+        label: String,
+        regex: String,
+    },
+    Field {
+        field: String,
+        test: Test,
+    },
     /// Any field whose name begins so.
-    AnyField { prefix: String, test: Test },
-    Compare { left: String, function: String, right: String },
+    AnyField {
+        prefix: String,
+        test: Test,
+    },
+    Compare {
+        left: String,
+        function: String,
+        right: String,
+    },
     /// Minutes of the day, and an offset in seconds.
-    DayRange { from: i64, to: i64, from_open: bool, to_open: bool, offset: i64 },
+    DayRange {
+        from: i64,
+        to: i64,
+        from_open: bool,
+        to_open: bool,
+        offset: i64,
+    },
     /// Days from Sunday, and an offset in hours.
-    WeekRange { from: usize, to: usize, from_open: bool, to_open: bool, offset: i64 },
-    StreamIn { label: String, values: Vec<String>, negated: bool },
-    Group { field: String, tests: Vec<Test>, any: bool },
+    WeekRange {
+        from: usize,
+        to: usize,
+        from_open: bool,
+        to_open: bool,
+        offset: i64,
+    },
+    StreamIn {
+        label: String,
+        values: Vec<String>,
+        negated: bool,
+    },
+    Group {
+        field: String,
+        tests: Vec<Test>,
+        any: bool,
+    },
     And(Vec<Ask>),
     Or(Vec<Ask>),
     Not(Box<Ask>),
@@ -139,9 +180,10 @@ impl Ask {
                 let fields = record.fields.iter().map(|(name, value)| (name, value.text()));
                 let labels = record.labels.iter().map(|(name, value)| (name, value.clone()));
                 let message = record.msg.iter().map(|msg| (&message_name, msg.clone()));
-                let mut there = fields.chain(labels).chain(message).filter(|(name, value)| {
-                    name.starts_with(prefix.as_str()) && !value.is_empty()
-                });
+                let mut there = fields
+                    .chain(labels)
+                    .chain(message)
+                    .filter(|(name, value)| name.starts_with(prefix.as_str()) && !value.is_empty());
                 match test {
                     // None of them has a value.
                     Test::Empty => there.next().is_none(),

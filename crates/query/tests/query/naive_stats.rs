@@ -68,10 +68,7 @@ impl Key {
     }
 }
 
-pub fn groups<'r>(
-    records: &[&'r Record],
-    keys: &[Key],
-) -> BTreeMap<Vec<String>, Vec<&'r Record>> {
+pub fn groups<'r>(records: &[&'r Record], keys: &[Key]) -> BTreeMap<Vec<String>, Vec<&'r Record>> {
     let mut groups: BTreeMap<Vec<String>, Vec<&Record>> = BTreeMap::new();
     if keys.is_empty() {
         groups.insert(Vec::new(), Vec::new());
@@ -154,8 +151,7 @@ impl Call {
             .iter()
             .map(|row| self.fields.iter().map(|field| value(row, field)).collect())
             .collect();
-        let numbers: Vec<f64> =
-            tuples.iter().flatten().filter_map(|text| number(text)).collect();
+        let numbers: Vec<f64> = tuples.iter().flatten().filter_map(|text| number(text)).collect();
         let is = |expected: f64| close(found, expected);
         let sum: f64 = numbers.iter().sum();
         let total = if numbers.is_empty() { f64::NAN } else { sum };
@@ -170,7 +166,8 @@ impl Call {
                 is((squares / numbers.len() as f64).sqrt())
             }
             "histogram" => {
-                let hits: u64 = array(found).iter().map(|range| range["hits"].as_u64().unwrap()).sum();
+                let hits: u64 =
+                    array(found).iter().map(|range| range["hits"].as_u64().unwrap()).sum();
                 numbers.iter().filter(|number| **number >= 0.0).count() as u64 == hits
             }
             "min" => extreme(&numbers, found, f64::min),

@@ -60,7 +60,7 @@ async fn functions_of_numbers() {
         ("* | stats quantile(0.5, request_size, id) m", "m=4"),
         ("* | stats quantile(0.5, request*) m", "m=10500"),
         ("* | stats stddev(id) d, stddev(host) none", "d=1.4142135623730951 none=NaN"),
-        ("* | stats sum_len(host, _msg) n", "n=33"),
+        ("* | stats sum_len(host, _msg) n", "n=36"),
     ] {
         gives(&lab, query, &[expected]).await;
     }
@@ -130,8 +130,10 @@ async fn functions_that_keep_values() {
     ] {
         gives(&lab, query, &[expected]).await;
     }
-    let limited = lab.logsql("* | stats uniq_values(ip) limit 2 as a, values(id) limit 3 as b").await;
-    let commas: Vec<usize> = limited[0].split(" b=").map(|list| list.matches(',').count()).collect();
+    let limited =
+        lab.logsql("* | stats uniq_values(ip) limit 2 as a, values(id) limit 3 as b").await;
+    let commas: Vec<usize> =
+        limited[0].split(" b=").map(|list| list.matches(',').count()).collect();
     assert_eq!(commas, [1, 2], "{limited:?}");
     let of_group = "* | stats by (host) row_max(id) r, row_any() x | fields host, r";
     let rows = lab.sorted(of_group).await;
@@ -199,26 +201,25 @@ async fn groups_and_buckets() {
         ("* | stats by (_time:year) count() n", &["_time=2026-01-01T00:00:00Z n=5"]),
         ("* | stats by (_time:1d offset 2h) count() n", &["_time=2026-01-01T22:00:00Z n=5"]),
         ("* | stats by (_time:1d offset -2h) count() n", &["_time=2026-01-01T02:00:00Z n=5"]),
-        (
-            "* | stats by (_time:month offset -1h) count() n",
-            &["_time=2026-01-01T01:00:00Z n=5"],
-        ),
+        ("* | stats by (_time:month offset -1h) count() n", &["_time=2026-01-01T01:00:00Z n=5"]),
         (
             "* | stats by (request_size:10KB) count() requests",
             &["request_size=0 requests=2", "request_size=10000 requests=2", "requests=1"],
         ),
-        (
-            "* | stats by (id:2 offset 1) count() n",
-            &["id=-1 n=1", "id=1 n=2", "id=3 n=2"],
-        ),
+        ("* | stats by (id:2 offset 1) count() n", &["id=-1 n=1", "id=1 n=2", "id=3 n=2"]),
         (
             "* | stats by (ip:/24) count() per_subnet",
             &["ip=10.0.0.0 per_subnet=3", "ip=10.0.1.0 per_subnet=1", "per_subnet=1"],
         ),
         (
             "* | stats by (duration:1s) count() n",
-            &["duration=0 n=1", "duration=1000000000 n=1", "duration=120000000000 n=1",
-                "duration=none n=1", "n=1"],
+            &[
+                "duration=0 n=1",
+                "duration=1000000000 n=1",
+                "duration=120000000000 n=1",
+                "duration=none n=1",
+                "n=1",
+            ],
         ),
         ("* | stats by (host, host) count() n", &["host=a n=3", "host=b n=2"]),
         ("* | stats by (absent) count() n", &["n=5"]),
@@ -238,17 +239,47 @@ fn wrong_stats_point_at_the_column() {
         };
         expected.assert_eq(&format!("{column}: {error}"));
     };
-    wrong("* | stats histogram(a, b)", expect![]);
-    wrong("* | stats rate(a)", expect![]);
-    wrong("* | stats row_max()", expect![]);
-    wrong("* | stats row_min(a*)", expect![]);
-    wrong("* | stats field_max(a)", expect![]);
-    wrong("* | stats quantile(a)", expect![]);
-    wrong("* | stats count_uniq(a) limit x", expect![]);
-    wrong("* | stats count() if (a", expect![]);
-    wrong("* | stats by (ip:/33) count()", expect![]);
-    wrong("* | stats by (_time:1d offset x) count()", expect![]);
-    wrong("* | stats by () count()", expect![]);
+    wrong("* | stats histogram(a, b)", expect!["20: histogram(…) needs the name of one field"]);
+    wrong(
+        "* | stats rate(a)",
+        expect!["15: rate(…) takes no fields; write rate() or rate_sum(field)"],
+    );
+    wrong(
+        "* | stats row_max()",
+        expect!["18: row_max(…) needs the name of a field first, by whose value it chooses"],
+    );
+    wrong(
+        "* | stats row_min(a*)",
+        expect!["18: row_min(…) needs the name of a field first, by whose value it chooses"],
+    );
+    wrong(
+        "* | stats field_max(a)",
+        expect![
+            "20: field_max(…) needs the names of two fields: by whose value it chooses, and whose it gives"
+        ],
+    );
+    wrong(
+        "* | stats quantile(a)",
+        expect![
+            "19: quantile(phi, field) needs a number from 0 to 1 first, for example quantile(0.99, size)"
+        ],
+    );
+    wrong("* | stats count_uniq(a) limit x", expect!["31: expected a number of values, not `x`"]);
+    wrong(
+        "* | stats count() if (a",
+        expect!["24: expected `)` after the filters of `if`, not the end of the query"],
+    );
+    wrong(
+        "* | stats by (ip:/33) count()",
+        expect!["18: expected a network of 0 to 32 bits, for example /24"],
+    );
+    wrong(
+        "* | stats by (_time:1d offset x) count()",
+        expect![
+            "31: `x` is no offset; write a duration like 2h or, for other fields than _time, a whole number"
+        ],
+    );
+    wrong("* | stats by () count()", expect!["14: `stats by (…)` needs at least one field"]);
 }
 
 #[test]
@@ -290,7 +321,9 @@ fn stats_agree_with_the_documentation_model() {
                             let rows: Vec<&Record> = group
                                 .iter()
                                 .copied()
-                                .filter(|record| only.as_ref().is_none_or(|only| only.matches(record)))
+                                .filter(|record| {
+                                    only.as_ref().is_none_or(|only| only.matches(record))
+                                })
                                 .collect();
                             let found = row.get(&format!("c{place}")).cloned().unwrap_or_default();
                             let agrees = call.agrees(&rows, &found);

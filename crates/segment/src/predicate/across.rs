@@ -30,11 +30,8 @@ pub enum FieldOrder {
 
 impl FieldOrder {
     /// All of them, by the names of their filters.
-    pub const ALL: [(&'static str, Self); 3] = [
-        ("eq_field", Self::Equal),
-        ("lt_field", Self::Less),
-        ("le_field", Self::LessOrEqual),
-    ];
+    pub const ALL: [(&'static str, Self); 3] =
+        [("eq_field", Self::Equal), ("lt_field", Self::Less), ("le_field", Self::LessOrEqual)];
 
     /// Whether two values are in this order.
     pub fn holds(self, left: &str, right: &str) -> bool {

@@ -11,8 +11,8 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Int32Type, TimeUnit, TimestampNanosecondType};
 use lodge_record::schema;
 
-use super::{FieldTest, ValueKind};
 use super::words::Phrase;
+use super::{FieldTest, ValueKind};
 
 /// A whole buffer is searched at once if at least one row in this many is of interest.
 const SPARSE_ROWS: usize = 16;

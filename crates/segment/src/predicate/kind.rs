@@ -113,9 +113,8 @@ fn is_number(text: &str) -> bool {
     };
     is_whole(whole)
         && decimals.is_none_or(is_digits)
-        && exponent.is_none_or(|exponent| {
-            is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
-        })
+        && exponent
+            .is_none_or(|exponent| is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
         && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 

@@ -46,11 +46,7 @@ impl Ends {
 
 const NUMBER: &str = "(?:[0-9]+|(?:[0-9A-Fa-f]{2}){2,})";
 const WORD_CLASS: &str = r"[\p{Alphabetic}\p{N}_]";
-const QUOTED: &str = concat!(
-    r#""(?:[^"\\\n]|\\.)*""#,
-    r"|'(?:[^'\\\n]|\\.)*'",
-    "|`[^`]*`"
-);
+const QUOTED: &str = concat!(r#""(?:[^"\\\n]|\\.)*""#, r"|'(?:[^'\\\n]|\\.)*'", "|`[^`]*`");
 /// Matches nothing.
 const NEVER: &str = "[a&&b]";
 
@@ -158,7 +154,11 @@ fn expression(part: Part<'_>, next: Next<'_>, after_number: bool) -> String {
             format!("(?:{zoned}|{rest})")
         }
         Part::Word => {
-            let first = if after_number { r"[_TZsmhun[\p{Alphabetic}\p{N}&&[^\x00-\x7f]]]" } else { WORD_CLASS };
+            let first = if after_number {
+                r"[_TZsmhun[\p{Alphabetic}\p{N}&&[^\x00-\x7f]]]"
+            } else {
+                WORD_CLASS
+            };
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
             // A word goes on as far as there are characters of words.
             let goes_on = match next {

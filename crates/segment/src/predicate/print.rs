@@ -45,11 +45,10 @@ impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.0;
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | '@');
-        let keyword = ["and", "or", "not", "in", "not_in"];
         let needs_none = name.chars().all(plain)
             && !name.is_empty()
             && !name.starts_with('-')
-            && !keyword.iter().any(|keyword| name.eq_ignore_ascii_case(keyword));
+            && !["and", "or"].iter().any(|keyword| name.eq_ignore_ascii_case(keyword));
         if needs_none { f.write_str(name) } else { write!(f, "{}", Quoted(name)) }
     }
 }
@@ -65,8 +64,8 @@ impl fmt::Display for Predicate {
             Self::Time { min_ns, max_ns } => match (*min_ns, *max_ns) {
                 (i64::MIN, i64::MAX) => f.write_str("_time:*"),
                 (i64::MIN, max) => write!(f, "_time:<={}", moment(max)),
-                (min, i64::MAX) => write!(f, "_time:>={}", moment(min)),
-                (min, max) => write!(f, "_time:[{},{}]", moment(min), moment(max)),
+                (min, i64::MAX) => write!(f, "_time:>={}", time::format(min)),
+                (min, max) => write!(f, "_time:[{},{}]", time::format(min), moment(max)),
             },
             Self::DayRange { min_ns, max_ns, offset_ns } => {
                 write!(f, "_time:day_range[{},{}]", clock(*min_ns), clock(*max_ns))?;
@@ -88,7 +87,7 @@ impl fmt::Display for Predicate {
     }
 }
 
-/// A moment with all its decimals, without which it would be the whole second.
+/// The last moment of a range with all its decimals, without which it would be the whole second.
 fn moment(time_ns: i64) -> String {
     let text = time::format(time_ns);
     let clock = text.trim_end_matches('Z');

@@ -99,9 +99,8 @@ fn test() -> impl Strategy<Value = FieldTest> {
         Just(FieldTest::Ipv6 { min: 1, max: u128::MAX }),
         proptest::sample::select(ValueKind::ALL.map(|(_, kind)| kind).to_vec())
             .prop_map(FieldTest::Kind),
-        vec(text(), 0..3).prop_map(|texts| FieldTest::JsonArray(
-            texts.into_iter().map(Into::into).collect()
-        )),
+        vec(text(), 0..3)
+            .prop_map(|texts| FieldTest::JsonArray(texts.into_iter().map(Into::into).collect())),
         proptest::sample::select(&["<N>", "error<W>", "<N>.<N>", "-<N>"][..]).prop_map(|text| {
             let pattern = Pattern::placeholders(text, Ends::Open);
             FieldTest::Regex(pattern.expect("a valid pattern"))
