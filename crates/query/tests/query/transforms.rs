@@ -137,7 +137,8 @@ async fn syslog_is_unpacked() {
         )
         .await,
         "level=notice priority=165 facility=20 facility_keyword=local4 severity=5 format=rfc5424 \
-         timestamp=2023-06-03T17:42:32.123456789Z hostname=host app_name=app proc_id=345 msg_id=ID47 \
+         timestamp=2023-06-03T17:42:32.123456789Z hostname=host app_name=app proc_id=345 \
+         msg_id=ID47 \
          message=text here ex@1.a=b ex@1.c=d]e"
     );
     let old = "<13>Dec 31 12:08:33 abcd systemd[1]: Starting";

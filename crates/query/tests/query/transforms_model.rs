@@ -413,8 +413,9 @@ fn ask() -> impl Strategy<Value = Ask> {
             .prop_map(|(separator, from, to)| Ask::Split { separator, from, to }),
         1 => (name(), name()).prop_map(|(from, to)| Ask::Concat { from, to }),
         1 => (name(), name()).prop_map(|(from, to)| Ask::Words { from, to }),
-        2 => proptest::sample::subsequence(NAMES, 1..3)
-            .prop_map(|names| Ask::Unroll { fields: names.into_iter().map(str::to_owned).collect() }),
+        2 => proptest::sample::subsequence(NAMES, 1..3).prop_map(|names| {
+            Ask::Unroll { fields: names.into_iter().map(str::to_owned).collect() }
+        }),
         1 => (vec(name(), 1..3), name()).prop_map(|(fields, to)| Ask::PackJson { fields, to }),
         1 => (name(), name(), name()).prop_map(|(left, right, to)| Ask::Add { left, right, to }),
         1 => (name(), name()).prop_map(|(from, to)| Ask::Copy { from, to }),
