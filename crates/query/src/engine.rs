@@ -27,9 +27,10 @@ use crate::request::{
     Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Patterns, PatternsRequest,
     SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries, ValueHits, View,
 };
-use crate::scan::{Source, Types};
+use crate::scan::{Reach, Source, Types};
 use crate::session::{Sessions, task_context};
 use crate::stream::{Beginning, QueryStream, Step};
+use crate::subqueries::{Asked, Understood};
 use crate::tail::TailQuery;
 use crate::{discover, hits, logsql, patterns, plan, sql, stats_query, tail};
 
@@ -40,6 +41,19 @@ const BATCHES_READY_MAX: usize = 2;
 const CLASHES_MAX: usize = 8;
 /// Fields that are remembered to hold text.
 const TEXT_FIELDS_MAX: usize = 4_096;
+
+/// What the queries of a request have in common; `now_ns` is the moment that it counts from.
+macro_rules! asked {
+    ($request:expr, $now_ns:ident) => {
+        Asked {
+            view: &$request.view,
+            start_ns: $request.start_ns,
+            end_ns: $request.end_ns,
+            now_ns: $request.$now_ns,
+            budget: &$request.budget,
+        }
+    };
+}
 
 /// What all queries together may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,13 +138,22 @@ impl Engine {
     /// fields by name); after a pipe what the pipe makes. Rows come in the order that the query asks
     /// for; with [`LogsqlRequest::limit`] newest first; else in no order.
     pub async fn logsql(&self, request: LogsqlRequest) -> Result<QueryStream, QueryError> {
-        let query = logsql::parse(&request.query, request.now_ns)?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
-            .await?;
+        let understood = self.understood(&request.query, asked!(request, now_ns)).await?;
         let page = plan::Page { limit: request.limit, offset: request.offset.unwrap_or(0) };
-        self.run_logsql(admitted, source, &query, page).await
+        self.run_understood(&request.view, &understood, page).await
+    }
+
+    /// Runs a query that has no open questions.
+    pub(crate) async fn run_understood(
+        &self,
+        view: &View,
+        understood: &Understood,
+        page: plan::Page,
+    ) -> Result<QueryStream, QueryError> {
+        let Understood { query, start_ns, end_ns, budget } = understood;
+        let admitted = self.admit(budget, query.options).await?;
+        let source = self.source_of(view, *start_ns, *end_ns, query, &admitted).await?;
+        self.run_logsql(admitted, source, query, page).await
     }
 
     /// Answers two questions that no record matches, so that the first one that matters does not wait
@@ -173,7 +196,7 @@ impl Engine {
 
     /// The rows, and whether fields may be where every value is text.
     async fn sql_once(&self, request: &SqlRequest) -> Result<(QueryStream, bool), QueryError> {
-        let admitted = self.admit(&request.budget).await?;
+        let admitted = self.admit(&request.budget, logsql::Options::default()).await?;
         let all = lodge_segment::predicate::Predicate::All;
         let source =
             self.source(&request.view, request.start_ns, request.end_ns, &all, &admitted).await?;
@@ -188,26 +211,19 @@ impl Engine {
 
     /// Matching records per time bucket (and per combination of fields' values).
     pub async fn hits(&self, request: HitsRequest) -> Result<Vec<HitsGroup>, QueryError> {
-        let query = logsql::parse(&request.query, request.now_ns)?;
-        let admitted = self.admit(&request.budget).await?;
-        let predicate = plan::row_predicate(&query, "hits")?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &predicate, &admitted)
-            .await?;
+        let asked = asked!(request, now_ns);
+        let understood = self.understood(&request.query, asked).await?;
+        let (admitted, source) = self.records(&request.view, understood, "hits").await?;
         hits::hits(self.runtime(), &admitted, source, &request).await
     }
 
     /// The results of a query that ends in a `stats` pipe, as Prometheus-like samples.
     pub async fn stats_query(&self, request: StatsRequest) -> Result<Vec<StatsSample>, QueryError> {
-        let query = logsql::parse(&request.query, request.time_ns)?;
-        let labels = stats_query::shape(&query)?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
-            .await?;
-        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
-        let rows = rows.collect().await?;
-        stats_query::samples(&labels, &rows)
+        let understood = self.understood(&request.query, asked!(request, time_ns)).await?;
+        let labels = stats_query::shape(&understood.query)?;
+        let page = plan::Page::default();
+        let rows = self.run_understood(&request.view, &understood, page).await?;
+        stats_query::samples(&labels, &rows.collect().await?)
     }
 
     /// The results of a query that ends in a `stats` pipe, per time bucket, as series.
@@ -215,16 +231,13 @@ impl Engine {
         &self,
         request: StatsRangeRequest,
     ) -> Result<Vec<StatsSeries>, QueryError> {
-        let mut query = logsql::parse(&request.query, request.now_ns)?;
-        let labels = stats_query::shape(&query)?;
-        stats_query::add_time_bucket(&mut query, request.step_ns, request.offset_ns)?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
-            .await?;
-        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
-        let rows = rows.collect().await?;
-        stats_query::series(&labels, &rows)
+        let mut understood = self.understood(&request.query, asked!(request, now_ns)).await?;
+        let labels = stats_query::shape(&understood.query)?;
+        let (step_ns, offset_ns) = (request.step_ns, request.offset_ns);
+        stats_query::add_time_bucket(&mut understood.query, step_ns, offset_ns)?;
+        let page = plan::Page::default();
+        let rows = self.run_understood(&request.view, &understood, page).await?;
+        stats_query::series(&labels, &rows.collect().await?)
     }
 
     /// The names of fields in matching records; `hits` are exact while few records match, and
@@ -256,10 +269,8 @@ impl Engine {
         let Some(span) = source.span() else { return Ok(Patterns::default()) };
         let limit = records.limit.map_or(u64::MAX, |limit| limit as u64);
         let pipe = logsql::PatternsPipe { limit, field, buckets };
-        let query = logsql::Query {
-            predicate: source.predicate.as_ref().clone(),
-            pipes: vec![logsql::Pipe::Patterns(pipe)],
-        };
+        let pipes = vec![logsql::Pipe::Patterns(pipe)];
+        let query = logsql::Query::new(source.predicate.as_ref().clone(), pipes);
         let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
         let (trend_start_ns, trend_step_ns) = plan::trend_parts(span, buckets);
         let patterns = patterns::hits(&rows.collect().await?)?;
@@ -276,16 +287,29 @@ impl Engine {
         &self,
         request: &FieldsRequest,
     ) -> Result<(Admitted, Source), QueryError> {
-        let query = logsql::parse(&request.query, request.now_ns)?;
-        let predicate = plan::row_predicate(&query, "a question about fields")?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &predicate, &admitted)
-            .await?;
+        let understood = self.understood(&request.query, asked!(request, now_ns)).await?;
+        self.records(&request.view, understood, "a question about fields").await
+    }
+
+    /// The records that a query selects, for a question about records (`what`).
+    async fn records(
+        &self,
+        view: &View,
+        understood: Understood,
+        what: &str,
+    ) -> Result<(Admitted, Source), QueryError> {
+        let Understood { query, start_ns, end_ns, budget } = understood;
+        let predicate = plan::row_predicate(&query, what)?;
+        let admitted = self.admit(&budget, query.options).await?;
+        let source = self.source(view, start_ns, end_ns, &predicate, &admitted).await?;
         Ok((admitted, source))
     }
 
-    async fn admit(&self, budget: &Budget) -> Result<Admitted, QueryError> {
+    async fn admit(
+        &self,
+        budget: &Budget,
+        options: logsql::Options,
+    ) -> Result<Admitted, QueryError> {
         let control = QueryControl::start(budget);
         let waiting = self.running.clone().acquire_owned();
         let permit = tokio::time::timeout(budget.time_max, waiting)
@@ -303,7 +327,9 @@ impl Engine {
         let mut environment = self.environment.as_ref().clone();
         environment.memory_pool = QueryMemory::new(&self.memory, budget.memory_bytes_max);
         let environment = Arc::new(environment);
-        Ok(Admitted { control, partitions: self.limits.threads.max(1), environment, permit })
+        let threads = self.limits.threads.max(1);
+        let partitions = options.concurrency.map_or(threads, |parts| parts.clamp(1, threads));
+        Ok(Admitted { control, partitions, environment, permit })
     }
 
     async fn source(
@@ -314,22 +340,33 @@ impl Engine {
         predicate: &lodge_segment::predicate::Predicate,
         admitted: &Admitted,
     ) -> Result<Source, QueryError> {
+        let query = logsql::Query::new(predicate.clone(), Vec::new());
+        self.source_of(view, start_ns, end_ns, &query, admitted).await
+    }
+
+    /// What `query` reads, and the queries within it.
+    async fn source_of(
+        &self,
+        view: &View,
+        start_ns: Option<i64>,
+        end_ns: Option<i64>,
+        query: &logsql::Query,
+        admitted: &Admitted,
+    ) -> Result<Source, QueryError> {
         let start = start_ns.unwrap_or(i64::MIN);
         // Half open outside, inclusive inside; an end at the beginning of time matches nothing.
         let last = match end_ns {
             Some(end) => end.checked_sub(1),
             None => Some(i64::MAX),
         };
-        let predicate = match last {
-            Some(last) => view.bounded(predicate.clone()).within(start, last),
-            None => lodge_segment::predicate::Predicate::None,
-        };
-        let time = predicate.time_bounds();
-        let snapshot = match time {
+        let all = view.bounded(lodge_segment::predicate::Predicate::All);
+        let reach = Reach::new(all, last.map(|last| (start, last)));
+        let snapshot = match reach.time_bounds(query) {
             Some(time) => self.store.snapshot(&view.tenant, Some(time)).await?,
             None => self.store.snapshot(&view.tenant, Some((i64::MAX, i64::MAX))).await?,
         };
-        Ok(Source::new(self.store.clone(), snapshot, predicate, admitted.control.clone()))
+        let control = admitted.control.clone();
+        Ok(Source::new(self.store.clone(), snapshot, query, reach, control))
     }
 
     async fn run_logsql(

@@ -27,9 +27,12 @@ mod request;
 mod scan;
 mod session;
 mod sql;
+mod stage;
 mod stats_query;
 mod stream;
+mod subqueries;
 mod tail;
+mod transform;
 
 pub use engine::{Engine, EngineLimits};
 pub use error::{QueryError, QueryErrorKind};
@@ -40,4 +43,5 @@ pub use request::{
     ValueHits, View,
 };
 pub use stream::QueryStream;
+pub use subqueries::{SUBQUERY_BYTES_MAX, SUBQUERY_VALUES_MAX};
 pub use tail::TailQuery;

@@ -34,7 +34,7 @@ impl View {
     /// # Errors
     /// If the text is no filter, or has pipes.
     pub fn narrowed(&self, filter: &str, now_ns: i64) -> Result<Self, QueryError> {
-        let query = logsql::parse(filter, now_ns)?;
+        let query = logsql::parse(filter, now_ns)?.without_subqueries("this filter")?;
         if let Some(pipe) = query.pipes.first() {
             let problem = format!("`| {}` is a pipe; only a filter can be given here", pipe.name());
             return Err(QueryError::invalid(problem));

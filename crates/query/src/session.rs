@@ -25,6 +25,7 @@ use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::plan::SegmentAggregation;
+use crate::stage::StagePlanner;
 
 /// What plans are made with.
 #[derive(Debug)]
@@ -58,8 +59,12 @@ impl Sessions {
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(logical_rules())
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(StagePlanner))
             .build();
-        logsql.config_mut().options_mut().optimizer.max_passes = 1;
+        let optimizer = &mut logsql.config_mut().options_mut().optimizer;
+        optimizer.max_passes = 1;
+        // Rows that are dealt out anew lose their order, and the leaf deals out its work itself.
+        optimizer.enable_round_robin_repartition = false;
         Self { config, logsql, sql }
     }
 

@@ -2,35 +2,41 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatchOptions};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, RecordBatchOptions};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use lodge_record::field;
 use lodge_segment::predicate::{Predicate, evaluate};
 
 use crate::error::QueryError;
-use crate::logsql::{self, Pipe};
+use crate::logsql::{self, Pipe, TransformPipe};
+use crate::plan;
 use crate::request::View;
+use crate::stage::{self, Stage};
+use crate::transform::{Later, Step};
 
 /// A query that is applied to records as they are committed.
 #[derive(Debug, Clone)]
 pub struct TailQuery {
     predicate: Predicate,
     pipes: Vec<Pipe>,
+    /// Per pipe what those behind it look at.
+    later: Vec<Later>,
 }
 
 /// Parses a live tail's query.
 pub(crate) fn compile(view: &View, query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
-    let query = logsql::parse(query, now_ns)?;
+    let query = logsql::parse(query, now_ns)?.without_subqueries("a live tail")?;
     if let Some(pipe) = query.pipes.iter().find(|pipe| !pipe.is_row_wise()) {
         return Err(QueryError::invalid(format!(
             "`| {}` cannot be used in a live tail, which shows records one by one as they come; \
-             filter, fields, delete, copy and rename can",
+             filter, fields, delete, copy, rename and the pipes that make fields of fields can",
             pipe.name()
         )));
     }
-    Ok(TailQuery { predicate: view.bounded(query.predicate), pipes: query.pipes })
+    let later = plan::later(&query.pipes);
+    Ok(TailQuery { predicate: view.bounded(query.predicate), pipes: query.pipes, later })
 }
 
 impl TailQuery {
@@ -40,14 +46,28 @@ impl TailQuery {
     pub fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, QueryError> {
         let mut rows = filter_record_batch(batch, &evaluate(&self.predicate, batch))
             .map_err(|error| QueryError::internal(error.to_string()))?;
-        for pipe in &self.pipes {
+        for (pipe, later) in self.pipes.iter().zip(&self.later) {
             if rows.num_rows() == 0 {
                 break;
             }
-            rows = step(&rows, pipe)?;
+            rows = match pipe {
+                Pipe::Transform(pipe) => transformed(&rows, pipe, later)?,
+                pipe => step(&rows, pipe)?,
+            };
         }
         Ok(rows)
     }
+}
+
+/// What a pipe that makes fields makes of `rows`, as one batch.
+fn transformed(
+    rows: &RecordBatch,
+    pipe: &TransformPipe,
+    later: &Later,
+) -> Result<RecordBatch, QueryError> {
+    let step = Arc::new(Step::new(pipe, rows.schema_ref(), later));
+    let pieces = step.whole(rows)?;
+    concat_batches(&step.output(), &pieces).map_err(|error| QueryError::internal(error.to_string()))
 }
 
 fn step(rows: &RecordBatch, pipe: &Pipe) -> Result<RecordBatch, QueryError> {
@@ -72,10 +92,10 @@ fn step(rows: &RecordBatch, pipe: &Pipe) -> Result<RecordBatch, QueryError> {
                 let ids = crate::scan::stream_ids(streams);
                 columns.push((field::STREAM_ID.to_owned(), ids));
             }
-            columns.retain(|(name, _)| patterns.iter().any(|pattern| pattern.matches(name)));
+            retain(&mut columns, |name| patterns.iter().any(|pattern| pattern.matches(name)));
         }
         Pipe::Delete(patterns) => {
-            columns.retain(|(name, _)| !patterns.iter().any(|pattern| pattern.matches(name)));
+            retain(&mut columns, |name| !patterns.iter().any(|pattern| pattern.matches(name)));
         }
         Pipe::Copy(pairs) => pairs.iter().for_each(|(from, to)| copy(&mut columns, from, to)),
         Pipe::Rename(pairs) => {
@@ -95,6 +115,17 @@ fn step(rows: &RecordBatch, pipe: &Pipe) -> Result<RecordBatch, QueryError> {
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|error| QueryError::internal(error.to_string()))
+}
+
+/// Keeps some fields, in columns and beside them.
+fn retain(columns: &mut Vec<(String, ArrayRef)>, is_kept: impl Fn(&str) -> bool) {
+    columns.retain(|(name, _)| name == field::OVERFLOW || is_kept(name));
+    let spilled = columns.iter_mut().find(|(name, _)| name == field::OVERFLOW);
+    if let Some((_, column)) = spilled
+        && let Some(texts) = column.as_string_opt::<i32>()
+    {
+        *column = stage::without(texts, |name| !is_kept(name));
+    }
 }
 
 fn copy(columns: &mut Vec<(String, ArrayRef)>, from: &str, to: &str) {

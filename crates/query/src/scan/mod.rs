@@ -14,10 +14,12 @@
 //! - a dropped stream reads no further block; the deadline is looked at before every block.
 
 mod aggregate;
+mod context;
 mod exec;
 mod fold;
 mod leaf;
 mod newest;
+mod reach;
 mod reader;
 mod shape;
 mod table;
@@ -33,10 +35,13 @@ use tokio::sync::OnceCell;
 
 use crate::budget::QueryControl;
 use crate::error::QueryError;
+use crate::logsql::Query;
 
 pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
+pub(crate) use context::Context;
 pub(crate) use exec::Scan;
 pub(crate) use fold::{fold, on_runtime};
+pub(crate) use reach::Reach;
 pub(crate) use reader::{Columns, Found, TextOf, Wanted};
 pub(crate) use shape::{Types, stream_ids, table_schema};
 pub(crate) use table::{LogsTable, TopByTime};
@@ -54,6 +59,8 @@ pub(crate) struct Source {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) predicate: Arc<Predicate>,
     pub(crate) control: Arc<QueryControl>,
+    /// What queries within the query may read of the snapshot.
+    pub(crate) reach: Arc<Reach>,
 }
 
 /// A segment, or some of its blocks, to be read by one partition.
@@ -125,13 +132,27 @@ impl Work {
 }
 
 impl Source {
+    /// What `query` reads of a snapshot, within `reach`.
     pub(crate) fn new(
         store: Arc<Store>,
         snapshot: Arc<Snapshot>,
-        predicate: Predicate,
+        query: &Query,
+        reach: Reach,
         control: Arc<QueryControl>,
     ) -> Self {
-        Self { store, snapshot, predicate: Arc::new(predicate), control }
+        let predicate = Arc::new(reach.bounded(query));
+        Self { store, snapshot, predicate, control, reach: Arc::new(reach) }
+    }
+
+    /// What another query reads of the same snapshot, within the same reach.
+    pub(crate) fn within_reach(&self, query: &Query) -> Self {
+        Self { predicate: Arc::new(self.reach.bounded(query)), ..self.clone() }
+    }
+
+    /// The same at any time: records around those of the query.
+    fn at_any_time(&self, predicate: Predicate) -> Self {
+        let predicate = Predicate::and([self.reach.view().clone(), predicate]);
+        Self { predicate: Arc::new(predicate), ..self.clone() }
     }
 
     /// The same snapshot, narrowed by one more predicate.

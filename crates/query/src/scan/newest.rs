@@ -385,7 +385,7 @@ async fn search_block(
 }
 
 /// Some rows of a block, ascending, in the shape of the plan.
-async fn read_rows(
+pub(super) async fn read_rows(
     opened: &Opened,
     block: usize,
     shape: &Shape,

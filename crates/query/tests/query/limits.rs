@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lodge_query::{Budget, QueryErrorKind};
+use lodge_query::{Budget, QueryErrorKind, SUBQUERY_VALUES_MAX, logsql};
 
 use crate::fixture::{DAY, Lab, Record, S, record};
 
@@ -137,4 +137,58 @@ async fn a_catastrophic_regex_is_no_catastrophe() {
     lab.commit(&[record(DAY, &evil), record(DAY + S, "b")]).await;
     assert_eq!(lab.logsql("~\"(a+)+$\" | count() n").await, ["n=0"]);
     assert_eq!(lab.logsql("~\"^(a|aa)+!$\" | count() n").await, ["n=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_inside_filters_have_a_limit_of_values() {
+    let over = SUBQUERY_VALUES_MAX as i64 + 100;
+    let lab = filled(over).await;
+    let query = "id:in(* | fields id) | count() n";
+    let error = lab.ask(lab.request(query)).await.expect_err(query);
+    assert_eq!(error.kind(), QueryErrorKind::BudgetMemory, "{error}");
+    let expected = format!(
+        "in the query at column 7: the queries inside filters give more than \
+                            {SUBQUERY_VALUES_MAX} different values"
+    );
+    assert!(error.message().starts_with(&expected), "{error}");
+    // Just as many as there may be, in two queries of one request.
+    let half = over / 2;
+    let query = format!(
+        "(id:in(id:<{half} | fields id) or id:in(id:range[{half}, {}) | fields id)) | count() n",
+        SUBQUERY_VALUES_MAX
+    );
+    assert_eq!(lab.logsql(&query).await, [format!("n={SUBQUERY_VALUES_MAX}")]);
+    // Other questions about everything are answered within the usual budget.
+    for (query, rows) in [
+        ("* | stats by (id, _msg) count() n | count() groups", format!("groups={over}")),
+        ("* | sort by (_msg) | offset 5 | count() n", format!("n={}", over - 5)),
+        ("~\"(x+x+)+y\" | count() n", "n=0".to_owned()),
+        ("~\"(.*.*)*some text to make it longer$\" | count() n", format!("n={over}")),
+    ] {
+        assert_eq!(lab.logsql(query).await, [rows], "{query}");
+    }
+}
+
+#[test]
+fn queries_that_are_too_long_or_too_deep_are_refused_with_a_reason() {
+    let refused = |query: &str, reason: &str| {
+        let error = logsql::parse(query, DAY).expect_err("this is too much");
+        assert!(matches!(error.kind(), QueryErrorKind::Parse { .. }), "{error}");
+        assert!(error.message().contains(reason), "{error}");
+    };
+    refused(&"error or ".repeat(120_000), "the limit is");
+    refused(&format!("a:in({})", "value,".repeat(200_000)), "the limit is");
+    let deep =
+        |open: &str, close: &str| format!("{}a{}", open.repeat(10_000), close.repeat(10_000));
+    refused(&deep("(", ")"), "levels deep");
+    refused(&deep("!", ""), "levels deep");
+    refused(&deep("not ", ""), "levels deep");
+    refused(&deep("a:in(", " | fields a)"), "levels deep");
+    refused(&deep("a:(", ")"), "levels deep");
+    refused(&deep("_time:!", ""), "levels deep");
+    refused(r#"~"(\\w{100}){100}""#, "size limit");
+    refused(&format!("pattern_match(\"{}\")", "<UUID>-".repeat(20_000)), "size limit");
+    // A long one within the limits.
+    let long = format!("a:in({}b)", "value,".repeat(40_000));
+    assert_eq!(logsql::parse(&long, DAY).unwrap().predicate.to_string(), r#"a:in("b","value")"#);
 }

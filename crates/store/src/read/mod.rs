@@ -152,15 +152,9 @@ impl OpenSegment {
     /// Decides `predicate` once for all blocks.
     pub async fn prepare(&self, predicate: &Arc<Predicate>) -> Result<Prepared, StoreError> {
         let time = (self.segment.time_min_ns, self.segment.time_max_ns);
-        let fields = predicate.fields();
-        let mut columns: Vec<String> =
-            fields.iter().filter(|name| self.has(name)).cloned().collect();
-        if self.has(field::OVERFLOW)
-            && !columns.iter().any(|name| name == field::OVERFLOW)
-            && fields.iter().any(|name| !schema::is_reserved(name))
-        {
-            columns.push(field::OVERFLOW.to_owned());
-        }
+        let reads = predicate.reads();
+        let stored = self.schema.fields().iter().map(|field| field.name());
+        let columns: Vec<String> = stored.filter(|name| reads.has(name)).cloned().collect();
         let mut verdict = predicate.verdict(&self.facts(time));
         let mut built = None;
         if let (Source::Built(open, objects, cache), Verdict::Some) = (&self.source, verdict) {
