@@ -19,10 +19,13 @@ mod budget;
 mod discover;
 mod engine;
 mod error;
+mod explain;
+mod facets;
 mod hits;
 pub mod logsql;
 mod patterns;
 mod plan;
+mod questions;
 mod request;
 mod scan;
 mod session;
@@ -30,14 +33,18 @@ mod sql;
 mod stats_query;
 mod stream;
 mod tail;
+mod tenant;
 
-pub use engine::{Engine, EngineLimits};
+pub use engine::{Engine, EngineLimits, EngineStats};
 pub use error::{QueryError, QueryErrorKind};
+pub use explain::Explanation;
 pub use lodge_segment::predicate::Predicate;
 pub use request::{
-    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, PatternHits, Patterns,
-    PatternsRequest, SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries,
-    ValueHits, View,
+    Budget, Facet, FacetsRequest, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Marked,
+    PatternHits, Patterns, PatternsRequest, SqlRequest, StatsRangeRequest, StatsRequest,
+    StatsSample, StatsSeries, ValueHits, View,
 };
+pub use scan::{LeafCost, Share};
 pub use stream::QueryStream;
 pub use tail::TailQuery;
+pub use tenant::TenantLimits;

@@ -64,6 +64,25 @@ pub fn parse(text: &str, now_ns: i64) -> Result<Query, QueryError> {
     }
 }
 
+/// `| stats by (…) count() as name`.
+pub(crate) fn count_by(by: Vec<GroupKey>, name: &str) -> Pipe {
+    let function = StatsFunction::Count;
+    let count = StatsCall { function, fields: Vec::new(), filter: None, name: name.to_owned() };
+    Pipe::Stats(StatsPipe { by, calls: vec![count] })
+}
+
+/// The filter of a query's text, without the pipes that follow it.
+pub fn without_pipes(text: &str, now_ns: i64) -> Result<&str, QueryError> {
+    let mut cursor = cursor::Cursor::new(text, now_ns)?;
+    cursor.skip_space();
+    if cursor.at_end() {
+        // What is wrong with it is said where it is parsed.
+        return Ok(text);
+    }
+    filter::parse_filter(&mut cursor)?;
+    Ok(text.get(..cursor.at()).unwrap_or(text))
+}
+
 /// `error | filter x:y` is `error x:y`: the leaf does it all.
 fn merged(mut query: Query) -> Query {
     let filters = query.pipes.iter().take_while(|pipe| matches!(pipe, Pipe::Filter(_))).count();

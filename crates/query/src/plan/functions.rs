@@ -32,7 +32,7 @@ use crate::logsql::{Bucket, FieldPattern};
 
 /// A function over values.
 #[derive(Debug, Clone)]
-pub(super) enum ValueFunction {
+pub(crate) enum ValueFunction {
     /// The text form; missing values are empty.
     Text,
     /// The text's pattern; null of the missing value.
@@ -69,7 +69,7 @@ pub(super) enum ValueFunction {
 
 impl ValueFunction {
     /// This function applied to `arguments`.
-    pub(super) fn call(self, arguments: Vec<Expr>) -> Expr {
+    pub(crate) fn call(self, arguments: Vec<Expr>) -> Expr {
         let identity = match &self {
             Self::Matches(predicate, names) => format!("{predicate} on {names:?}"),
             other => format!("{other:?}"),

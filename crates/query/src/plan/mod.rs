@@ -14,6 +14,7 @@ mod pipes;
 mod quantile;
 mod single;
 mod stats;
+mod step;
 mod trend;
 
 use std::sync::Arc;
@@ -30,7 +31,8 @@ use crate::logsql::{Pipe, Query, SortKey, SortPipe};
 use crate::scan::{LogsTable, Source, TopByTime, Types, table_schema};
 
 pub(crate) use aggregation::SegmentAggregation;
-pub(crate) use functions::matched;
+pub(crate) use functions::{ValueFunction, matched};
+pub(crate) use step::bucket_function;
 
 /// Which rows of an answer the caller wants.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,7 +58,7 @@ pub(crate) fn query_frame(
     let span = source.span();
     let needed = fields::needed(&query.pipes);
     let only = needed.only.as_deref();
-    let schema = table_schema(&source.snapshot, only, &needed.named, &Types::Text);
+    let schema = table_schema(&source.snapshot, only, &needed.named, &Types::default());
     let (top, pipes) = leaf_top(&query.pipes, page);
     let table = LogsTable::new(source, schema, partitions, top);
     let table = provider_as_source(Arc::new(table));
@@ -133,28 +135,50 @@ fn keeps_time(pipe: &Pipe) -> bool {
     }
 }
 
-/// The records that `query` selects before anything is aggregated or cut off, for questions about
-/// records (`what`). The pipes from the first `stats`, `limit`, … on do not matter to them.
-pub(crate) fn row_predicate(query: &Query, what: &str) -> Result<Predicate, QueryError> {
+/// The records that a question about records is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Records {
+    /// Those that this selects, as they are stored.
+    Stored(Predicate),
+    /// What these pipes make of those that the query selects.
+    Made(Query),
+}
+
+/// The records that `query` gives before anything is aggregated or cut off: the pipes from the first
+/// `stats`, `limit`, … on do not matter, nor do those that drop, copy or rename fields unless something
+/// after them looks at what they made.
+pub(crate) fn records(query: &Query) -> Records {
     let mut parts = vec![query.predicate.clone()];
-    let mut renamed = None;
+    let mut pipes = Vec::new();
+    let mut is_made = false;
     for pipe in &query.pipes {
         match pipe {
-            Pipe::Filter(filter) => match renamed {
-                None => parts.push(filter.clone()),
-                Some(name) => {
-                    return Err(QueryError::invalid(format!(
-                        "{what} cannot use the filter after `| {name}`; move the filter to the \
-                         front of the query"
-                    )));
-                }
-            },
-            Pipe::Sort(sort) if sort.limit.is_none() && sort.offset == 0 => {}
+            Pipe::Filter(filter) if pipes.is_empty() => parts.push(filter.clone()),
             Pipe::Fields(_) | Pipe::Delete(_) | Pipe::Copy(_) | Pipe::Rename(_) => {
-                renamed = Some(pipe.name());
+                pipes.push(pipe.clone());
+            }
+            Pipe::Sort(sort) if sort.limit.is_none() && sort.offset == 0 => {}
+            pipe if pipe.is_row_wise() => {
+                is_made = true;
+                pipes.push(pipe.clone());
             }
             _ => break,
         }
     }
-    Ok(Predicate::and(parts))
+    let predicate = Predicate::and(parts);
+    match is_made {
+        true => Records::Made(Query { predicate, pipes }),
+        false => Records::Stored(predicate),
+    }
+}
+
+/// The predicate of a query that has nothing but a filter.
+pub(crate) fn only_filter(query: Query) -> Result<Predicate, QueryError> {
+    match query.pipes.first() {
+        None => Ok(query.predicate),
+        Some(pipe) => Err(QueryError::invalid(format!(
+            "`| {}` is a pipe; only a filter can be given here",
+            pipe.name()
+        ))),
+    }
 }

@@ -1,15 +1,16 @@
 //! SQL conditions as predicates of the leaf.
 //!
 //! Invariant: a condition is translated only if the predicate is true for exactly the rows for which
-//! the condition is true. SQL's "unknown" counts as not true, so a negation is never translated.
+//! the condition is true. SQL's "unknown" counts as not true, so a negation is only translated of what is
+//! never unknown.
 
 use crate::plan::matched;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{InList, Like};
+use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use lodge_record::field;
-use lodge_segment::predicate::{FieldTest, NumberRange, Predicate};
+use lodge_segment::predicate::{FieldTest, NumberRange, Pattern, Predicate};
 
 /// The predicate that is true exactly where `condition` is, if there is one.
 pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> {
@@ -19,6 +20,13 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
             Some(Predicate::or([predicate(left, schema)?, predicate(right, schema)?]))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::RegexMatch, right }) => {
+            let (Expr::Column(column), Expr::Literal(value, _)) = (&**left, &**right) else {
+                return None;
+            };
+            let test = FieldTest::Regex(regex(value.try_as_str()??)?);
+            is_text(column.name(), schema).then(|| Predicate::field(column.name(), test))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
             (Expr::Column(column), Expr::Literal(value, _)) => {
@@ -50,9 +58,42 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
             Some(Predicate::or(parts.collect::<Option<Vec<_>>>()?))
         }
         Expr::Like(like) => like_pattern(like, schema),
-        Expr::ScalarFunction(call) => matched(call),
+        Expr::ScalarFunction(call) => matched(call).or_else(|| text_function(call, schema)),
+        // These are never unknown.
+        Expr::Not(inner) => match &**inner {
+            Expr::ScalarFunction(call) => matched(call).map(Predicate::not),
+            _ => None,
+        },
         _ => None,
     }
+}
+
+/// `contains`, `starts_with` and `regexp_like` of a field's text and a constant.
+fn text_function(call: &ScalarFunction, schema: &Schema) -> Option<Predicate> {
+    let [Expr::Column(column), Expr::Literal(value, _)] = call.args.as_slice() else {
+        return None;
+    };
+    let text = value.try_as_str()??;
+    if !is_text(column.name(), schema) || text.is_empty() {
+        return None;
+    }
+    let test = match call.name() {
+        "contains" => FieldTest::Substring(text.to_owned()),
+        "starts_with" => FieldTest::ExactPrefix(text.to_owned()),
+        "regexp_like" => FieldTest::Regex(regex(text)?),
+        _ => return None,
+    };
+    Some(Predicate::field(column.name(), test))
+}
+
+/// An expression that does not take the missing value, which is the empty text to the leaf.
+fn regex(text: &str) -> Option<Pattern> {
+    Pattern::new(text).ok().filter(|pattern| !pattern.is_match(""))
+}
+
+fn is_text(name: &str, schema: &Schema) -> bool {
+    let field = schema.field_with_name(name);
+    field.is_ok_and(|f| matches!(f.data_type(), DataType::Utf8 | DataType::Dictionary(..)))
 }
 
 fn comparison(
@@ -137,10 +178,7 @@ fn like_pattern(like: &Like, schema: &Schema) -> Option<Predicate> {
     let (Expr::Column(column), Expr::Literal(value, _)) = (&*like.expr, &*like.pattern) else {
         return None;
     };
-    let is_text = matches!(
-        schema.field_with_name(column.name()).ok()?.data_type(),
-        DataType::Utf8 | DataType::Dictionary(..)
-    );
+    let is_text = is_text(column.name(), schema);
     let pattern = value.try_as_str()??;
     let (starts, rest) = match pattern.strip_prefix('%') {
         Some(rest) => (true, rest),

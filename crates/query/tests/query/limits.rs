@@ -60,7 +60,7 @@ async fn time_beyond_the_budget_is_an_error_or_a_marked_answer() {
                 batch.unwrap();
             }
             // The time is over before the first block is read.
-            assert!(rows.partial().is_some_and(|why| why.contains("time budget")));
+            assert!(rows.partial().is_some_and(|why| why.message().contains("time budget")));
         }
         // The query could not even be planned in time.
         Err(error) => assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}"),
