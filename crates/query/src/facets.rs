@@ -57,9 +57,10 @@ impl Counted {
         }
         let Some(kept) = self.fields.get_mut(name) else { return false };
         let Some(hits) = kept else { return false };
+        let is_full = hits.len() >= bounds.values_max;
         match hits.get_mut(value) {
             Some(count) => *count += more,
-            None if value.len() > bounds.value_bytes_max || hits.len() >= bounds.values_max => {
+            None if is_full || value.len() > bounds.value_bytes_max => {
                 self.bytes = self.bytes.saturating_sub(bytes_of(hits));
                 *kept = None;
                 return false;

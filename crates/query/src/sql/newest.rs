@@ -12,6 +12,7 @@ use datafusion::error::Result;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use lodge_record::field;
@@ -58,7 +59,7 @@ fn searched(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
     let Some(column) = key.expr.downcast_ref::<Column>() else { return Ok(None) };
     let top = TopByTime { rows, newest: key.options.descending };
     match over_top(sort.input(), column.index(), top)? {
-        Some(input) => Arc::clone(node).with_new_children(vec![input]).map(Some),
+        Some(input) => replace_children_if_necessary(Arc::clone(node), vec![input]).map(Some),
         None => Ok(None),
     }
 }
@@ -74,7 +75,9 @@ fn over_top(
         let column = projected.and_then(|projected| projected.expr.downcast_ref::<Column>());
         let Some(column) = column else { return Ok(None) };
         return match over_top(projection.input(), column.index(), top)? {
-            Some(input) => Arc::clone(plan).with_new_children(vec![input]).map(Some),
+            Some(input) => {
+                replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some)
+            }
             None => Ok(None),
         };
     }

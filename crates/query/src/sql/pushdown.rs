@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use lodge_record::field;
+use lodge_record::{field, schema};
 use lodge_segment::predicate::{FieldTest, NumberRange, Pattern, Predicate};
 
 /// The predicate that is true exactly where `condition` is, if there is one.
@@ -115,6 +115,7 @@ fn comparison(
                 .then(|| Predicate::field(name, FieldTest::exact(text)))
         }
         (DataType::Int64, ScalarValue::Int64(Some(number))) => integer(name, operator, *number),
+        (DataType::Float64, ScalarValue::Float64(Some(number))) => float(name, operator, *number),
         (DataType::Boolean, ScalarValue::Boolean(Some(flag))) => {
             (operator == Operator::Eq).then(|| {
                 Predicate::field(name, FieldTest::exact(if *flag { "true" } else { "false" }))
@@ -168,6 +169,31 @@ fn integer(name: &str, operator: Operator, number: i64) -> Option<Predicate> {
         _ => return None,
     };
     Some(Predicate::field(name, FieldTest::Number(range)))
+}
+
+/// Finite floats compare the same in both languages, but for the zeros, which differ in SQL alone; NaN
+/// is beyond all others there.
+fn float(name: &str, operator: Operator, number: f64) -> Option<Predicate> {
+    if !number.is_finite() || number == 0.0 {
+        return None;
+    }
+    let (least, most) = (f64::NEG_INFINITY, f64::INFINITY);
+    let range = |min, min_open, max, max_open| {
+        let range = FieldTest::Number(NumberRange { min, min_open, max, max_open });
+        Predicate::field(name, range)
+    };
+    let or_text = |range: Predicate, texts: &[f64]| {
+        let texts = texts.iter().map(|text| schema::float_text(*text)).collect();
+        Predicate::or([range, Predicate::field(name, FieldTest::In(texts))])
+    };
+    Some(match operator {
+        Operator::Eq => range(number, false, number, false),
+        Operator::Gt => or_text(range(number, true, most, false), &[most, f64::NAN]),
+        Operator::GtEq => or_text(range(number, false, most, false), &[most, f64::NAN]),
+        Operator::Lt => or_text(range(least, false, number, true), &[least]),
+        Operator::LtEq => or_text(range(least, false, number, false), &[least]),
+        _ => return None,
+    })
 }
 
 /// `LIKE 'text'`, `'text%'` and `'%text%'`.
