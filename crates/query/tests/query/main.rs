@@ -4,6 +4,7 @@
 mod aggregates;
 mod answers;
 mod endpoints;
+mod explain;
 mod fixture;
 mod limits;
 mod model;
