@@ -103,7 +103,8 @@ fn a_query_is_explained_and_not_run() {
     }
     assert!(shown.contains("filter    level:error request"), "{shown}");
     assert!(shown.contains("after that: nothing"), "{shown}");
-    let sql = "SELECT upper(level), count(*) FROM logs WHERE match(_msg, 'took') GROUP BY 1 ORDER BY 2";
+    let sql =
+        "SELECT upper(level), count(*) FROM logs WHERE match(_msg, 'took') GROUP BY 1 ORDER BY 2";
     let shown = server.ok(&["query", "--explain", "--sql", sql, "--format", "table"]);
     assert!(shown.contains("in the segments: groups") && shown.contains("Sort"), "{shown}");
     let json = server.ok(&["query", "--explain", "nosuchword | count()"]);

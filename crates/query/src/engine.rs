@@ -219,8 +219,7 @@ impl Engine {
         let mut types = Types { own: true, texts, ..Types::default() };
         let session = self.sessions.sql(&admitted.environment);
         let (runtime, query) = (self.runtime(), request.query.as_str());
-        let plan =
-            sql::query_plan(&session, &admitted, runtime, source, query, &mut types).await?;
+        let plan = sql::query_plan(&session, &admitted, runtime, source, query, &mut types).await?;
         Ok((admitted, PlannedSql { state: session.state(), plan, spilled }))
     }
 
@@ -290,11 +289,7 @@ impl Engine {
         tail::compile(view, query, now_ns)
     }
 
-    pub(crate) async fn admit(
-        &self,
-        view: &View,
-        budget: &Budget,
-    ) -> Result<Admitted, QueryError> {
+    pub(crate) async fn admit(&self, view: &View, budget: &Budget) -> Result<Admitted, QueryError> {
         let tenant = self.tenants.of(&view.tenant);
         if let Some(excess) = tenant.excess() {
             return Err(excess);

@@ -218,7 +218,7 @@ fn add_groups(counted: &mut Counted, name: &str, groups: &Groups, bounds: Bounds
         }
     }
     let values = groups.values.iter().zip(hits).filter(|(_, hits)| *hits > 0);
-    values.into_iter().all(|(value, hits)| {
-        value.is_none_or(|value| counted.add(name, value, hits, bounds))
-    })
+    values
+        .into_iter()
+        .all(|(value, hits)| value.is_none_or(|value| counted.add(name, value, hits, bounds)))
 }

@@ -84,9 +84,8 @@ pub(crate) fn made(
         let names = std::iter::once(field::TIME).chain(fields).chain([COUNT]);
         let columns: Option<Vec<ArrayRef>> =
             names.map(|name| batch.column_by_name(name).cloned()).collect();
-        let is_time = |column: &ArrayRef| {
-            column.as_primitive_opt::<TimestampNanosecondType>().is_some()
-        };
+        let is_time =
+            |column: &ArrayRef| column.as_primitive_opt::<TimestampNanosecondType>().is_some();
         if !batch.column_by_name(field::TIME).is_some_and(is_time) {
             return Err(QueryError::invalid(
                 "this query drops or changes `_time` before its filter, and hits are counted by it",

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_record::TenantId;
-use lodge_segment::predicate::{
-    FieldTest, LabelMatcher, LabelTest, Predicate, StreamSelector,
-};
+use lodge_segment::predicate::{FieldTest, LabelMatcher, LabelTest, Predicate, StreamSelector};
 
 use crate::error::QueryError;
 use crate::{logsql, plan};

@@ -328,9 +328,7 @@ pub const SETTINGS: &[Setting] = &[
         doc: "How long one tenant's queries run within a minute, added up; then it gets 429.",
         range: "a duration from 1s to 10h, or \"unlimited\"",
         show: |c| show_limit(c.tenant_time_per_minute, show_duration),
-        set: |c, v| {
-            limit(v, |v| duration(v, 1, 36_000)).map(|d| c.tenant_time_per_minute = d)
-        },
+        set: |c, v| limit(v, |v| duration(v, 1, 36_000)).map(|d| c.tenant_time_per_minute = d),
     },
     Setting {
         name: "tenant_bytes_per_minute",

@@ -122,9 +122,7 @@ fn narrowed(mut view: View, args: &Args, clock_ns: i64) -> Result<View, ApiError
             |reason: &str| ApiError::bad_request(format!("the argument `{name}`: {reason}"));
         for filter in args.all(name) {
             if !filter.trim_start().starts_with("{\"") {
-                view = view
-                    .narrowed(filter, clock_ns)
-                    .map_err(|error| refused(error.message()))?;
+                view = view.narrowed(filter, clock_ns).map_err(|error| refused(error.message()))?;
                 continue;
             }
             for (field, values) in values(filter).map_err(|reason| refused(&reason))? {

@@ -380,12 +380,7 @@ fn success(kind: &str, result: Vec<Value>) -> Value {
 }
 
 /// An answer that is known whole; `partial` says why there may be more than what it has.
-fn whole(
-    app: &App,
-    running: &Running,
-    mut body: Value,
-    partial: Option<QueryError>,
-) -> Response {
+fn whole(app: &App, running: &Running, mut body: Value, partial: Option<QueryError>) -> Response {
     if let Some(excess) = partial {
         body["partial"] = app.partial_answer(&excess).into();
     }

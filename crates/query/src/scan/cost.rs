@@ -13,12 +13,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use lodge_segment::predicate::Verdict;
 use lodge_store::Snapshot;
 
+use super::Opened;
 use super::aggregate::Aggregate;
 use super::exec::Scan;
 use super::leaf::{Leaf, LeafExec, Reads};
 use super::newest::Top;
 use super::reader::Columns;
-use super::Opened;
 use crate::error::QueryError;
 
 /// How much there is, and how much of it is read.

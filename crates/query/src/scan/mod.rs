@@ -129,9 +129,8 @@ impl Opened {
         names: impl Iterator<Item = &'n str>,
         control: &QueryControl,
     ) -> Result<bool, QueryError> {
-        let bytes = self
-            .segment
-            .block_bytes(block, names.filter(|name| !self.is_tested(name, verdict)));
+        let bytes =
+            self.segment.block_bytes(block, names.filter(|name| !self.is_tested(name, verdict)));
         let total = self.segment.blocks().get(block).map_or(0, |info| info.rows);
         let share = rows as f64 / total.max(1) as f64;
         control.charge_bytes((bytes as f64 * share).ceil() as u64)

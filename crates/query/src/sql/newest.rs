@@ -75,9 +75,7 @@ fn over_top(
         let column = projected.and_then(|projected| projected.expr.downcast_ref::<Column>());
         let Some(column) = column else { return Ok(None) };
         return match over_top(projection.input(), column.index(), top)? {
-            Some(input) => {
-                replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some)
-            }
+            Some(input) => replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some),
             None => Ok(None),
         };
     }

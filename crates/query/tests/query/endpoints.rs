@@ -1,8 +1,8 @@
 //! The questions behind VictoriaLogs' endpoints: hits, stats, fields, values, streams.
 
 use lodge_query::{
-    Budget, Facet, FacetsRequest, HitsGroup, HitsRequest, QueryErrorKind, StatsRangeRequest, StatsRequest, ValueHits,
-    View, logsql,
+    Budget, Facet, FacetsRequest, HitsGroup, HitsRequest, QueryErrorKind, StatsRangeRequest,
+    StatsRequest, ValueHits, View, logsql,
 };
 
 use crate::fixture::{DAY, Lab, Record, S, record};
@@ -50,7 +50,8 @@ async fn hits_are_counted_per_bucket_and_group() {
         }]
     );
     // Pipes that aggregate or cut do not change what matched.
-    let same = lab.engine.hits(hits("* | sort by (_time) | limit 3", &[], None)).await.unwrap().value;
+    let same =
+        lab.engine.hits(hits("* | sort by (_time) | limit 3", &[], None)).await.unwrap().value;
     assert_eq!(same, all);
     let by_level = lab.engine.hits(hits("request", &["level"], None)).await.unwrap().value;
     let totals: Vec<(String, u64)> =
@@ -154,7 +155,8 @@ async fn fields_values_and_streams() {
     );
     let names = lab.engine.field_names(lab.fields_request("bare")).await.unwrap().value;
     assert_eq!(names.len(), 4);
-    let values = lab.engine.field_values(lab.fields_request("request"), "level").await.unwrap().value;
+    let values =
+        lab.engine.field_values(lab.fields_request("request"), "level").await.unwrap().value;
     assert_eq!(values, [value("info", 54), value("error", 6)]);
     let mut limited = lab.fields_request("*");
     limited.limit = Some(1);

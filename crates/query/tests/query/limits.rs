@@ -149,7 +149,8 @@ async fn records_and_bytes_beyond_the_budget_are_an_error_or_a_marked_answer() {
         (|b| b.bytes_max = Some(1_000), QueryErrorKind::BudgetBytes, "budget of 1000 bytes"),
     ];
     for (change, kind, words) in cases {
-        for query in ["number | stats by (key) count() n", "message", "* | sort by (_time) limit 3"] {
+        for query in ["number | stats by (key) count() n", "message", "* | sort by (_time) limit 3"]
+        {
             let mut request = lab.request(query);
             change(&mut request.budget);
             let error = lab.ask(request.clone()).await.expect_err(query);

@@ -247,8 +247,10 @@ async fn functions_that_are_misused_say_how_they_are_written() {
 async fn the_newest_rows_are_searched_for_and_not_sorted_out_of_all() {
     let lab = Lab::new().await;
     lab.fill(&logs()).await;
-    for (order, pipe) in [("DESC", "sort by (_time desc) limit 7"), ("", "sort by (_time) limit 7")] {
-        let query = format!("SELECT _msg FROM logs WHERE app = 'web' ORDER BY _time {order} LIMIT 7");
+    for (order, pipe) in [("DESC", "sort by (_time desc) limit 7"), ("", "sort by (_time) limit 7")]
+    {
+        let query =
+            format!("SELECT _msg FROM logs WHERE app = 'web' ORDER BY _time {order} LIMIT 7");
         let expected = lab.logsql(&format!("app:=web | {pipe} | fields _msg")).await;
         assert_eq!(lab.sql(&query).await, expected);
         let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n");
