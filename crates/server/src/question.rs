@@ -54,6 +54,12 @@ impl Question {
         args: &Args,
         query: String,
     ) -> Result<Self, ApiError> {
+        if args.get("hidden_fields_filters").is_some() {
+            return Err(ApiError::bad_request(
+                "the argument `hidden_fields_filters`: no field can be hidden here; leave it out, and \
+                 take fields out of the answer with `| delete`",
+            ));
+        }
         let clock_ns = now_ns();
         let start_ns = args.time_ns("start", clock_ns)?;
         let end_ns = args.time_ns("end", clock_ns)?;

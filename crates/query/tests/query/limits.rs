@@ -182,19 +182,21 @@ async fn records_and_bytes_beyond_the_budget_are_an_error_or_a_marked_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_beyond_the_budget_is_a_marked_answer_where_that_is_allowed() {
-    let lab = filled(60_000).await;
+    let lab = Lab::new().await;
+    for chunk in many(60_000).chunks(2_500) {
+        lab.commit(chunk).await;
+    }
     let mut request = lab.request("* | stats by (key, _msg) count() n");
-    request.budget.memory_bytes_max = 16 << 20;
+    request.budget.memory_bytes_max = 8 << 20;
     request.budget.allow_partial = true;
     let mut rows = lab.engine.logsql(request).await.unwrap();
     let mut groups = 0;
     while let Some(batch) = rows.next().await {
         groups += batch.unwrap().num_rows();
     }
-    match rows.partial() {
-        Some(excess) => assert_eq!(excess.kind(), QueryErrorKind::BudgetMemory, "{excess}"),
-        None => assert_eq!(groups, 60_000),
-    }
+    let excess = rows.partial().expect("it is marked");
+    assert_eq!(excess.kind(), QueryErrorKind::BudgetMemory, "{excess}");
+    assert!(groups > 0 && groups < 60_000, "{groups} groups");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +234,7 @@ async fn a_tenant_that_used_up_its_minute_waits_and_others_do_not() {
             panic!("{limits:?}: {error}");
         };
         assert!((1..=60).contains(&retry_after_s), "{error}");
-        let other = View::from(lodge_record::TenantId::new("other").unwrap());
+        let other = View::from("other".parse::<lodge_record::TenantId>().unwrap());
         assert!(ask(&other).await.is_ok(), "{limits:?}");
     }
     let limits = TenantLimits { memory_bytes_max: Some(1 << 20), ..TenantLimits::default() };

@@ -128,6 +128,7 @@ async fn errors_say_what_where_and_how() {
         vec![("query", "*"), ("extra_filters", "{\"a\":1}")],
         vec![("query", "*"), ("extra_stream_filters", "{\"a\":\"b\"")],
         vec![("query", "*"), ("max_rows", "some")],
+        vec![("query", "*"), ("hidden_fields_filters", "secret*")],
         vec![("query", "*"), ("format", "csv"), ("allow_partial", "1")],
     ] {
         let (status, body) = rig.ask("/select/logsql/query", &form).await;
