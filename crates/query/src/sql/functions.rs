@@ -166,7 +166,7 @@ impl ScalarUDFImpl for SqlFunction {
 
     fn simplify(&self, arguments: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let made = match self.call {
-            Call::Bucket => self.bucket(&arguments)?,
+            Call::Bucket => self.bucket(&arguments, info)?,
             Call::Stream | Call::Filter => self.of_record(&arguments, info)?,
             _ => self.of_field(&arguments)?,
         };
@@ -266,12 +266,16 @@ impl SqlFunction {
         Ok(ValueFunction::Matches(predicate, names).call(columns))
     }
 
-    fn bucket(&self, arguments: &[Expr]) -> Result<Expr> {
+    fn bucket(&self, arguments: &[Expr], info: &SimplifyContext) -> Result<Expr> {
         let (step, time, offset) = match arguments {
             [step, time] => (self.text(Some(step))?, time, None),
             [step, time, offset] => (self.text(Some(step))?, time, Some(self.text(Some(offset))?)),
             _ => return self.misused("it takes two or three arguments"),
         };
+        let kind = info.get_data_type(time)?;
+        if !matches!(kind, DataType::Timestamp(TimeUnit::Nanosecond, _)) {
+            return self.misused("the second argument is a time");
+        }
         let function = (self.words.bucket)(step, offset).map_err(DataFusionError::from)?;
         Ok(function.call(vec![time.clone()]))
     }

@@ -234,6 +234,10 @@ async fn a_tenant_that_used_up_its_minute_waits_and_others_do_not() {
             panic!("{limits:?}: {error}");
         };
         assert!((1..=60).contains(&retry_after_s), "{error}");
+        if limits.time_max_per_minute.is_some() {
+            // Nobody can ask anything within a nanosecond.
+            continue;
+        }
         let other = View::from("other".parse::<lodge_record::TenantId>().unwrap());
         assert!(ask(&other).await.is_ok(), "{limits:?}");
     }
