@@ -31,6 +31,7 @@ pub mod workload;
 mod clickhouse;
 mod load;
 mod lodge;
+mod lodge_sql;
 mod logsql;
 mod matcher;
 mod measure;

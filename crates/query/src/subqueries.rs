@@ -34,6 +34,20 @@ pub(crate) struct Asked<'r> {
     pub(crate) budget: &'r Budget,
 }
 
+/// What the queries of a request have in common; `now_ns` is the moment that it counts from.
+macro_rules! asked {
+    ($request:expr, $now_ns:ident) => {
+        Asked {
+            view: &$request.view,
+            start_ns: $request.start_ns,
+            end_ns: $request.end_ns,
+            now_ns: $request.$now_ns,
+            budget: &$request.budget,
+        }
+    };
+}
+pub(crate) use asked;
+
 /// A query that can be run, and what it is run with.
 #[derive(Debug)]
 pub(crate) struct Understood {

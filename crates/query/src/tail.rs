@@ -1,5 +1,6 @@
 //! The filter of a live tail: a query without anything that needs more than one record.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatchOptions};
@@ -16,6 +17,9 @@ use crate::request::View;
 use crate::stage::{self, Stage};
 use crate::transform::{Later, Step};
 
+/// A query that means another thing so much later has relative times.
+const LATER_NS: i64 = 3_600_000_000_000;
+
 /// A query that is applied to records as they are committed.
 #[derive(Debug, Clone)]
 pub struct TailQuery {
@@ -23,11 +27,16 @@ pub struct TailQuery {
     pipes: Vec<Pipe>,
     /// Per pipe what those behind it look at.
     later: Vec<Later>,
+    /// What it was made from, if the same text means something else at another time.
+    relative: Option<Box<(View, String)>>,
 }
 
 /// Parses a live tail's query.
-pub(crate) fn compile(view: &View, query: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
-    let query = logsql::parse(query, now_ns)?.without_subqueries("a live tail")?;
+pub(crate) fn compile(view: &View, text: &str, now_ns: i64) -> Result<TailQuery, QueryError> {
+    let at = |now_ns| logsql::parse(text, now_ns)?.without_subqueries("a live tail");
+    let query = at(now_ns)?;
+    let is_relative = at(now_ns.saturating_add(LATER_NS))? != query;
+    let relative = is_relative.then(|| Box::new((view.clone(), text.to_owned())));
     if let Some(pipe) = query.pipes.iter().find(|pipe| !pipe.is_row_wise()) {
         return Err(QueryError::invalid(format!(
             "`| {}` cannot be used in a live tail, which shows records one by one as they come; \
@@ -36,10 +45,19 @@ pub(crate) fn compile(view: &View, query: &str, now_ns: i64) -> Result<TailQuery
         )));
     }
     let later = plan::later(&query.pipes);
-    Ok(TailQuery { predicate: view.bounded(query.predicate), pipes: query.pipes, later })
+    let predicate = view.bounded(query.predicate);
+    Ok(TailQuery { predicate, pipes: query.pipes, later, relative })
 }
 
 impl TailQuery {
+    /// This query when the clock shows `now_ns`: `_time:5m` goes along with the time.
+    pub fn at(&self, now_ns: i64) -> Result<Cow<'_, Self>, QueryError> {
+        match self.relative.as_deref() {
+            None => Ok(Cow::Borrowed(self)),
+            Some((view, text)) => compile(view, text, now_ns).map(Cow::Owned),
+        }
+    }
+
     /// The matching records of `batch`, with the fields that the query keeps; perhaps no rows.
     ///
     /// Columns keep the types of `batch`.

@@ -157,6 +157,28 @@ fn parse_inner(cursor: &mut cursor::Cursor<'_>, after: &str) -> Result<Query, Qu
     Ok(query)
 }
 
+/// `| stats by (…) count() as name`.
+pub(crate) fn count_by(by: Vec<GroupKey>, name: &str) -> Pipe {
+    let function = StatsFunction::Count;
+    let count = StatsCall { function, fields: Vec::new(), filter: None, name: name.to_owned() };
+    Pipe::Stats(StatsPipe { by, calls: vec![count] })
+}
+
+/// The filter of a query's text, without the pipes that follow it.
+pub fn without_pipes(text: &str, now_ns: i64) -> Result<&str, QueryError> {
+    let given = Given { now_ns, options: Options::default(), answers: &[] };
+    let mut cursor = cursor::Cursor::new(text, given)?;
+    cursor.skip_space();
+    options::parse(&mut cursor)?;
+    cursor.skip_space();
+    if cursor.at_end() {
+        // What is wrong with it is said where it is parsed.
+        return Ok(text);
+    }
+    filter::parse_filter(&mut cursor)?;
+    Ok(text.get(..cursor.at()).unwrap_or(text))
+}
+
 /// `error | filter x:y` is `error x:y`: the leaf does it all.
 fn merged(mut query: Query) -> Query {
     let filters = query.pipes.iter().take_while(|pipe| is_filter(pipe)).count();

@@ -33,7 +33,7 @@ use crate::logsql::{Bucket, FieldPattern};
 
 /// Whether the last argument holds fields without a column, as the text of an `_overflow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Spill(pub(super) bool);
+pub(crate) struct Spill(pub(super) bool);
 
 impl Spill {
     /// The columns, and the texts of the fields that have none.
@@ -47,7 +47,7 @@ impl Spill {
 
 /// A function over values.
 #[derive(Debug, Clone)]
-pub(super) enum ValueFunction {
+pub(crate) enum ValueFunction {
     /// The text form; missing values are empty.
     Text,
     /// The text's pattern; null of the missing value.
@@ -86,7 +86,7 @@ pub(super) enum ValueFunction {
 
 impl ValueFunction {
     /// This function applied to `arguments`.
-    pub(super) fn call(self, arguments: Vec<Expr>) -> Expr {
+    pub(crate) fn call(self, arguments: Vec<Expr>) -> Expr {
         let identity = match &self {
             Self::Matches(predicate, names) => format!("{predicate} on {names:?}"),
             other => format!("{other:?}"),

@@ -17,6 +17,7 @@ mod pipes;
 mod quantile;
 mod single;
 mod stats;
+mod step;
 mod trend;
 
 use std::sync::Arc;
@@ -36,7 +37,8 @@ use crate::transform::Later;
 use fields::Needed;
 
 pub(crate) use aggregation::SegmentAggregation;
-pub(crate) use functions::matched;
+pub(crate) use functions::{ValueFunction, matched};
+pub(crate) use step::bucket_function;
 
 /// Which rows of an answer the caller wants.
 #[derive(Debug, Clone, Copy, Default)]
@@ -154,7 +156,7 @@ impl Planner {
         let columns = need.columns();
         let only: Option<Vec<String>> = (!need.all)
             .then(|| need.named.iter().filter(|n| *n != field::OVERFLOW).cloned().collect());
-        let schema = table_schema(&source.snapshot, only.as_deref(), &columns, &Types::Text);
+        let schema = table_schema(&source.snapshot, only.as_deref(), &columns, &Types::default());
         if let Some(Pipe::StreamContext(pipe)) = pipes.first() {
             let context = Context::new(source.clone(), schema, *pipe);
             return stage::leaf(self.state.clone(), Arc::new(context));
@@ -276,32 +278,50 @@ fn keeps_time(pipe: &Pipe) -> bool {
     }
 }
 
-/// The records that `query` selects before anything is aggregated or cut off, for questions about
-/// records (`what`). The pipes from the first `stats`, `limit`, … on do not matter to them.
-pub(crate) fn row_predicate(query: &Query, what: &str) -> Result<Predicate, QueryError> {
+/// The records that a question about records is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Records {
+    /// Those that this selects, as they are stored.
+    Stored(Predicate),
+    /// What these pipes make of those that the query selects.
+    Made(Query),
+}
+
+/// The records that `query` gives before anything is aggregated or cut off: the pipes from the first
+/// `stats`, `limit`, … on do not matter, nor do those that drop, copy or rename fields unless something
+/// after them looks at what they made.
+pub(crate) fn records(query: &Query) -> Records {
     let mut parts = vec![query.predicate.clone()];
-    let mut renamed = None;
+    let mut pipes = Vec::new();
+    let mut is_made = false;
     for pipe in &query.pipes {
         match pipe {
-            Pipe::Filter(filter) => match renamed {
-                None => parts.push(filter.clone()),
-                Some(name) => {
-                    return Err(QueryError::invalid(format!(
-                        "{what} cannot use the filter after `| {name}`; move the filter to the \
-                         front of the query"
-                    )));
-                }
-            },
+            Pipe::Filter(filter) if pipes.is_empty() => parts.push(filter.clone()),
+            Pipe::Fields(_) | Pipe::Delete(_) | Pipe::Copy(_) | Pipe::Rename(_) => {
+                pipes.push(pipe.clone());
+            }
             Pipe::Sort(sort) if sort.limit.is_none() && sort.offset == 0 => {}
-            Pipe::Fields(_)
-            | Pipe::Delete(_)
-            | Pipe::Copy(_)
-            | Pipe::Rename(_)
-            | Pipe::Transform(_) => {
-                renamed = Some(pipe.name());
+            pipe if pipe.is_row_wise() => {
+                is_made = true;
+                pipes.push(pipe.clone());
             }
             _ => break,
         }
     }
-    Ok(Predicate::and(parts))
+    let predicate = Predicate::and(parts);
+    match is_made {
+        true => Records::Made(Query { options: query.options, ..Query::new(predicate, pipes) }),
+        false => Records::Stored(predicate),
+    }
+}
+
+/// The predicate of a query that has nothing but a filter.
+pub(crate) fn only_filter(query: Query) -> Result<Predicate, QueryError> {
+    match query.pipes.first() {
+        None => Ok(query.predicate),
+        Some(pipe) => Err(QueryError::invalid(format!(
+            "`| {}` is a pipe; only a filter can be given here",
+            pipe.name()
+        ))),
+    }
 }

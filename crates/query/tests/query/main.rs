@@ -5,6 +5,7 @@ mod aggregates;
 mod answers;
 mod differential;
 mod endpoints;
+mod explain;
 mod filters;
 mod fixture;
 mod limits;

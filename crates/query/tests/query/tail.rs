@@ -2,7 +2,7 @@
 
 use lodge_query::{QueryErrorKind, View};
 
-use crate::fixture::{DAY, Lab, batch, record, rows};
+use crate::fixture::{DAY, Lab, S, batch, record, rows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_shows_matching_records_with_the_fields_asked_for() {
@@ -75,4 +75,16 @@ async fn a_tail_makes_fields_of_fields() {
     let bomb = batch(&[record(DAY, &format!("[{}1]", "1,".repeat(1_000_000)))]);
     let error = tail.apply(&bomb).unwrap_err();
     assert!(error.message().contains("the most is 1000000"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relative_times_go_along_with_the_time() {
+    let lab = Lab::new().await;
+    let tail = lab.engine.tail(&View::default(), "_time:5m", DAY).unwrap();
+    let late = batch(&[record(DAY + 3_600 * S, "an hour later")]);
+    assert_eq!(tail.apply(&late).unwrap().num_rows(), 0);
+    let then = tail.at(DAY + 3_601 * S).unwrap();
+    assert_eq!(then.apply(&late).unwrap().num_rows(), 1);
+    let plain = lab.engine.tail(&View::default(), "later", DAY).unwrap();
+    assert_eq!(plain.at(DAY + S).unwrap().apply(&late).unwrap().num_rows(), 1);
 }
