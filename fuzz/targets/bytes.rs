@@ -88,7 +88,9 @@ pub fn forward_handshake(data: &[u8]) {
 pub fn encoding(data: &[u8]) {
     let Some((&choice, body)) = data.split_first() else { return };
     let all = [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd, Encoding::Identity];
-    let encoding = all[usize::from(choice % 4)];
+    // The two highest bits mean nothing else.
+    let is_snappy = choice >= 0xc0;
+    let encoding = if is_snappy { Encoding::Snappy } else { all[usize::from(choice % 4)] };
     let bytes_max = 1 << (usize::from(choice) >> 2 & 15);
     let expanded = encoding::decompress(encoding, body, bytes_max);
     match &expanded {

@@ -13,7 +13,7 @@ pub fn carry_refused(
     ends: (String, String),
     rows: u64,
 ) -> Account {
-    let mut carried = refused;
+    let mut carried = Account { before: None, ..refused };
     carried.drop_records(REFUSED, rows);
     let (from, to) = ends;
     let reason = format!("{REFUSED}; see the dead-letter file");

@@ -62,6 +62,7 @@ pub(crate) fn entry_of(file: &TailedFile, now_s: u64) -> Option<FileEntry> {
         position: position.to_string(),
         base: is_beyond.then(|| file.base.to_string()),
         unsaid: is_beyond.then(|| file.unsaid.clone()),
+        tally: file.tally.as_deref().cloned(),
         seen_s: now_s,
         gone: false,
     })

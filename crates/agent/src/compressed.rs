@@ -186,7 +186,7 @@ impl Reader {
             return self.ask_for_producer(file, producer);
         }
         tailed.identity = Some((head, Sequence::resume(producer, entry.epoch, entry.seq)));
-        tailed.resume_at(position, entry.base(position), entry.unsaid());
+        tailed.resume_at(position, entry);
         self.take_place_of(file, entry, position);
         self.recall(file);
     }
@@ -244,6 +244,7 @@ impl Reader {
         if taken && let Some(tailed) = self.files.get_mut(file).and_then(Option::as_mut) {
             let again = identity::file_producer_again(agent, inode, head);
             tailed.identity = Some((head, Sequence::unknown(again)));
+            tailed.tally = Some(Box::default());
         }
     }
 }

@@ -48,6 +48,8 @@ pub enum KubernetesApi {
     Off,
     /// The one at this address.
     At(String),
+    /// The one at this address, asked as a pod asks: with the authority and the token in this folder.
+    AsPod(String, PathBuf),
 }
 
 impl Default for ContainerSource {

@@ -131,6 +131,32 @@ impl Framing {
     }
 }
 
+/// Why a file that begins with `head` is not tailed, if it is not.
+pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
+    const MAGICS: [(&[u8], &str); 8] = [
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh", "bzip2"),
+        (b"PK\x03\x04", "zip"),
+        (b"LPKSHHRH", "a journal"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\x7fELF", "a program"),
+    ];
+    if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Some(kind);
+    }
+    if Framing::of(head, Format::Text).is_some_and(Framing::is_utf16) {
+        return None;
+    }
+    // Zeros at the start are the hole that a writer leaves when its log is truncated under it.
+    let zeros = head.iter().take_while(|b| **b == 0).count();
+    let text = head.get(zeros..).unwrap_or_default();
+    let control = |b: &&u8| matches!(**b, 0..=8 | 14..=26 | 28..=31);
+    let controls = text.iter().filter(control).count();
+    (text.len() >= 32 && controls * 10 > text.len() * 3).then_some("binary")
+}
+
 /// The output that a lane stands for.
 pub fn output_of(lane: usize) -> Option<Output> {
     match lane {

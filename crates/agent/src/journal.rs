@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_record::builder::BatchBuilder;
-use lodge_record::{Account, Batch, Position, ProducerId, TenantId};
+use lodge_record::{Account, Batch, Position, ProducerId, Tally, TenantId};
 use lodge_wire::journal_export::{EntryRows, ExportError, Parser};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -22,7 +22,7 @@ use crate::config::{AgentConfig, Start};
 use crate::counters::Counters;
 use crate::pipeline::Pipeline;
 use crate::reader::now_ns;
-use crate::sequence::{Sequence, Step};
+use crate::sequence::{Reply, Sequence, ServerState, Step};
 use crate::ship::Shipper;
 use crate::state::{JournalCheckpoint, StateDir};
 
@@ -48,6 +48,8 @@ pub struct Journal {
     base: Option<String>,
     /// What the next batch has to account for beside its own records.
     unsaid: Account,
+    /// What was counted up to `base`; none while only the server knows.
+    tally: Option<Tally>,
     rows: EntryRows,
 }
 
@@ -95,7 +97,20 @@ impl Journal {
         let (cursor, base) = (checkpoint.cursor, checkpoint.base);
         let base = base.or_else(|| cursor.clone());
         let unsaid = checkpoint.unsaid.unwrap_or_default();
-        Journal { config, state, shipper, pipeline, counters, sequence, cursor, base, unsaid, rows }
+        let tally = if known { checkpoint.tally } else { Some(Tally::default()) };
+        Journal {
+            config,
+            state,
+            shipper,
+            pipeline,
+            counters,
+            sequence,
+            cursor,
+            base,
+            unsaid,
+            tally,
+            rows,
+        }
     }
 
     /// Reads and ships until `stop`.
@@ -104,9 +119,12 @@ impl Journal {
             let Some(known) = self.shipper.recall(self.sequence.producer()).await else { return };
             if let Some(known) = known {
                 self.sequence.recall(&known);
+                self.tally = Some(known.tally());
                 self.base.clone_from(&known.position);
                 self.cursor = known.position;
             }
+        } else if self.tally.is_none() {
+            self.recount().await;
         }
         while !stop.is_cancelled() {
             let mut child = match self.start() {
@@ -250,6 +268,7 @@ impl Journal {
         account.host.clone_from(&self.config.host);
         account.source = "journal".to_owned();
         account.from.clone_from(&self.base);
+        account.before = self.tally.clone().map(Box::new);
         account.read_records += rows;
         loop {
             let mut batch = Batch::new(
@@ -265,6 +284,11 @@ impl Journal {
                 Step::Resend => self.counters.gaps.increment(),
                 Step::Acknowledged => {
                     self.counters.acknowledged_records.add(rows);
+                    match (&reply, &mut self.tally) {
+                        (Reply::Committed(_), Some(tally)) => tally.add(&account, rows),
+                        (Reply::Committed(_), None) => {}
+                        _ => self.recount().await,
+                    }
                     self.base = Some(pending.cursor.clone());
                     self.stand_behind(pending.cursor);
                     return None;
@@ -277,12 +301,21 @@ impl Journal {
                     return None;
                 }
                 Step::Adopt(cursor) => {
+                    self.recount().await;
                     self.base = Some(cursor.clone());
                     self.stand_behind(cursor);
                     return Some(End::Adopted);
                 }
             }
         }
+    }
+
+    /// Takes over what the ledger has counted: of what was stored before its answer was lost only
+    /// the server knows what it was told.
+    async fn recount(&mut self) {
+        let known = self.shipper.recall(self.sequence.producer()).await;
+        self.tally =
+            known.map(|known| known.as_ref().map_or_else(<_>::default, ServerState::tally));
     }
 
     fn stand_behind(&mut self, cursor: String) {
@@ -294,6 +327,7 @@ impl Journal {
             cursor: self.cursor.clone(),
             base: self.base.clone().filter(|_| is_beyond),
             unsaid: is_beyond.then(|| self.unsaid.clone()),
+            tally: self.tally.clone(),
             ..JournalCheckpoint::default()
         };
         if let Err(error) = self.state.save_journal(checkpoint) {

@@ -10,6 +10,7 @@
 
 mod access;
 pub mod format;
+mod object;
 pub mod pattern;
 mod slots;
 
@@ -24,14 +25,16 @@ use lodge_record::stream::StreamLabels;
 use lodge_record::{field, limits};
 use lodge_wire::container_log::Output;
 use lodge_wire::json_object::{self, JsonValue};
+use lodge_wire::json_order::Order;
 use lodge_wire::jsonline::set_field;
 use lodge_wire::syslog;
 
 use crate::containers::facts::ContainerFacts;
 use crate::counters::Counters;
 use crate::parse::format::Format;
+use crate::parse::object::{Known, Object};
 use crate::parse::pattern::Patterns;
-use crate::parse::slots::{Kind, Slots};
+use crate::parse::slots::{Kind, Meaning, Slots};
 use crate::timestamp::TimeContext;
 use crate::{level, logfmt, timestamp};
 
@@ -92,18 +95,35 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct RecordParser {
     labels: StreamLabels,
-    canonical: String,
-    /// The file's own stream, in the batch of this number.
-    own_stream: Option<(u64, StreamCode)>,
-    /// Canonical streams by the service that records name, where it is not set by a label.
-    services: Option<HashMap<String, String>>,
+    /// The file's own stream.
+    own: Stream,
+    /// Streams by the service that records name, where it is not set by a label.
+    services: Option<HashMap<String, Stream>>,
     /// Fields of all records, beside the labels.
     fields: Vec<(String, String)>,
     /// Who sends the records.
     client: Option<String>,
     format: Format,
     patterns: Option<Patterns>,
+    /// The fields of JSON records so far.
+    order: Order<Known>,
     slots: Slots,
+}
+
+/// A stream of the source.
+#[derive(Debug)]
+struct Stream {
+    service: String,
+    canonical: String,
+    /// What it is in the batch of this number.
+    code: Option<(u64, StreamCode)>,
+}
+
+impl Stream {
+    fn new(labels: &StreamLabels) -> Self {
+        let service = labels.get("service").unwrap_or_default().to_owned();
+        Stream { service, canonical: labels.canonical(), code: None }
+    }
 }
 
 impl RecordParser {
@@ -161,16 +181,22 @@ impl RecordParser {
 
     fn new(labels: StreamLabels, learns_services: bool) -> Self {
         RecordParser {
-            canonical: labels.canonical(),
+            own: Stream::new(&labels),
             labels,
-            own_stream: None,
             services: learns_services.then(HashMap::new),
             fields: Vec::new(),
             client: None,
             format: Format::Auto,
             patterns: None,
+            order: Order::default(),
             slots: Slots::default(),
         }
+    }
+
+    /// Lets go of what was only kept to be quick: there are as many parsers as files.
+    pub fn rest(&mut self) {
+        self.order.clear();
+        self.slots = Slots::default();
     }
 
     /// The same parser for records of one notation, which patterns are tried on first.
@@ -223,29 +249,27 @@ impl RecordParser {
 
     /// Sets the labels of the record's stream, and beside them what the record says otherwise.
     fn set_stream(&mut self, builder: &mut BatchBuilder) -> StreamCode {
-        let named = self.learn_service();
-        let known = self.own_stream.filter(|(batch, _)| *batch == builder.batch());
-        if named.is_none()
-            && self.slots.like_labels.is_empty()
-            && let Some((_, code)) = known
-        {
-            builder.set_labels(code);
-            return code;
-        }
-        let stream = self.stream_of(named.as_deref());
-        let fields = self.fields.iter().map(|(name, value)| (&**name, &**value));
-        let labels = self.labels.iter();
-        let labels = labels.map(|(n, v)| (n, if n == "service" { stream.service } else { v }));
-        let code = builder.stream_labelled(stream.canonical, fields.chain(labels));
-        builder.set_labels(code);
-        for (name, own) in &self.slots.like_labels {
-            let label = self.labels.get(name).filter(|_| name != "service");
-            if label.unwrap_or(stream.service) != own.text {
-                set_field(builder, name, &own.value());
+        let RecordParser { labels, own, services, fields, slots, .. } = self;
+        let named = services.as_mut().and_then(|services| named_stream(services, slots, labels));
+        let stream = named.unwrap_or(own);
+        let code = match stream.code.filter(|(batch, _)| *batch == builder.batch()) {
+            Some((_, code)) => code,
+            None => {
+                let fields = fields.iter().map(|(name, value)| (&**name, &**value));
+                let service = &*stream.service;
+                let labels = labels.iter();
+                let labels = labels.map(|(n, v)| (n, if n == "service" { service } else { v }));
+                let code = builder.stream_labelled(&stream.canonical, fields.chain(labels));
+                stream.code = Some((builder.batch(), code));
+                code
             }
-        }
-        if named.is_none() {
-            self.own_stream = Some((builder.batch(), code));
+        };
+        builder.set_labels(code);
+        for own in slots.like_labels() {
+            let label = labels.get(&own.name).filter(|_| own.name != "service");
+            if label.unwrap_or(&stream.service) != own.text {
+                set_field(builder, &own.name, &own.value());
+            }
         }
         code
     }
@@ -262,7 +286,7 @@ impl RecordParser {
         let zoned_only = envelope.time_ns.is_some();
         let (labels, slots) = (&self.labels, &mut self.slots);
         let mut each = |name: &str, value: JsonValue<'_>| {
-            if !slots.take(name, value, labels) {
+            if !slots.take(name, Meaning::of(name, labels), value) {
                 set_field(builder, name, &value);
             }
         };
@@ -279,7 +303,9 @@ impl RecordParser {
             format => (format == Format::Json, format == Format::Logfmt),
         };
         if json && text.starts_with('{') {
-            match json_object::for_each_field(text, &mut each) {
+            let order = &mut self.order;
+            order.begin();
+            match json_object::walk(text, &mut Object { order, slots, builder, labels }) {
                 Ok(()) => return slots.settle(builder, None, &context.time, zoned_only),
                 Err(_) => {
                     builder.abandon_row();
@@ -338,42 +364,28 @@ impl RecordParser {
         builder.message(text);
         stated_ns
     }
-
-    /// The service that the record names, if it is not the file's own and there is room for it.
-    fn learn_service(&mut self) -> Option<String> {
-        let services = self.services.as_mut()?;
-        let (_, named) = self.slots.like_labels.iter().find(|(name, _)| name == "service")?;
-        let fits = named.kind == Kind::Text || named.kind == Kind::Number;
-        if !fits || named.text.is_empty() || named.text.len() > SERVICE_BYTES_MAX {
-            return None;
-        }
-        if !services.contains_key(&named.text) {
-            if services.len() >= SERVICES_MAX {
-                return None;
-            }
-            let mut labels = self.labels.clone();
-            labels.set("service", &named.text);
-            services.insert(named.text.clone(), labels.canonical());
-        }
-        Some(named.text.clone())
-    }
-
-    /// The stream of a record: its file's, or that of the service which it names.
-    fn stream_of(&self, named: Option<&str>) -> Stream<'_> {
-        let of_service = |named| self.services.as_ref()?.get_key_value(named);
-        match named.and_then(of_service) {
-            Some((service, canonical)) => Stream { canonical, service },
-            None => Stream {
-                canonical: &self.canonical,
-                service: self.labels.get("service").unwrap_or_default(),
-            },
-        }
-    }
 }
 
-struct Stream<'p> {
-    canonical: &'p str,
-    service: &'p str,
+/// The stream of the service that the record names, if it names one and there is room for it.
+fn named_stream<'s>(
+    services: &'s mut HashMap<String, Stream>,
+    slots: &Slots,
+    labels: &StreamLabels,
+) -> Option<&'s mut Stream> {
+    let named = slots.like_labels().iter().find(|own| own.name == "service")?;
+    let fits = named.kind == Kind::Text || named.kind == Kind::Number;
+    if !fits || named.text.is_empty() || named.text.len() > SERVICE_BYTES_MAX {
+        return None;
+    }
+    if !services.contains_key(&named.text) {
+        if services.len() >= SERVICES_MAX {
+            return None;
+        }
+        let mut labels = labels.clone();
+        labels.set("service", &named.text);
+        services.insert(named.text.clone(), Stream::new(&labels));
+    }
+    services.get_mut(&named.text)
 }
 
 /// Fields of a plain line that is surely an access log's, a web server's error or syslog, and the

@@ -583,6 +583,7 @@ impl Reader {
         account.source = tailed.label.to_string_lossy().into_owned();
         let begun = tailed.base != FilePosition::start(0);
         account.from = begun.then(|| tailed.base.to_string());
+        account.before.clone_from(&tailed.tally);
         tailed.in_flight = Some(Sent { position, memory, rows, account: account.clone() });
         let origin = Some(sequence.next());
         account.agent = self.state.agent().to_string();
@@ -616,6 +617,7 @@ impl Reader {
         let Some(tailed) = self.file_mut(file) else { return };
         let Some((_, sequence)) = tailed.identity else { return };
         tailed.recalling = true;
+        tailed.tally = None;
         let sender = self.sender.clone();
         self.runtime.spawn(async move {
             let state = shipper.recall(sequence.producer()).await;
@@ -629,6 +631,7 @@ impl Reader {
         let begin_at = tailed.begin_at.take();
         let Some(state) = state else { return };
         tracing::debug!(path = %tailed.path.display(), ?state, "recalled");
+        tailed.tally = Some(Box::new(state.as_ref().map_or_else(<_>::default, ServerState::tally)));
         if let Some(state) = state {
             if let Some((_, sequence)) = &mut tailed.identity {
                 sequence.recall(&state);
@@ -670,11 +673,22 @@ impl Reader {
             );
             self.counters.gaps.increment();
         }
+        // Of what was stored before its answer was lost only the server knows what it was told.
+        let is_told = matches!(reply, Reply::Committed(_));
+        let mut recounts = false;
         match step {
             Step::Resend => return self.resend(file, sent, batch),
             Step::Acknowledged => {
                 (tailed.base, tailed.acked) = (sent.position, sent.position);
                 self.counters.acknowledged_records.add(sent.rows);
+                match tailed.tally.as_mut().filter(|_| is_told) {
+                    Some(tally) => tally.add(&sent.account, sent.rows),
+                    None if is_told => {}
+                    None => {
+                        self.adopt(file, &position);
+                        recounts = true;
+                    }
+                }
             }
             Step::MoveOn => {
                 tailed.acked = sent.position;
@@ -682,11 +696,17 @@ impl Reader {
                 let ends = (tailed.base.to_string(), sent.position.to_string());
                 tailed.unsaid = carry_refused(*sent.account, after, ends, sent.rows);
             }
-            Step::Adopt(position) => self.adopt(file, &position),
+            Step::Adopt(position) => {
+                self.adopt(file, &position);
+                recounts = true;
+            }
         }
         self.memory = self.memory.saturating_sub(sent.memory);
         self.resends.remove(&file);
         self.checkpoint_due = true;
+        if recounts {
+            return self.recall(file);
+        }
         if let Some(next) = self.file_mut(file).and_then(|tailed| tailed.waiting.take()) {
             self.dispatch(file, next);
         }

@@ -6,7 +6,7 @@
 //! - what the server says it has committed wins over what the agent remembers, except after a gap
 //!   (the server knows less): then a new epoch begins behind the agent's own acknowledged position.
 
-use lodge_record::{Origin, ProducerId};
+use lodge_record::{Origin, ProducerId, Tally};
 use serde::Deserialize;
 
 /// The first epoch of a producer that no one knows.
@@ -22,6 +22,15 @@ pub struct ServerState {
     pub seq: u64,
     /// Position stored with it.
     pub position: Option<String>,
+    /// What the ledger has counted up to there; only told where it is asked for.
+    pub counted: Option<Tally>,
+}
+
+impl ServerState {
+    /// What the ledger has counted of the producer: nothing, where it has no entry.
+    pub fn tally(&self) -> Tally {
+        self.counted.clone().unwrap_or_default()
+    }
 }
 
 /// A final answer to a batch.

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use lodge_record::{Account, ProducerId};
+use lodge_record::{Account, ProducerId, Tally};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,9 @@ pub struct FileEntry {
     /// What is to be said of the stretch between the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaid: Option<Account>,
+    /// What was counted up to the acknowledged batch, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
     /// Unix seconds when the file was seen last.
     pub seen_s: u64,
     /// The file is no more; its text may turn up in a compressed one.
@@ -130,6 +133,22 @@ pub struct JournalCheckpoint {
     /// What is to be said of the stretch between the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaid: Option<Account>,
+    /// What was counted up to the acknowledged batch, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
+}
+
+/// What a listener has counted.
+#[derive(Clone, Debug, Serialize, Deserialize, Default, PartialEq, Eq)]
+pub struct ListenerCheckpoint {
+    /// Version of the shape; written by [`StateDir::save_listener`].
+    pub version: u32,
+    /// Epoch of the acknowledged batch.
+    pub epoch: u32,
+    /// Sequence of the acknowledged batch.
+    pub seq: u64,
+    /// What was counted up to there.
+    pub tally: Tally,
 }
 
 impl StateDir {
@@ -189,6 +208,18 @@ impl StateDir {
     /// Replaces the checkpoint of the journal.
     pub fn save_journal(&self, checkpoint: JournalCheckpoint) -> io::Result<()> {
         self.save("journal.json", &JournalCheckpoint { version: VERSION, ..checkpoint })
+    }
+
+    /// Reads what a listener had counted.
+    pub fn load_listener(&self, listener: &str) -> ListenerCheckpoint {
+        let version = |checkpoint: &ListenerCheckpoint| checkpoint.version;
+        self.load(&format!("listen-{listener}.json"), version)
+    }
+
+    /// Replaces what a listener has counted.
+    pub fn save_listener(&self, listener: &str, counted: ListenerCheckpoint) -> io::Result<()> {
+        let checkpoint = ListenerCheckpoint { version: VERSION, ..counted };
+        self.save(&format!("listen-{listener}.json"), &checkpoint)
     }
 
     /// A checkpoint that cannot be read counts as lost: the server knows the positions. The damaged

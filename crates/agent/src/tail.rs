@@ -18,14 +18,14 @@ use std::time::{Duration, Instant, SystemTime};
 use arrow::record_batch::RecordBatch;
 use lodge_record::builder::BatchBuilder;
 use lodge_record::limits::LINE_BYTES_MAX;
-use lodge_record::{Account, ProducerId};
+use lodge_record::{Account, ProducerId, Tally};
 use lodge_wire::agent_report::LiveSource;
 
 use crate::config::Timing;
 use crate::content::Content;
 use crate::counters::Counters;
 use crate::frame::Frames;
-use crate::framing::Framing;
+use crate::framing::{Framing, binary_kind};
 use crate::identity::{self, CHECK_BYTES_MAX, FilePosition, HEAD_BYTES_MAX, Head, Inode};
 use crate::parse::format::Format;
 use crate::parse::{Context, Envelope, RecordParser, Text};
@@ -137,6 +137,8 @@ pub struct TailedFile {
     pub read: FilePosition,
     /// What the next batch has to account for.
     pub unsaid: Account,
+    /// What was counted up to `base`; none while only the server knows.
+    pub tally: Option<Box<Tally>>,
     /// The batch on its way.
     pub in_flight: Option<Sent>,
     /// The batch that goes next.
@@ -210,6 +212,7 @@ impl TailedFile {
             acked: FilePosition::start(0),
             read: FilePosition::start(0),
             unsaid: Account::default(),
+            tally: Some(Box::default()),
             in_flight: None,
             waiting: None,
             recalling: false,
@@ -368,6 +371,7 @@ impl TailedFile {
         self.acked.generation = 0;
         self.read.generation = 0;
         self.base = self.acked;
+        self.tally = Some(Box::default());
     }
 
     /// Goes on behind what is done with as the producer that the file itself has.
@@ -375,6 +379,7 @@ impl TailedFile {
         let Some((head, _)) = self.identity else { return };
         let own = identity::file_producer(agent, self.inode, head);
         self.identity = Some((head, Sequence::unknown(own)));
+        self.tally = Some(Box::default());
         self.noted = false;
         self.stand_at(FilePosition { generation: 0, ..self.acked });
     }
@@ -399,9 +404,10 @@ impl TailedFile {
     }
 
     /// Takes up what an earlier run had read and not yet told when it stopped at `position`.
-    pub fn resume_at(&mut self, position: FilePosition, base: FilePosition, unsaid: Account) {
+    pub fn resume_at(&mut self, position: FilePosition, entry: &FileEntry) {
         self.stand_at(position);
-        (self.base, self.unsaid) = (base, unsaid);
+        (self.base, self.unsaid) = (entry.base(position), entry.unsaid());
+        self.tally = entry.tally.clone().map(Box::new);
     }
 
     fn go_on_at(&mut self, position: FilePosition) {
@@ -628,6 +634,7 @@ impl TailedFile {
             self.blocked_size = (self.unread() > 0).then_some(self.size);
         }
         self.unsaid.read_records += builder.rows() as u64;
+        self.parser.rest();
         if builder.rows() == 0 {
             if self.is_settled() {
                 self.acked = position;
@@ -764,32 +771,6 @@ impl TailedFile {
         self.identity = Some((head, sequence));
         Ok(Ok(true))
     }
-}
-
-/// Why a file that begins with `head` is not tailed, if it is not.
-pub fn binary_kind(head: &[u8]) -> Option<&'static str> {
-    const MAGICS: [(&[u8], &str); 8] = [
-        (b"\x1f\x8b", "gzip"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"BZh", "bzip2"),
-        (b"PK\x03\x04", "zip"),
-        (b"LPKSHHRH", "a journal"),
-        (b"SQLite format 3\0", "an SQLite database"),
-        (b"\x7fELF", "a program"),
-    ];
-    if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Some(kind);
-    }
-    if Framing::of(head, Format::Text).is_some_and(Framing::is_utf16) {
-        return None;
-    }
-    // Zeros at the start are the hole that a writer leaves when its log is truncated under it.
-    let zeros = head.iter().take_while(|b| **b == 0).count();
-    let text = head.get(zeros..).unwrap_or_default();
-    let control = |b: &&u8| matches!(**b, 0..=8 | 14..=26 | 28..=31);
-    let controls = text.iter().filter(control).count();
-    (text.len() >= 32 && controls * 10 > text.len() * 3).then_some("binary")
 }
 
 /// Whether a file begins with the byte order mark of UTF-16.

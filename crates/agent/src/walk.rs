@@ -125,6 +125,11 @@ impl Reader {
             if !known {
                 self.take_own_name(file);
             }
+            let is_counted = self.file(file).is_some_and(|tailed| tailed.tally.is_some());
+            if known && !is_counted {
+                // It stopped before the server had said what it has counted.
+                self.recall(file);
+            }
             if !known || replaced {
                 self.remember_entry(entry);
             }
@@ -185,7 +190,7 @@ impl Reader {
             return false;
         }
         tailed.identity = Some((head, sequence));
-        tailed.resume_at(position, entry.base(position), entry.unsaid());
+        tailed.resume_at(position, &entry);
         tailed.noted = true;
         tracing::debug!(path = %tailed.path.display(), ?entry, same_head, "remembered");
         tailed.replaced = !same_head || !tailed.has_content_before(&position).unwrap_or(true);

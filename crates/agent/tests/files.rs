@@ -318,6 +318,9 @@ async fn a_server_that_forgot_gets_a_new_epoch_and_no_line_twice() {
     let totals = agent.stop().await;
     assert_eq!(totals.gaps, 1);
     assert_eq!(receiver.row_count(), 40);
+    // What it was told is durable is more than what the server has: that does not go unnoticed.
+    let alarms = receiver.alarms();
+    assert!(alarms.iter().any(|alarm| alarm.contains("durable_records: 20")), "{alarms:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,7 +105,7 @@ fn filter_text(filter: &Filter) -> String {
 }
 
 /// RFC 3339 with nanoseconds.
-fn time_text(time_ns: i64) -> String {
+pub(crate) fn time_text(time_ns: i64) -> String {
     let time = Timestamp::from_nanosecond(i128::from(time_ns)).unwrap_or_default();
     time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }

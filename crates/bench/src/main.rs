@@ -59,7 +59,7 @@ enum Command {
     ///
     /// Example: lodge-bench freshness --rate-mb-s 20 --seconds 30
     Freshness(FreshnessArgs),
-    /// Measure what shipping files costs, beside rsyslog, and what an outage of the server does.
+    /// Measure what shipping files costs, beside rsyslog and Fluent Bit, and an outage of the server.
     ///
     /// Example: lodge-bench ship --bytes 500MB --outage-s 600
     Ship(ShipArgs),
@@ -214,6 +214,9 @@ struct ShipArgs {
     /// The `rsyslogd` program; left out, rsyslog is not measured.
     #[arg(long)]
     rsyslogd: Option<PathBuf>,
+    /// The `fluent-bit` program; left out, Fluent Bit is not measured.
+    #[arg(long)]
+    fluent_bit: Option<PathBuf>,
     /// Size of each file.
     #[arg(long, value_parser = parse_bytes, default_value = "500MB")]
     bytes: u64,
@@ -509,6 +512,7 @@ fn measure_shipping(args: &ShipArgs) -> anyhow::Result<()> {
         lodge,
         agent,
         rsyslogd: args.rsyslogd.clone(),
+        fluent_bit: args.fluent_bit.clone(),
         dir: args.place.dir()?,
         bytes: args.bytes,
         outage: Duration::from_secs(args.outage_s),

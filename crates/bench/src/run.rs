@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use crate::clickhouse::{ClickHouse, TextIndex};
 use crate::corpus::Corpus;
 use crate::lodge::LodgeServer;
+use crate::lodge_sql::InSql;
 use crate::measure;
 use crate::report::{IngestFigures, TargetFigures, WorkloadFigures};
 use crate::ripgrep::Ripgrep;
@@ -95,17 +96,28 @@ pub async fn run(
     Ok(figures)
 }
 
-/// Lodge twice: filled by `lodge import`, which is measured alone, and over HTTP.
+/// Lodge twice: filled by `lodge import`, which is measured alone, and over HTTP, asked in LogsQL and in
+/// SQL.
 async fn lodge(
     options: &RunOptions,
     corpus: &Corpus,
     tell: &mut impl FnMut(&str),
 ) -> anyhow::Result<Vec<TargetFigures>> {
-    let over_http = {
+    let (over_http, in_sql) = {
         let dir = run_dir(&options.dir)?;
         let data_dir = dir.path().join("data");
         let server = LodgeServer::start(&options.lodge, &data_dir, dir.path()).await?;
-        measure(server, corpus, options.sweep_wait, tell).await?
+        let (figures, server) = measured(server, corpus, options.sweep_wait, tell).await?;
+        let mut sql = InSql::of(&server);
+        let queries = measure::ask_all(&mut sql, corpus, tell).await;
+        let in_sql = TargetFigures {
+            name: sql.version().to_owned(),
+            setup: sql.setup().to_owned(),
+            queries,
+            ..TargetFigures::default()
+        };
+        server.stop().await;
+        (figures, in_sql)
     };
     let dir = run_dir(&options.dir)?;
     let data_dir = dir.path().join("data");
@@ -122,7 +134,7 @@ async fn lodge(
         queries: Vec::new(),
     };
     server.stop().await;
-    Ok(vec![over_http, by_import])
+    Ok(vec![over_http, in_sql, by_import])
 }
 
 async fn measure_peer(
@@ -157,11 +169,23 @@ async fn measure_peer(
 }
 
 async fn measure<T: Target>(
-    mut target: T,
+    target: T,
     corpus: &Corpus,
     sweep_wait: Duration,
     tell: &mut impl FnMut(&str),
 ) -> anyhow::Result<TargetFigures> {
+    let (figures, target) = measured(target, corpus, sweep_wait, tell).await?;
+    target.stop().await;
+    Ok(figures)
+}
+
+/// Stores and asks; gives the store back, still running.
+async fn measured<T: Target>(
+    mut target: T,
+    corpus: &Corpus,
+    sweep_wait: Duration,
+    tell: &mut impl FnMut(&str),
+) -> anyhow::Result<(TargetFigures, T)> {
     tell(&format!("{}: storing the {} workload", target.version(), corpus.kind.name()));
     let ingested = target.ingest(corpus).await?;
     let at_rest = Instant::now();
@@ -179,8 +203,7 @@ async fn measure<T: Target>(
         ingest: Some(ingest_figures(&ingested, corpus, disk_bytes)),
         queries,
     };
-    target.stop().await;
-    Ok(figures)
+    Ok((figures, target))
 }
 
 fn ingest_figures(ingested: &Ingested, corpus: &Corpus, disk_bytes: u64) -> IngestFigures {

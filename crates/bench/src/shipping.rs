@@ -1,13 +1,9 @@
-//! `lodge-bench ship`: what it costs to ship log files, beside rsyslog on the same files, and what
-//! an outage of the server does to the agent.
-//!
-//! ```text
-//! file ─► lodge-agent ─► lodge server (acknowledged: synced)
-//!     └─► rsyslogd ────► TCP sink that counts lines (no acknowledgement, nothing parsed)
-//! ```
+//! `lodge-bench ship`: what it costs to ship log files, beside rsyslog and Fluent Bit on the same
+//! files, and what an outage of the server does to the agent.
 //!
 //! Invariants: a shipper is measured until the far end has every line, and nothing more; its CPU
-//! time is all that its process used since its start.
+//! time is all that its process used since its start, and that of a server all that it uses until
+//! it is at rest.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
@@ -23,8 +19,9 @@ use serde::Serialize;
 use crate::freshness::arrival;
 use crate::load::Load;
 use crate::lodge::LodgeServer;
-use crate::process::{Process, Usage};
+use crate::process::Usage;
 use crate::report::Machine;
+use crate::shippers::{Job, Tool, start_agent};
 use crate::table;
 use crate::target::Target;
 use crate::workload::{Fleet, WorkloadOptions};
@@ -50,6 +47,8 @@ pub struct ShippingOptions {
     pub agent: PathBuf,
     /// The `rsyslogd` binary, if it is to be measured.
     pub rsyslogd: Option<PathBuf>,
+    /// The `fluent-bit` binary, if it is to be measured.
+    pub fluent_bit: Option<PathBuf>,
     /// Where the run's folder is made; removed at its end.
     pub dir: PathBuf,
     /// Size of each file.
@@ -69,6 +68,8 @@ pub struct Shipping {
     pub machine: Machine,
     /// Each shipper.
     pub shippers: Vec<Shipper>,
+    /// Shippers that were not measured, and why.
+    pub not_measured: Vec<String>,
     /// What became of an outage.
     pub outage: Option<Outage>,
 }
@@ -78,6 +79,8 @@ pub struct Shipping {
 pub struct Shipper {
     /// Its name and version.
     pub name: String,
+    /// How it was set up.
+    pub setup: String,
     /// A file of plain lines.
     pub plain: Shipped,
     /// A file of JSON lines.
@@ -101,6 +104,8 @@ pub struct Shipped {
     pub cpu_s: f64,
     /// Most memory of the shipper.
     pub rss_peak_bytes: u64,
+    /// CPU seconds of the Lodge server that it shipped to, until that was at rest.
+    pub server_cpu_s: Option<f64>,
 }
 
 /// An outage of the server while logs were written.
@@ -137,31 +142,47 @@ pub async fn measure(
     tell("writing the files");
     let files = Files::write(dir.path(), options)?;
     let mut shippers = Vec::new();
-    let mut tools = vec![Tool::Agent];
+    let mut tools = vec![Tool::Agent(options.agent.clone())];
     tools.extend(options.rsyslogd.clone().map(Tool::Rsyslog));
+    tools.extend(options.fluent_bit.clone().map(Tool::FluentBit));
     for tool in &tools {
         let bench = Bench { options, dir: dir.path(), tool };
-        let name = bench.name()?;
+        let name = tool.name()?;
         tell(&format!("{name}: plain lines"));
         let plain = bench.ship("plain", &files.plain).await?;
         tell(&format!("{name}: JSON lines"));
         let json = bench.ship("json", &files.json).await?;
         tell(&format!("{name}: {QUIET_FILES} quiet files"));
         let (quiet_rss_peak_bytes, quiet_cpu_percent) = bench.quiet(&files.quiet).await?;
-        shippers.push(Shipper { name, plain, json, quiet_rss_peak_bytes, quiet_cpu_percent });
+        let setup = tool.setup().to_owned();
+        shippers.push(Shipper {
+            name,
+            setup,
+            plain,
+            json,
+            quiet_rss_peak_bytes,
+            quiet_cpu_percent,
+        });
     }
     drop(files);
     let outage = match options.outage {
         Duration::ZERO => None,
         _ => Some(outage(options, dir.path(), &mut tell).await?),
     };
-    Ok(Shipping { machine: Machine::this(), shippers, outage })
+    Ok(Shipping { machine: Machine::this(), shippers, not_measured: not_measured(options), outage })
 }
 
-/// What ships.
-enum Tool {
-    Agent,
-    Rsyslog(PathBuf),
+/// Shippers that are left out, each with the reason.
+fn not_measured(options: &ShippingOptions) -> Vec<String> {
+    let mut all = Vec::new();
+    if options.rsyslogd.is_none() {
+        all.push("rsyslog: no `rsyslogd` was named or found (Debian: rsyslog)".to_owned());
+    }
+    if options.fluent_bit.is_none() {
+        all.push("Fluent Bit: no program was named (FLUENT_BIT=…) or found on the PATH".to_owned());
+    }
+    all.push("Vector: this benchmark has no setup for it".to_owned());
+    all
 }
 
 /// A file, and how many lines it has.
@@ -238,28 +259,13 @@ struct Bench<'b> {
 }
 
 impl Bench<'_> {
-    fn program(&self) -> &Path {
-        match self.tool {
-            Tool::Agent => &self.options.agent,
-            Tool::Rsyslog(program) => program,
-        }
-    }
-
-    fn name(&self) -> anyhow::Result<String> {
-        let program = self.program();
-        let flag = if matches!(self.tool, Tool::Agent) { "--version" } else { "-v" };
-        let output = std::process::Command::new(program).arg(flag).output();
-        let output = output.with_context(|| format!("cannot run {}", program.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let first = text.lines().next().unwrap_or_default();
-        Ok(first.split(" (aka").next().unwrap_or(first).trim().to_owned())
-    }
-
     /// Ships one file to a far end of its own.
     async fn ship(&self, kind: &str, file: &LogFile) -> anyhow::Result<Shipped> {
         let (far_end, folder) = self.far_end(kind).await?;
         let begun = Instant::now();
-        let process = self.start(&folder, &far_end.address(), &file.path, kind == "json")?;
+        let (to, is_json) = (far_end.address(), kind == "json");
+        let job = Job { folder: &folder, to, file: &file.path, is_json };
+        let process = self.tool.start(&job)?;
         while far_end.lines().await? < file.lines {
             let waited = begun.elapsed();
             ensure!(waited < ARRIVAL_MAX, "not all arrived: {}", process.last_words());
@@ -269,15 +275,17 @@ impl Bench<'_> {
         let Usage { cpu_s, rss_peak_bytes } = process.usage()?;
         ensure!(far_end.lines().await? == file.lines, "more lines arrived than were written");
         drop(process);
+        let server_cpu_s = far_end.cpu_at_rest_s().await?;
         far_end.end().await;
         let mb = fs::metadata(&file.path).context("the file's size")?.len() as f64 / 1e6;
-        Ok(Shipped { mb, lines: file.lines, wall_s, cpu_s, rss_peak_bytes })
+        Ok(Shipped { mb, lines: file.lines, wall_s, cpu_s, rss_peak_bytes, server_cpu_s })
     }
 
     /// Peak memory and percent of a core with many quiet files.
     async fn quiet(&self, glob: &Path) -> anyhow::Result<(u64, f64)> {
         let (far_end, folder) = self.far_end("quiet").await?;
-        let process = self.start(&folder, &far_end.address(), glob, false)?;
+        let job = Job { folder: &folder, to: far_end.address(), file: glob, is_json: false };
+        let process = self.tool.start(&job)?;
         tokio::time::sleep(QUIET_SETTLE).await;
         let before = process.usage()?;
         tokio::time::sleep(QUIET_TIME).await;
@@ -289,82 +297,18 @@ impl Bench<'_> {
     }
 
     async fn far_end(&self, kind: &str) -> anyhow::Result<(FarEnd, PathBuf)> {
-        let tool = if matches!(self.tool, Tool::Agent) { "agent" } else { "rsyslog" };
-        let folder = self.dir.join(format!("{tool}-{kind}"));
+        let folder = self.dir.join(format!("{}-{kind}", self.tool.label()));
         fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-        let far_end = match self.tool {
-            Tool::Agent => {
+        let far_end = match self.tool.ships_to_lodge() {
+            true => {
                 let data = folder.join("data");
                 let server = LodgeServer::start(&self.options.lodge, &data, &folder).await?;
                 FarEnd::Server(Box::new(server))
             }
-            Tool::Rsyslog(_) => FarEnd::Sink(Sink::start()?),
+            false => FarEnd::Sink(Sink::start()?),
         };
         Ok((far_end, folder))
     }
-
-    fn start(
-        &self,
-        folder: &Path,
-        to: &SocketAddr,
-        file: &Path,
-        parses_json: bool,
-    ) -> anyhow::Result<Process> {
-        match self.tool {
-            Tool::Agent => start_agent(self.program(), folder, to, file),
-            Tool::Rsyslog(_) => {
-                let config = folder.join("rsyslog.conf");
-                fs::write(&config, rsyslog_config(folder, to, file, parses_json))
-                    .context("rsyslog's configuration")?;
-                let pid_file = folder.join("pid");
-                let args = ["-n", "-f"].map(std::ffi::OsStr::new);
-                let args = [args[0], args[1], config.as_os_str(), "-i".as_ref(), pid_file.as_ref()];
-                Process::start(self.program(), &args, &folder.join("rsyslog.log"))
-            }
-        }
-    }
-}
-
-fn start_agent(
-    agent: &Path,
-    folder: &Path,
-    to: &SocketAddr,
-    file: &Path,
-) -> anyhow::Result<Process> {
-    let (url, state) = (format!("http://{to}"), folder.join("state"));
-    let args = [
-        "--server".as_ref(),
-        url.as_ref(),
-        "--state-dir".as_ref(),
-        state.as_os_str(),
-        "--path".as_ref(),
-        file.as_os_str(),
-    ];
-    Process::start(agent, &args, &folder.join("agent.log"))
-}
-
-/// As rsyslog's documentation says for files that are forwarded reliably: a disk-assisted queue in
-/// front of an action that is tried for ever. JSON is parsed and written anew.
-fn rsyslog_config(folder: &Path, to: &SocketAddr, file: &Path, parses_json: bool) -> String {
-    let (parse, template) = match parses_json {
-        true => ("action(type=\"mmjsonparse\" cookie=\"\")\n", "%$!all-json%"),
-        false => ("", "%msg%"),
-    };
-    format!(
-        "global(workDirectory=\"{folder}\" maxMessageSize=\"64k\")\n\
-         module(load=\"imfile\" mode=\"inotify\")\n\
-         module(load=\"mmjsonparse\")\n\
-         template(name=\"line\" type=\"string\" string=\"{template}\\n\")\n\
-         input(type=\"imfile\" File=\"{file}\" Tag=\"app:\" reopenOnTruncate=\"on\")\n\
-         {parse}\
-         action(type=\"omfwd\" target=\"{ip}\" port=\"{port}\" protocol=\"tcp\" \
-         template=\"line\" queue.type=\"LinkedList\" queue.filename=\"forward\" \
-         queue.maxDiskSpace=\"4g\" queue.saveOnShutdown=\"on\" action.resumeRetryCount=\"-1\")\n",
-        folder = folder.display(),
-        file = file.display(),
-        ip = to.ip(),
-        port = to.port(),
-    )
 }
 
 /// Where lines arrive.
@@ -386,6 +330,13 @@ impl FarEnd {
             FarEnd::Server(server) => Ok(server.status().await?.rows),
             FarEnd::Sink(sink) => Ok(sink.lines.load(Ordering::Relaxed)),
         }
+    }
+
+    /// CPU seconds of a server once it has built what came.
+    async fn cpu_at_rest_s(&self) -> anyhow::Result<Option<f64>> {
+        let FarEnd::Server(server) = self else { return Ok(None) };
+        server.settle().await?;
+        Ok(Some(server.usage()?.cpu_s))
     }
 
     async fn end(self) {
@@ -490,13 +441,15 @@ impl Shipping {
         let mut rows: Vec<Vec<String>> =
             vec![std::iter::once("shipping".to_owned()).chain(head).collect()];
         type Read = fn(&Shipper) -> String;
-        let lines: [(&str, Read); 8] = [
+        let lines: [(&str, Read); 10] = [
             ("plain lines, MB per CPU second", |s| s.plain.per_cpu_s()),
             ("plain lines, MB/s", |s| s.plain.per_s()),
             ("plain lines, peak RSS MB", |s| megabytes(s.plain.rss_peak_bytes)),
+            ("plain lines, CPU-s/GB of the Lodge server", |s| s.plain.of_server()),
             ("JSON that is parsed, MB per CPU second", |s| s.json.per_cpu_s()),
             ("JSON that is parsed, MB/s", |s| s.json.per_s()),
             ("JSON, peak RSS MB", |s| megabytes(s.json.rss_peak_bytes)),
+            ("JSON, CPU-s/GB of the Lodge server", |s| s.json.of_server()),
             ("1,000 quiet files, peak RSS MB", |s| megabytes(s.quiet_rss_peak_bytes)),
             ("1,000 quiet files, % of a core", |s| format!("{:.2}", s.quiet_cpu_percent)),
         ];
@@ -505,6 +458,9 @@ impl Shipping {
             rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
         }
         let mut out = format!("{}\n\n{}", self.machine.text(), table::markdown(&rows));
+        let setups = self.shippers.iter().map(|s| format!("- {}: {}\n", s.name, s.setup));
+        out.extend(setups);
+        out.extend(self.not_measured.iter().map(|why| format!("- not measured: {why}\n")));
         if let Some(outage) = &self.outage {
             let [before, meanwhile, after] = outage.rss_peak_bytes.map(megabytes);
             out.push_str(&format!(
@@ -526,6 +482,10 @@ impl Shipping {
 impl Shipped {
     fn per_cpu_s(&self) -> String {
         format!("{:.0}", self.mb / self.cpu_s)
+    }
+
+    fn of_server(&self) -> String {
+        self.server_cpu_s.map_or_else(|| "–".to_owned(), |s| format!("{:.1}", s / self.mb * 1e3))
     }
 
     fn per_s(&self) -> String {

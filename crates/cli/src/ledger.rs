@@ -3,6 +3,7 @@
 
 use std::io::{BufWriter, Write};
 
+use lodge_record::Tally;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,7 +43,7 @@ pub struct LedgerArgs {
     #[arg(long)]
     json: bool,
 
-    /// Exit with code 1 if anything is missing and no reason is known
+    /// Exit with code 1 if anything is missing without a reason, or counted otherwise by its agent
     #[arg(long)]
     check: bool,
 }
@@ -64,6 +65,7 @@ struct Totals {
     in_flight_records: u64,
     holes: u64,
     unexplained_holes: u64,
+    sources_counted_otherwise: u64,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +76,8 @@ struct Source {
     read_records: u64,
     stored_records: u64,
     dropped: std::collections::BTreeMap<String, u64>,
+    counted_by_agent: Option<Tally>,
+    counted_otherwise: bool,
     unread_bytes: u64,
     in_flight_records: u64,
     holes: Vec<Hole>,
@@ -106,11 +110,16 @@ pub fn run(args: &LedgerArgs) -> Result<(), Failure> {
     let value: Value = serde_json::from_slice(&body)
         .map_err(|e| Failure::new(format!("the answer is no JSON: {e}")).at(client.address()))?;
     let unexplained = value["totals"]["unexplained_holes"].as_u64().unwrap_or(0);
+    let otherwise = value["totals"]["sources_counted_otherwise"].as_u64().unwrap_or(0);
     let shown = if args.json { show_json(&value) } else { show(value, args) };
     shown?;
     if args.check && unexplained > 0 {
         let what = format!("{unexplained} holes without a reason: records may be missing");
         return Err(Failure::new(what).mend("see them with `lodge ledger --holes`"));
+    }
+    if args.check && otherwise > 0 {
+        let what = format!("{otherwise} sources are counted otherwise by their agents");
+        return Err(Failure::new(what).mend("see them with `lodge ledger --json`"));
     }
     Ok(())
 }
@@ -155,6 +164,11 @@ fn row<const N: usize>(fields: [(&str, String); N]) -> Row {
 
 fn source_row(source: &Source) -> Row {
     let dropped: u64 = source.dropped.values().sum();
+    let by_agent = match (&source.counted_by_agent, source.counted_otherwise) {
+        (None, _) => "–".to_owned(),
+        (Some(told), false) => told.durable_records.to_string(),
+        (Some(told), true) => format!("{} (DIFFERS)", told.durable_records),
+    };
     let holes = match source.unexplained_holes {
         0 => source.holes_total.to_string(),
         unexplained => format!("{} ({unexplained} UNEXPLAINED)", source.holes_total),
@@ -163,6 +177,7 @@ fn source_row(source: &Source) -> Row {
         ("host", source.host.clone()),
         ("read", source.read_records.to_string()),
         ("durable", source.stored_records.to_string()),
+        ("by the agent", by_agent),
         ("in flight", source.in_flight_records.to_string()),
         ("unread", bytes(source.unread_bytes)),
         ("dropped", dropped.to_string()),
@@ -216,6 +231,10 @@ fn summary(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
     )?;
     if t.unexplained_holes > 0 {
         writeln!(out, "ALARM: {} holes without a reason", t.unexplained_holes)?;
+    }
+    if t.sources_counted_otherwise > 0 {
+        let count = t.sources_counted_otherwise;
+        writeln!(out, "ALARM: {count} sources are counted otherwise by their agents")?;
     }
     for agent in answer.agents.iter().filter(|agent| agent.silent) {
         let host = escape_text(&agent.host);

@@ -10,6 +10,7 @@ mod answer;
 mod check_config;
 mod client;
 mod demo;
+mod explain;
 mod failure;
 mod import;
 mod ledger;

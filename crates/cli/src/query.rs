@@ -9,6 +9,7 @@ use reqwest::{Method, Response};
 
 use crate::answer::read_lines;
 use crate::client::{Client, ServerFlag, causes};
+use crate::explain;
 use crate::failure::{Exit, Failure};
 use crate::row::{LineCutter, Row};
 use crate::table::Table;
@@ -24,6 +25,7 @@ Examples:
   lodge query '{service=\"shop\"} level:warn | stats by (host) count() hits'
   lodge query 'error | patterns' --since 1h       what the messages have in common
   lodge query --sql 'SELECT service, count(*) FROM logs GROUP BY service'
+  lodge query --explain 'error | stats by (service) count()' --since 7d
   lodge export '*' --since 1d --output logs.parquet";
 
 /// Ask the server with LogsQL or SQL and print the rows, or export them to a file
@@ -59,6 +61,10 @@ pub struct QueryArgs {
     /// The query is SQL
     #[arg(long)]
     sql: bool,
+
+    /// Do not run the query: say what it would read, what the segments do of it and what is left
+    #[arg(long, conflicts_with_all = ["output", "partial"])]
+    explain: bool,
 
     /// Do not cut lines to the width of the terminal
     #[arg(long, short)]
@@ -137,6 +143,9 @@ impl Format {
 
 /// Runs the command.
 pub fn run(args: &QueryArgs) -> Result<(), Failure> {
+    if args.explain {
+        return args.explained();
+    }
     let format = args.format()?;
     let client = Client::new(&args.server)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -173,6 +182,26 @@ impl QueryArgs {
                 .mend("write it to a file with --output FILE, or into a pipe"));
         }
         Ok(format)
+    }
+
+    fn explained(&self) -> Result<(), Failure> {
+        let mut form: Vec<(&str, String)> = self.time.arguments();
+        form.push(("query", self.query.clone()));
+        let path = if self.sql { "api/v1/sql/explain" } else { "select/logsql/explain" };
+        if let Some(limit) = self.limit.filter(|limit| *limit > 0 && !self.sql) {
+            form.push(("limit", limit.to_string()));
+        }
+        let as_json = match self.format {
+            None => !stdout_is_terminal(),
+            Some(Format::Table) => false,
+            Some(Format::Jsonl) => true,
+            Some(other) => {
+                return Err(Failure::usage(format!("{} is not for --explain", other.name()))
+                    .mend("take table or jsonl"));
+            }
+        };
+        let client = Client::new(&self.server)?;
+        explain::run(&client, path, &form, &self.query, as_json)
     }
 
     async fn answer(

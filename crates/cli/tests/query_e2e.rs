@@ -95,6 +95,30 @@ fn a_parse_error_points_at_the_column() {
 }
 
 #[test]
+fn a_query_is_explained_and_not_run() {
+    let server = with_lines(10_000);
+    let shown = server.ok(&["query", "--explain", "level:error request", "--format", "table"]);
+    for words in ["reads at most", "records   10,000 of 10,000", "in the segments: gives all"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let filter = shown.lines().find(|line| line.contains("filter")).unwrap();
+    assert!(filter.contains("level:") && filter.contains("request"), "{shown}");
+    assert!(shown.contains("after that: nothing"), "{shown}");
+    let sql =
+        "SELECT upper(level), count(*) FROM logs WHERE match(_msg, 'took') GROUP BY 1 ORDER BY 2";
+    let shown = server.ok(&["query", "--explain", "--sql", sql, "--format", "table"]);
+    assert!(shown.contains("in the segments: groups") && shown.contains("Sort"), "{shown}");
+    let json = server.ok(&["query", "--explain", "nosuchword | count()"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["language"], "logsql");
+    let output = server.run(&["query", "--explain", "error and ("]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains('^'), "{}", text(&output.stderr));
+    let output = server.run(&["query", "--explain", "*", "--format", "csv"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn csv_has_a_header_and_no_formulas() {
     let server = Server::start();
     let lines = "{\"service\":\"a\",\"message\":\"=1+1\",\"n\":-5}\n\

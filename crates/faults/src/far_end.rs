@@ -67,6 +67,8 @@ pub struct Found {
     /// The first few troubles, for a person.
     pub examples: Vec<String>,
     counts: Vec<Vec<u32>>,
+    /// Of each source.
+    corrupted_of: Vec<u64>,
 }
 
 impl Found {
@@ -80,6 +82,7 @@ impl Found {
                 Verdict::Good(id) if fields_agree(mint, id, row) => self.count(id),
                 Verdict::Good(id) | Verdict::Corrupted(id) => {
                     self.corrupted += 1;
+                    self.count_corrupted(id);
                     self.example(self.corrupted, || format!("corrupted: {id:?} in {row:?}"));
                     // It is there, if damaged: counting it as lost too would hide which it is.
                     self.count(id);
@@ -90,6 +93,11 @@ impl Found {
                 }
             }
         }
+    }
+
+    /// Lines of a source whose content is not what was minted.
+    pub fn corrupted_of(&self, source: u16) -> u64 {
+        self.corrupted_of.get(usize::from(source)).copied().unwrap_or(0)
     }
 
     /// How often a line was found.
@@ -119,6 +127,14 @@ impl Found {
     /// How many lines were found in all, copies included.
     pub fn lines(&self) -> u64 {
         self.copies_outside(0)
+    }
+
+    fn count_corrupted(&mut self, id: LineId) {
+        let source = usize::from(id.source);
+        if self.corrupted_of.len() <= source {
+            self.corrupted_of.resize(source + 1, 0);
+        }
+        self.corrupted_of[source] += 1;
     }
 
     fn count(&mut self, id: LineId) {

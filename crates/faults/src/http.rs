@@ -31,6 +31,14 @@ pub enum Trouble {
         /// What the system said.
         source: io::Error,
     },
+    /// Nothing that the protocol allows came back, or it could not be asked.
+    #[error("{addr}: {what}")]
+    Other {
+        /// The server's address.
+        addr: SocketAddr,
+        /// What was wrong.
+        what: String,
+    },
     /// What came back is not HTTP.
     #[error("{addr} answered something that is not HTTP: {what}")]
     NotHttp {
@@ -80,8 +88,28 @@ pub fn request(
     deadline: Duration,
 ) -> Result<Answer, Trouble> {
     let mut collected = Vec::new();
+    let mut body = Sent::Whole(body);
     let (status, headers) =
-        exchange(addr, method, target, headers, body, deadline, &mut |reader| {
+        exchange(addr, method, target, headers, &mut body, deadline, &mut |reader| {
+            reader.read_to_end(&mut collected).map(|_| ())
+        })?;
+    Ok(Answer { status, headers, body: collected })
+}
+
+/// As [`request`], with a body that is made while it is sent (`Transfer-Encoding: chunked`): an
+/// iterator that pauses makes it slow, an empty piece is left out.
+pub fn request_in_pieces(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    pieces: &mut dyn Iterator<Item = Vec<u8>>,
+    deadline: Duration,
+) -> Result<Answer, Trouble> {
+    let mut collected = Vec::new();
+    let mut body = Sent::Pieces(pieces);
+    let (status, headers) =
+        exchange(addr, method, target, headers, &mut body, deadline, &mut |reader| {
             reader.read_to_end(&mut collected).map(|_| ())
         })?;
     Ok(Answer { status, headers, body: collected })
@@ -96,21 +124,23 @@ pub fn request_lines(
     on_line: &mut dyn FnMut(&[u8]),
 ) -> Result<Answer, Trouble> {
     let mut whole = Vec::new();
-    let (status, headers) = exchange(addr, "GET", target, &[], b"", deadline, &mut |reader| {
-        let mut line = Vec::new();
-        let mut reader = BufReader::with_capacity(256 * 1024, reader);
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if !text.is_empty() {
-                on_line(text);
+    let mut none = Sent::Whole(b"");
+    let (status, headers) =
+        exchange(addr, "GET", target, &[], &mut none, deadline, &mut |reader| {
+            let mut line = Vec::new();
+            let mut reader = BufReader::with_capacity(256 * 1024, reader);
+            while reader.read_until(b'\n', &mut line)? > 0 {
+                let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                if !text.is_empty() {
+                    on_line(text);
+                }
+                if whole.len() < 64 * 1024 {
+                    whole.extend_from_slice(&line);
+                }
+                line.clear();
             }
-            if whole.len() < 64 * 1024 {
-                whole.extend_from_slice(&line);
-            }
-            line.clear();
-        }
-        Ok(())
-    })?;
+            Ok(())
+        })?;
     Ok(Answer { status, headers, body: whole })
 }
 
@@ -135,12 +165,43 @@ pub fn raw(addr: SocketAddr, bytes: &[u8], finish: bool, deadline: Duration) -> 
 
 type Head = (u16, Vec<(String, String)>);
 
+/// A request's body.
+enum Sent<'b> {
+    Whole(&'b [u8]),
+    Pieces(&'b mut dyn Iterator<Item = Vec<u8>>),
+}
+
+impl Sent<'_> {
+    /// The header that says where it ends.
+    fn framing(&self) -> String {
+        match self {
+            Self::Whole(body) => format!("Content-Length: {}", body.len()),
+            Self::Pieces(_) => "Transfer-Encoding: chunked".to_owned(),
+        }
+    }
+
+    fn write(&mut self, writer: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Whole(body) => writer.write_all(body),
+            Self::Pieces(pieces) => {
+                for piece in pieces.filter(|piece| !piece.is_empty()) {
+                    let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
+                    chunk.extend_from_slice(&piece);
+                    chunk.extend_from_slice(b"\r\n");
+                    writer.write_all(&chunk)?;
+                }
+                writer.write_all(b"0\r\n\r\n")
+            }
+        }
+    }
+}
+
 fn exchange(
     addr: SocketAddr,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
-    body: &[u8],
+    body: &mut Sent<'_>,
     deadline: Duration,
     on_body: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
 ) -> Result<Head, Trouble> {
@@ -152,8 +213,8 @@ fn exchange(
     stream.set_nodelay(true).map_err(broken)?;
     let mut writing = &stream;
     let sent = writing
-        .write_all(request_head(addr, method, target, headers, body.len()).as_bytes())
-        .and_then(|()| writing.write_all(body));
+        .write_all(request_head(addr, method, target, headers, &body.framing()).as_bytes())
+        .and_then(|()| body.write(&mut writing));
     let mut reader = BufReader::with_capacity(64 * 1024, &stream);
     // A server may refuse a body before it was sent whole: its answer, if there is one, is worth
     // more than our failed write.
@@ -185,11 +246,11 @@ fn request_head(
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
-    length: usize,
+    framing: &str,
 ) -> String {
     let mut head = format!(
         "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
-         Content-Length: {length}\r\n"
+         {framing}\r\n"
     );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));

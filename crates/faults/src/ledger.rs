@@ -5,7 +5,8 @@
 //!   end exactly once, however often agent and server die;
 //! * a *request* source is bound by the answer: acknowledged lines must be there exactly once; a
 //!   request without an answer may be there whole or not at all; a refused one must not be there;
-//!   one that was sent again may be there, whole, once for each time that it was not answered.
+//!   one that was sent again may be there, whole, once for each time that it was not answered, or
+//!   once if it carries a key; of one that is taken in parts any part may be there without an answer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -43,8 +44,31 @@ pub struct Ledger {
 struct Source {
     name: String,
     kind: Kind,
-    /// Whether its requests carry keys.
-    is_keyed: bool,
+    terms: Terms,
+}
+
+/// What is agreed on with a source of requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Its requests carry keys: each is there once at most, however often it was repeated.
+    pub is_keyed: bool,
+    /// Its requests are taken in parts, so that one without an answer may be there in part.
+    pub is_in_parts: bool,
+}
+
+/// What became of one source.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Requests that were acknowledged.
+    pub acknowledged: u64,
+    /// Requests that had no answer to at least one of their attempts.
+    pub unanswered: u64,
+    /// Those that were never answered and are there, if only in part.
+    pub unanswered_there: u64,
+    /// The comparison of its books with the far end.
+    pub judgement: Judgement,
 }
 
 #[derive(Debug)]
@@ -134,8 +158,13 @@ impl Ledger {
     /// As [`Self::open_requests`], of requests that carry a key: each is there once at most, however
     /// often it was repeated.
     pub fn open_keyed(&self, name: &str) -> u16 {
+        self.open_on_terms(name, Terms { is_keyed: true, ..Terms::default() })
+    }
+
+    /// As [`Self::open_requests`], on these terms.
+    pub fn open_on_terms(&self, name: &str, terms: Terms) -> u16 {
         let index = self.open_requests(name);
-        self.lock()[usize::from(index)].is_keyed = true;
+        self.lock()[usize::from(index)].terms = terms;
         index
     }
 
@@ -231,22 +260,7 @@ impl Ledger {
         };
         let sources = self.lock();
         for (index, source) in sources.iter().enumerate() {
-            let index = index as u16;
-            let sent = match &source.kind {
-                Kind::File { written } => {
-                    verdict.acknowledged += written;
-                    judge_file(index, source, *written, found, &mut verdict);
-                    *written
-                }
-                Kind::Requests { next, requests } => {
-                    for request in requests {
-                        judge_request(index, source, request, found, &mut verdict);
-                    }
-                    *next
-                }
-            };
-            verdict.sent += sent;
-            judge_copies(index, source, sent, found, &mut verdict);
+            judge_source(index as u16, source, found, &mut verdict);
         }
         let unknown = found.copies_outside(sources.len());
         verdict.invented += unknown;
@@ -256,9 +270,16 @@ impl Ledger {
         verdict
     }
 
+    /// As [`Self::judge`], of each source by itself. What belongs to none is in none of these.
+    pub fn judge_each(&self, found: &Found) -> Vec<Account> {
+        let sources = self.lock();
+        let each = sources.iter().enumerate();
+        each.map(|(index, source)| account(index as u16, source, found)).collect()
+    }
+
     fn open(&self, name: &str, kind: Kind) -> u16 {
         let mut sources = self.lock();
-        sources.push(Source { name: name.to_owned(), kind, is_keyed: false });
+        sources.push(Source { name: name.to_owned(), kind, terms: Terms::default() });
         u16::try_from(sources.len() - 1).expect("a run has a handful of sources")
     }
 
@@ -266,6 +287,49 @@ impl Ledger {
         // The books stay usable after a writer thread panicked: the verdict is still wanted.
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn account(index: u16, source: &Source, found: &Found) -> Account {
+    let corrupted = found.corrupted_of(index);
+    let mut judgement = Judgement { corrupted, ..Judgement::default() };
+    judge_source(index, source, found, &mut judgement);
+    let requests = match &source.kind {
+        Kind::File { .. } => &[][..],
+        Kind::Requests { requests, .. } => requests,
+    };
+    let is_there = |request: &Request| {
+        let mut numbers = request.first..request.first + request.count;
+        numbers.any(|number| found.copies(LineId { source: index, number }) > 0)
+    };
+    let unknown = |request: &&Request| request.outcome == Outcome::Unknown;
+    let count = |matching: usize| matching as u64;
+    Account {
+        name: source.name.clone(),
+        acknowledged: count(requests.iter().filter(|r| r.outcome == Outcome::Acknowledged).count()),
+        unanswered: count(
+            requests.iter().filter(|r| r.outcome == Outcome::Unknown || r.unanswered > 0).count(),
+        ),
+        unanswered_there: count(requests.iter().filter(unknown).filter(|r| is_there(r)).count()),
+        judgement,
+    }
+}
+
+fn judge_source(index: u16, source: &Source, found: &Found, verdict: &mut Judgement) {
+    let sent = match &source.kind {
+        Kind::File { written } => {
+            verdict.acknowledged += written;
+            judge_file(index, source, *written, found, verdict);
+            *written
+        }
+        Kind::Requests { next, requests } => {
+            for request in requests {
+                judge_request(index, source, request, found, verdict);
+            }
+            *next
+        }
+    };
+    verdict.sent += sent;
+    judge_copies(index, source, sent, found, verdict);
 }
 
 fn judge_file(index: u16, source: &Source, written: u64, found: &Found, verdict: &mut Judgement) {
@@ -298,6 +362,7 @@ fn judge_request(
                 verdict.example(lost, || format!("lost: acknowledged {}", what()));
             }
         }
+        Outcome::Unknown if source.terms.is_in_parts => {}
         Outcome::Unknown if there > 0 && there < count => {
             verdict.torn += 1;
             let torn = verdict.torn;
@@ -324,7 +389,7 @@ fn judge_repeats(
 ) {
     let Request { first, count, outcome, unanswered } = *request;
     let last = u64::from(outcome != Outcome::Refused);
-    let allowed = if source.is_keyed { 1 } else { (unanswered + last).max(1) };
+    let allowed = if source.terms.is_keyed { 1 } else { (unanswered + last).max(1) };
     let least = (first..first + count).map(&copies).min().unwrap_or(0);
     let most = (first..first + count).map(&copies).max().unwrap_or(0);
     if most <= 1 {

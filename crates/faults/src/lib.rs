@@ -12,13 +12,14 @@
 //!
 //! What rigs stand on:
 //! * [`process`], [`agent`]: servers and agents as children that never outlive the rig.
-//! * [`doors`]: the protocols by which writers send.
+//! * [`doors`]: the protocols by which writers send; [`writers`]: one for each.
 //! * [`load`]: writers (files under rotation, HTTP) and a reader that watch the service.
 //! * [`rig`]: both together, with the comparisons that every rig makes.
 //! * [`http`]: a client that can be as rude as a test needs, and knows how far a request got.
 //!
 //! Rigs, which [`suite`] lists and runs, and their tools:
-//! * [`kill`], random kills and stops; [`points`], kills at each system call of a short load.
+//! * [`kill`], random kills and stops; [`doors_kill`], the same of the server while every protocol
+//!   that acknowledges sends; [`points`], kills at each system call of a short load.
 //! * [`disk`], full disks, made by [`small_disk`].
 //! * [`syscalls`], system calls that fail, by [`strace`].
 //! * [`network`], bad weather of a [`proxy`] and bad cables of a [`netns`].
@@ -30,6 +31,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod disk;
 pub mod doors;
+pub mod doors_kill;
 pub mod far_end;
 pub mod hostile;
 pub mod http;
@@ -49,3 +51,4 @@ pub mod small_disk;
 pub mod strace;
 pub mod suite;
 pub mod syscalls;
+pub mod writers;

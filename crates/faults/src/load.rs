@@ -138,7 +138,6 @@ impl Load {
     }
 
     /// The time that writers put into their lines.
-    /// The time that writers write.
     pub fn now(&self) -> jiff::Timestamp {
         let skew = jiff::SignedDuration::from_secs(self.skew_seconds.load(Ordering::SeqCst));
         jiff::Timestamp::now().saturating_add(skew).unwrap_or(jiff::Timestamp::MAX)
@@ -149,7 +148,8 @@ impl Load {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn is_wrong(&self, what: String) {
+    /// Notes something that must never be.
+    pub(crate) fn is_wrong(&self, what: String) {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         if wrong.len() < 20 {
             wrong.push(what);
@@ -171,12 +171,23 @@ impl Load {
         }
     }
 
-    fn ended(&self) -> bool {
+    /// Notes the answer to a request that was sent at `sent`.
+    pub(crate) fn answered(&self, sent: Instant, outcome: Outcome) {
+        if outcome == Outcome::Acknowledged {
+            let mut times = self.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
+            times.push((sent, Instant::now()));
+        } else {
+            self.troubles.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the writers are to end.
+    pub(crate) fn ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
 
     /// Rests while the load is paused. The caller has nothing half done.
-    fn rest(&self) {
+    pub(crate) fn rest(&self) {
         if self.paused.load(Ordering::SeqCst) {
             self.idle.fetch_add(1, Ordering::SeqCst);
             while self.paused.load(Ordering::SeqCst) && !self.ended() {
@@ -416,18 +427,13 @@ fn send(
     body: &[u8],
     key: Option<&str>,
 ) -> (Outcome, std::ops::Range<u64>) {
-    let mut headers = vec![("Content-Type", "application/json")];
+    let mut headers = vec![("Content-Type", door.content_type())];
     headers.extend(key.map(|key| ("Idempotency-Key", key)));
     let wait = Duration::from_secs(5);
     let sent = Instant::now();
     let answer = http::request(far_end.addr(), "POST", door.target(), &headers, body, wait);
     let (outcome, pause_ms) = settle(answer);
-    if outcome == Outcome::Acknowledged {
-        let mut times = load.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
-        times.push((sent, Instant::now()));
-    } else {
-        load.troubles.fetch_add(1, Ordering::SeqCst);
-    }
+    load.answered(sent, outcome);
     (outcome, pause_ms)
 }
 
@@ -438,16 +444,17 @@ fn settle(answer: Result<http::Answer, Trouble>) -> (Outcome, std::ops::Range<u6
         // A 5xx may have struck after the commit.
         Ok(_) => (Outcome::Unknown, 50..100),
         Err(Trouble::Connect { .. }) => (Outcome::Refused, 10..50),
-        Err(Trouble::Broken { .. } | Trouble::NotHttp { .. }) => (Outcome::Unknown, 10..50),
+        Err(_) => (Outcome::Unknown, 10..50),
     }
 }
 
-/// Watches over the load: a count never goes back (what was visible stays), and what an HTTP writer
-/// had acknowledged before a query is visible to it, once.
-pub fn spawn_watcher(load: &Arc<Load>, far_end: FarEnd, request_source: u16) -> JoinHandle<()> {
+/// Watches over the load: a count never goes back (what was visible stays), and what a source of
+/// requests had acknowledged before a query is visible to it, once; the sources by turns.
+pub fn spawn_watcher(load: &Arc<Load>, far_end: FarEnd, sources: Vec<u16>) -> JoinHandle<()> {
     let load = Arc::clone(load);
     std::thread::spawn(move || {
         let mut most = 0;
+        let mut turns = sources.iter().cycle();
         while !load.ended() {
             if let Some(count) = load.look(far_end.count("*")) {
                 if count < most {
@@ -455,7 +462,8 @@ pub fn spawn_watcher(load: &Arc<Load>, far_end: FarEnd, request_source: u16) -> 
                 }
                 most = most.max(count);
             }
-            if let Some(id) = load.ledger.last_acknowledged(request_source) {
+            let source = turns.next();
+            if let Some(id) = source.and_then(|source| load.ledger.last_acknowledged(*source)) {
                 let filter = load.mint.filter(id);
                 match load.look(far_end.count(&filter)) {
                     Some(1) | None => {}

@@ -453,6 +453,7 @@ impl Bench {
             recoveries: tally.recoveries,
             notes,
             other: tally.other,
+            ..Report::default()
         })
     }
 }

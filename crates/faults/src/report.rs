@@ -19,6 +19,15 @@ pub struct Floor {
     pub faults_min: u64,
 }
 
+/// A table of a rig's own.
+#[derive(Debug, Default, Clone)]
+pub struct Table {
+    /// The heads of its columns.
+    pub heads: Vec<&'static str>,
+    /// Its rows.
+    pub rows: Vec<Vec<String>>,
+}
+
 /// Everything a run found out.
 #[derive(Debug, Default, Clone)]
 pub struct Report {
@@ -30,6 +39,8 @@ pub struct Report {
     pub faults: u64,
     /// Time from each restart (or SIGCONT) of the server to the next acknowledged request.
     pub recoveries: Vec<Duration>,
+    /// The same by its parts, where a rig tells them apart.
+    pub parts: Table,
     /// Remarks for a person: figures that are told and not judged.
     pub notes: Vec<String>,
     /// Anything else that is wrong: a panic in a log, a count that went back, rows lost in building.
@@ -115,6 +126,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_table(f, &HEADS, &[self.cells().to_vec()])?;
+        if !self.parts.rows.is_empty() {
+            writeln!(f)?;
+            write_table(f, &self.parts.heads, &self.parts.rows)?;
+        }
         for example in &self.judgement.examples {
             writeln!(f, "  {example}")?;
         }

@@ -282,7 +282,8 @@ impl<'o> Rig<'o> {
             self.writers.push(load::spawn_http_writer(&self.load, far_end, &name, seed, repeats));
         }
         let first_http = u16::try_from(self.options.files).unwrap_or(u16::MAX);
-        self.watcher = Some(load::spawn_watcher(&self.load, self.server.far_end(), first_http));
+        let watched = vec![first_http];
+        self.watcher = Some(load::spawn_watcher(&self.load, self.server.far_end(), watched));
         Ok(())
     }
 
@@ -481,7 +482,7 @@ impl<'o> Rig<'o> {
             judgement.repeated,
         ));
         let Rig { retries, faults, recoveries, other, .. } = self;
-        Ok(Report { judgement, retries, faults, recoveries, notes, other })
+        Ok(Report { judgement, retries, faults, recoveries, notes, other, ..Report::default() })
     }
 
     /// After all faults, a new line through a file and a new request must pass as on the first day.

@@ -4,7 +4,7 @@
 
 use crate::report::{Row, Summary, Verdict};
 use crate::rig::{Finished, Options, RigError};
-use crate::{clock, disk, kill, memory, network, points, syscalls};
+use crate::{clock, disk, doors_kill, kill, memory, network, points, syscalls};
 
 /// How a rig is run.
 pub type Run = fn(&Options, &mut dyn FnMut(&str)) -> Result<Finished, RigError>;
@@ -21,11 +21,16 @@ pub struct RigKind {
 }
 
 /// Every rig, in the order in which they are run.
-pub const RIGS: [RigKind; 7] = [
+pub const RIGS: [RigKind; 8] = [
     RigKind {
         name: "kill",
         about: "kill -9, SIGSTOP, lost answers at random times",
         run: kill::run,
+    },
+    RigKind {
+        name: "doors",
+        about: "kill -9 of the server while every protocol that acknowledges sends",
+        run: doors_kill::run,
     },
     RigKind {
         name: "points",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lodge_faults::far_end::FarEnd;
 use lodge_faults::http;
-use lodge_faults::ledger::{Judgement, Ledger, Outcome};
+use lodge_faults::ledger::{Judgement, Ledger, Outcome, Terms};
 use lodge_faults::mint::{LineId, Mint, Verdict};
 use lodge_faults::report::{Floor, Report};
 use serde_json::{Value, json};
@@ -213,6 +213,82 @@ fn a_request_sent_again_may_be_there_as_often_as_it_was_sent() {
     assert_eq!(repeated(3, 0, 0).lost, 10);
     assert_eq!(repeated(3, 4, 0).doubled, 10);
     assert_eq!(repeated(3, 1, 4).torn, 1);
+}
+
+#[test]
+fn a_request_sent_again_by_its_key_is_there_once() {
+    let mint = Mint::new(42);
+    for (copies, doubled) in [(1, 0), (2, 10)] {
+        let ledger = Ledger::default();
+        ledger.open_keyed("http");
+        let (request, _) = ledger.sending(0, 10);
+        ledger.repeating(request);
+        ledger.settled(request, Outcome::Acknowledged);
+        let rows = (0..copies).flat_map(|_| 0..10).map(|number| row(&mint, 0, number)).collect();
+        let found = far_end(rows, Ending::Whole).read_all(&mint).unwrap();
+        assert_eq!(ledger.judge(&found).doubled, doubled, "{copies} copies");
+    }
+}
+
+#[test]
+fn a_request_taken_in_parts_may_be_there_in_part_until_it_is_acknowledged() {
+    let mint = Mint::new(42);
+    let ledger = Ledger::default();
+    ledger.open_on_terms("parts", Terms { is_in_parts: true, ..Terms::default() });
+    let (request, _) = ledger.sending(0, 10);
+    let rows = (0..4).map(|number| row(&mint, 0, number)).collect();
+    let found = far_end(rows, Ending::Whole).read_all(&mint).unwrap();
+    assert!(ledger.judge(&found).is_clean(), "{:?}", ledger.judge(&found));
+    ledger.settled(request, Outcome::Acknowledged);
+    assert_eq!(ledger.judge(&found).lost, 6);
+}
+
+#[test]
+fn each_source_is_judged_by_itself() {
+    let (mint, ledger, mut rows) = scenario();
+    rows.remove(7);
+    // Of the acknowledged request a line is damaged; the unanswered one is there.
+    let text = rows[62]["_msg"].as_str().unwrap();
+    rows[62]["_msg"] = Value::String(format!("{text}~"));
+    rows.extend((10..20).map(|number| row(&mint, 1, number)));
+    rows.push(row(&Mint::new(43), 0, 0));
+    let found = far_end(rows, Ending::Whole).read_all(&mint).unwrap();
+    let accounts = ledger.judge_each(&found);
+    let [file, http] = accounts.as_slice() else { panic!("{accounts:?}") };
+    assert_eq!((file.name.as_str(), file.judgement.lost, file.judgement.corrupted), ("file", 1, 0));
+    let judged = &http.judgement;
+    assert_eq!((judged.acknowledged, judged.lost, judged.corrupted), (10, 0, 1), "{judged:?}");
+    assert_eq!((http.acknowledged, http.unanswered, http.unanswered_there), (1, 1, 1));
+    // What is of no source is in none of the accounts, but in the whole.
+    assert_eq!((file.judgement.invented, judged.invented), (0, 0));
+    assert_eq!(ledger.judge(&found).invented, 1);
+}
+
+#[test]
+fn a_body_in_pieces_arrives_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut came, mut buffer) = (Vec::new(), [0; 4096]);
+        while !came.ends_with(b"0\r\n\r\n") {
+            let n = stream.read(&mut buffer).unwrap();
+            came.extend_from_slice(&buffer[..n]);
+        }
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8(came).unwrap()
+    });
+    let mut pieces = ["one ", "", "and another"].into_iter().map(|piece| piece.as_bytes().to_vec());
+    let wait = Duration::from_secs(5);
+    let answer = http::request_in_pieces(addr, "POST", "/up", &[], &mut pieces, wait).unwrap();
+    assert_eq!(answer.status, 202);
+    let came = server.join().unwrap();
+    let (head, body) = came.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("Transfer-Encoding: chunked") && !head.contains("Content-Length"),
+        "{head}"
+    );
+    assert_eq!(body, "4\r\none \r\nb\r\nand another\r\n0\r\n\r\n");
 }
 
 #[test]

@@ -32,6 +32,11 @@ fn run(rig: &str, rounds: Option<u32>, seconds: f64) {
 }
 
 #[test]
+fn kills_while_every_protocol_sends_lose_nothing_crash() {
+    run("doors", Some(8), 0.0);
+}
+
+#[test]
 fn kills_at_named_points_lose_nothing_crash() {
     run("points", Some(15), 0.0);
 }

@@ -204,7 +204,13 @@ fn damaged_and_expanding_bodies_are_bounded_fuzz() {
         for _ in 0..random.random_range(0..5) {
             damage(&mut bytes, &mut random);
         }
-        for kind in [Encoding::Zstd, Encoding::Gzip, Encoding::Deflate, Encoding::Identity] {
+        for kind in [
+            Encoding::Zstd,
+            Encoding::Gzip,
+            Encoding::Deflate,
+            Encoding::Snappy,
+            Encoding::Identity,
+        ] {
             if let Ok(plain) = encoding::decompress(kind, &bytes, 50_000) {
                 assert!(plain.len() <= 50_000);
             }

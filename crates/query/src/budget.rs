@@ -1,14 +1,17 @@
-//! What a query may cost, while it runs: its deadline and its share of the memory.
+//! What a query may cost, while it runs: its deadline, what it reads, and its share of the memory.
 //!
 //! Invariants:
-//! - no query holds more than its own memory budget, and all together no more than the process's;
-//! - a query past its deadline stops at the next block: with an error, or, where the caller allows a
-//!   partial answer, by ending its scans and saying so.
+//! - no query holds more than its own memory budget, those of one tenant no more than the tenant's,
+//!   and all together no more than the process's;
+//! - a query beyond a budget stops at the next block: with an error, or, where the caller allows a
+//!   partial answer, by ending its scans and saying so;
+//! - what is read is charged by what the data is, not by what happens to be in memory, so the same
+//!   query over the same data costs the same.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use datafusion::common::DataFusionError;
@@ -16,77 +19,189 @@ use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservat
 
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::Budget;
+use crate::tenant::TenantUse;
 
 /// How long a partial answer may still take to be put together after its deadline.
 pub(crate) const PARTIAL_GRACE: Duration = Duration::from_secs(5);
 
-/// The running query's deadline and its partial mark; shared by all its parts.
+/// What all queries of an engine have read and skipped so far.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounters {
+    pub(crate) blocks: AtomicU64,
+    pub(crate) blocks_skipped: AtomicU64,
+    pub(crate) rows: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) partial_answers: AtomicU64,
+}
+
+/// The running query's budget and its partial mark; shared by all its parts.
 #[derive(Debug)]
 pub(crate) struct QueryControl {
+    started: Instant,
     deadline: Instant,
-    time_max: Duration,
-    allow_partial: bool,
-    partial: OnceLock<String>,
+    budget: Budget,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    /// Time that its tenant was charged with, nanoseconds.
+    charged_ns: AtomicU64,
+    memory: Arc<QueryMemory>,
+    tenant: Arc<TenantUse>,
+    counters: Arc<ReadCounters>,
+    partial: OnceLock<QueryError>,
 }
 
 impl QueryControl {
-    pub(crate) fn start(budget: &Budget) -> Arc<Self> {
+    pub(crate) fn start(
+        budget: &Budget,
+        memory: Arc<QueryMemory>,
+        tenant: Arc<TenantUse>,
+        counters: Arc<ReadCounters>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
+            started: now,
             // A budget of centuries is no deadline; thirty years do not overflow the clock.
             deadline: now + budget.time_max.min(Duration::from_secs(1 << 30)),
-            time_max: budget.time_max,
-            allow_partial: budget.allow_partial,
+            budget: *budget,
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            charged_ns: AtomicU64::new(0),
+            memory,
+            tenant,
+            counters,
             partial: OnceLock::new(),
         })
     }
 
     /// Whether scanning goes on: `false` means end here, the answer has been marked partial.
     pub(crate) fn proceed(&self) -> Result<bool, QueryError> {
-        if Instant::now() < self.deadline {
-            return Ok(true);
-        }
-        if self.allow_partial {
-            self.mark_partial();
+        if self.partial.get().is_some() {
             return Ok(false);
         }
-        Err(self.time_error())
+        match self.excess() {
+            None => Ok(true),
+            Some(excess) => self.stop(excess).map_or(Ok(false), Err),
+        }
+    }
+
+    /// Charges the records of a block that are to be looked at, and the bytes of the columns that are
+    /// looked at for that; as [`QueryControl::proceed`], before they are read.
+    pub(crate) fn charge_block(&self, rows: usize, bytes: u64) -> Result<bool, QueryError> {
+        self.counters.blocks.fetch_add(1, Ordering::Relaxed);
+        self.charge(rows as u64, bytes)
+    }
+
+    /// Charges the bytes of columns that are read of some records.
+    pub(crate) fn charge_bytes(&self, bytes: u64) -> Result<bool, QueryError> {
+        self.charge(0, bytes)
+    }
+
+    /// Notes blocks that need not be looked at.
+    pub(crate) fn skip_blocks(&self, blocks: usize) {
+        self.counters.blocks_skipped.fetch_add(blocks as u64, Ordering::Relaxed);
+    }
+
+    fn charge(&self, rows: u64, bytes: u64) -> Result<bool, QueryError> {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.rows.fetch_add(rows, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.tenant.charge(rows, bytes);
+        self.proceed()
+    }
+
+    /// Which budget is used up, if one is.
+    fn excess(&self) -> Option<QueryError> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Some(self.time_error());
+        }
+        let (rows, bytes) = (&self.rows, &self.bytes);
+        if let Some(max) = self.budget.rows_max.filter(|max| rows.load(Ordering::Relaxed) > *max) {
+            return Some(over(
+                QueryErrorKind::BudgetRows,
+                format!("the query has to look at more than its budget of {max} records"),
+            ));
+        }
+        if let Some(max) = self.budget.bytes_max.filter(|max| bytes.load(Ordering::Relaxed) > *max)
+        {
+            return Some(over(
+                QueryErrorKind::BudgetBytes,
+                format!("the query has to read more than its budget of {max} bytes"),
+            ));
+        }
+        // What sorts or groups needs room to finish with what it has.
+        if self.budget.allow_partial && self.memory.is_half_used() {
+            return Some(over(
+                QueryErrorKind::BudgetMemory,
+                format!(
+                    "the query needs more than its memory budget of {} bytes",
+                    self.budget.memory_bytes_max
+                ),
+            ));
+        }
+        self.charge_time(now);
+        self.tenant.excess()
+    }
+
+    /// Charges the tenant with the time since it was charged last.
+    fn charge_time(&self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.started).as_nanos();
+        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        let before = self.charged_ns.fetch_max(elapsed, Ordering::Relaxed);
+        self.tenant.charge_time(Duration::from_nanos(elapsed.saturating_sub(before)));
+    }
+
+    /// The error to end with, or none where the answer is marked instead.
+    fn stop(&self, excess: QueryError) -> Option<QueryError> {
+        if !self.budget.allow_partial {
+            return Some(excess);
+        }
+        self.partial.get_or_init(|| {
+            self.counters.partial_answers.fetch_add(1, Ordering::Relaxed);
+            excess
+        });
+        None
     }
 
     /// When the caller stops waiting for rows.
     pub(crate) fn hard_deadline(&self) -> Instant {
-        if self.allow_partial { self.deadline + PARTIAL_GRACE } else { self.deadline }
+        match self.budget.allow_partial {
+            true => self.deadline + PARTIAL_GRACE,
+            false => self.deadline,
+        }
     }
 
     /// What the caller gets at the hard deadline: the end (`None`) or an error.
     pub(crate) fn overdue(&self) -> Option<QueryError> {
-        if self.allow_partial {
-            self.mark_partial();
-            return None;
-        }
-        Some(self.time_error())
+        self.stop(self.time_error())
     }
 
-    pub(crate) fn partial(&self) -> Option<&str> {
-        self.partial.get().map(String::as_str)
-    }
-
-    fn mark_partial(&self) {
-        self.partial.get_or_init(|| {
-            format!("stopped after the time budget of {:?}; not all data was read", self.time_max)
-        });
+    /// Why the answer is partial, if it is.
+    pub(crate) fn partial(&self) -> Option<&QueryError> {
+        self.partial.get()
     }
 
     fn time_error(&self) -> QueryError {
-        QueryError::new(
+        over(
             QueryErrorKind::BudgetTime,
-            format!(
-                "the query ran longer than its time budget of {:?}; narrow the time range, filter \
-                 by stream, or raise the timeout",
-                self.time_max
-            ),
+            format!("the query ran longer than its time budget of {:?}", self.budget.time_max),
         )
     }
+}
+
+impl Drop for QueryControl {
+    fn drop(&mut self) {
+        self.charge_time(Instant::now());
+    }
+}
+
+fn over(kind: QueryErrorKind, what: String) -> QueryError {
+    let raise = match kind {
+        QueryErrorKind::BudgetTime => "raise the timeout",
+        _ => "raise the budget",
+    };
+    QueryError::new(kind, format!("{what}; narrow the time range, filter by stream, or {raise}"))
 }
 
 /// Memory of all queries of the process.
@@ -102,17 +217,27 @@ impl ProcessMemory {
     }
 }
 
-/// One query's memory pool: bounded by the query's budget and by the process's.
+/// One query's memory pool: bounded by the query's budget, its tenant's and the process's.
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
     process: Arc<ProcessMemory>,
+    tenant: Arc<TenantUse>,
     used: AtomicUsize,
     bytes_max: usize,
 }
 
 impl QueryMemory {
-    pub(crate) fn new(process: &Arc<ProcessMemory>, bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { process: process.clone(), used: AtomicUsize::new(0), bytes_max })
+    pub(crate) fn new(
+        process: &Arc<ProcessMemory>,
+        tenant: &Arc<TenantUse>,
+        bytes_max: usize,
+    ) -> Arc<Self> {
+        let (process, tenant) = (Arc::clone(process), Arc::clone(tenant));
+        Arc::new(Self { process, tenant, used: AtomicUsize::new(0), bytes_max })
+    }
+
+    fn is_half_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.bytes_max / 2
     }
 
     fn refuse(&self, what: &str, wanted: usize, limit: &str, bytes_max: usize) -> DataFusionError {
@@ -137,13 +262,15 @@ impl MemoryPool for QueryMemory {
     }
 
     fn grow(&self, _reservation: &MemoryReservation, additional: usize) {
-        self.used.fetch_add(additional, Ordering::Relaxed);
-        self.process.used.fetch_add(additional, Ordering::Relaxed);
+        for used in [&self.used, &self.tenant.memory, &self.process.used] {
+            used.fetch_add(additional, Ordering::Relaxed);
+        }
     }
 
     fn shrink(&self, _reservation: &MemoryReservation, shrink: usize) {
-        self.used.fetch_sub(shrink, Ordering::Relaxed);
-        self.process.used.fetch_sub(shrink, Ordering::Relaxed);
+        for used in [&self.used, &self.tenant.memory, &self.process.used] {
+            used.fetch_sub(shrink, Ordering::Relaxed);
+        }
     }
 
     fn try_grow(
@@ -151,14 +278,18 @@ impl MemoryPool for QueryMemory {
         reservation: &MemoryReservation,
         additional: usize,
     ) -> Result<(), DataFusionError> {
-        let what = reservation.consumer().name();
-        if !try_add(&self.used, additional, self.bytes_max) {
-            return Err(self.refuse(what, additional, "its budget", self.bytes_max));
-        }
-        if !try_add(&self.process.used, additional, self.process.bytes_max) {
-            self.used.fetch_sub(additional, Ordering::Relaxed);
-            let max = self.process.bytes_max;
-            return Err(self.refuse(what, additional, "the limit for all queries together", max));
+        let bounds = [
+            (&self.used, self.bytes_max, "its budget"),
+            (&self.tenant.memory, self.tenant.memory_bytes_max(), "the limit of its tenant"),
+            (&self.process.used, self.process.bytes_max, "the limit for all queries together"),
+        ];
+        for (place, (used, max, limit)) in bounds.iter().enumerate() {
+            if !try_add(used, additional, *max) {
+                for (taken, ..) in bounds.iter().take(place) {
+                    taken.fetch_sub(additional, Ordering::Relaxed);
+                }
+                return Err(self.refuse(reservation.consumer().name(), additional, limit, *max));
+            }
         }
         Ok(())
     }
@@ -168,7 +299,8 @@ impl MemoryPool for QueryMemory {
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.bytes_max.min(self.process.bytes_max))
+        let max = self.bytes_max.min(self.tenant.memory_bytes_max()).min(self.process.bytes_max);
+        MemoryLimit::Finite(max)
     }
 }
 

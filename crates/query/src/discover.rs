@@ -7,16 +7,21 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::record_batch::RecordBatch;
+use futures::StreamExt;
 use hashbrown::HashMap;
+use lodge_record::stream::StreamLabels;
 use lodge_record::{field, overflow, schema};
 use tokio::runtime::Handle;
 
 use crate::engine::Admitted;
 use crate::error::{QueryError, QueryErrorKind};
+use crate::logsql::{self, GroupKey, Pipe};
 use crate::request::ValueHits;
 use crate::scan::{
     self, Columns, Found, GroupLimit, Key, Source, TextOf, Wanted, fold, on_runtime,
 };
+use crate::stream::QueryStream;
 
 /// Matching records per task up to which the fields of each are looked at.
 const EXACT_ROWS_MAX: u64 = 200_000;
@@ -25,7 +30,10 @@ const VALUES_MAX: usize = 1_000_000;
 /// Most bytes of different values that are counted, per task.
 const VALUES_BYTES_MAX: usize = 64 << 20;
 
-type Hits = HashMap<String, u64>;
+/// The column with the counts of records that pipes made.
+const COUNT: &str = "__lodge_hits";
+
+pub(crate) type Hits = HashMap<String, u64>;
 
 /// The fields that matching records have, by descending hits.
 pub(crate) async fn field_names(
@@ -108,6 +116,83 @@ pub(crate) async fn field_values(
     Ok(ranked(hits, limit_rows))
 }
 
+/// The field names that rows have, which pipes made, by descending hits.
+pub(crate) async fn made_names(
+    mut rows: QueryStream,
+    limit: Option<usize>,
+) -> Result<Vec<ValueHits>, QueryError> {
+    let mut hits = Hits::default();
+    while let Some(batch) = rows.next().await.transpose()? {
+        for (stored, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            match stored.name().as_str() {
+                field::OVERFLOW => (0..column.len()).for_each(|row| {
+                    if let Some(text) = schema::value_text(column, row) {
+                        overflow::for_each(&text, |name, _| add(&mut hits, name, 1));
+                    }
+                }),
+                name => add(&mut hits, name, non_empty(column)),
+            }
+        }
+        within_limits(&hits)?;
+    }
+    hits.retain(|_, hits| *hits > 0);
+    Ok(ranked(hits, limit))
+}
+
+/// The pipe that counts the values of `name` in records that pipes made.
+pub(crate) fn counting(name: &str) -> Pipe {
+    logsql::count_by(vec![GroupKey { name: name.to_owned(), bucket: None }], COUNT)
+}
+
+/// The values of `name` from the rows of [`counting`], by descending hits.
+pub(crate) fn made_values(
+    rows: &[RecordBatch],
+    name: &str,
+    limit: Option<usize>,
+) -> Result<Vec<ValueHits>, QueryError> {
+    let mut hits = Hits::default();
+    for batch in rows {
+        let counts = batch.column_by_name(COUNT).and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let (Some(values), Some(counts)) = (batch.column_by_name(name), counts) else { continue };
+        for (row, count) in counts.values().iter().enumerate() {
+            if let Some(value) = schema::value_text(values, row).filter(|v| !v.is_empty()) {
+                add(&mut hits, &value, count.cast_unsigned());
+            }
+        }
+        within_limits(&hits)?;
+    }
+    Ok(ranked(hits, limit))
+}
+
+/// The names of labels among streams with their hits, by descending hits.
+pub(crate) fn label_names(streams: &[ValueHits], limit: Option<usize>) -> Vec<ValueHits> {
+    let mut hits = Hits::default();
+    each_label(streams, |name, _, more| add(&mut hits, name, more));
+    ranked(hits, limit)
+}
+
+/// The values of a label among streams with their hits, by descending hits.
+pub(crate) fn label_values(
+    streams: &[ValueHits],
+    label: &str,
+    limit: Option<usize>,
+) -> Vec<ValueHits> {
+    let mut hits = Hits::default();
+    each_label(streams, |name, value, more| {
+        if name == label {
+            add(&mut hits, value, more);
+        }
+    });
+    ranked(hits, limit)
+}
+
+fn each_label(streams: &[ValueHits], mut each: impl FnMut(&str, &str, u64)) {
+    for stream in streams {
+        let labels = StreamLabels::parse(&stream.value).unwrap_or_default();
+        labels.iter().for_each(|(name, value)| each(name, value, stream.hits));
+    }
+}
+
 fn add(hits: &mut Hits, value: &str, more: u64) {
     // `entry` would copy the value even where it is known.
     match hits.get_mut(value) {
@@ -161,7 +246,7 @@ fn merged(sums: impl Iterator<Item = Hits>) -> Hits {
     .unwrap_or_default()
 }
 
-fn ranked(hits: Hits, limit: Option<usize>) -> Vec<ValueHits> {
+pub(crate) fn ranked(hits: Hits, limit: Option<usize>) -> Vec<ValueHits> {
     let mut ranked: Vec<ValueHits> =
         hits.into_iter().map(|(value, hits)| ValueHits { value, hits }).collect();
     ranked.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.value.cmp(&b.value)));

@@ -7,6 +7,7 @@
 //!   time budget.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
@@ -16,22 +17,23 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::DataFrame;
 use futures::{FutureExt, StreamExt};
 use lodge_record::TenantId;
 use lodge_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::budget::{ProcessMemory, QueryControl, QueryMemory};
+use crate::budget::{ProcessMemory, QueryControl, QueryMemory, ReadCounters};
 use crate::error::{QueryError, QueryErrorKind};
-use crate::request::{
-    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Patterns, PatternsRequest,
-    SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries, ValueHits, View,
-};
-use crate::scan::{Source, Types};
+use crate::explain::{Explanation, explanation};
+use crate::request::{Budget, LogsqlRequest, SqlRequest, View};
+use crate::scan::{Reach, Source, Types, on_runtime};
 use crate::session::{Sessions, task_context};
 use crate::stream::{Beginning, QueryStream, Step};
+use crate::subqueries::{Asked, Understood, asked};
 use crate::tail::TailQuery;
-use crate::{discover, hits, logsql, patterns, plan, sql, stats_query, tail};
+use crate::tenant::{TenantLimits, Tenants};
+use crate::{logsql, plan, sql, tail};
 
 /// Batches that may wait between the query and its reader.
 const BATCHES_READY_MAX: usize = 2;
@@ -50,12 +52,30 @@ pub struct EngineLimits {
     pub queries_max: usize,
     /// Threads that queries run on.
     pub threads: usize,
+    /// What the queries of each tenant may take together.
+    pub tenant: TenantLimits,
+}
+
+/// What the queries of an engine have done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Blocks that were looked at.
+    pub blocks_read: u64,
+    /// Blocks of opened segments that need not be looked at: indexes or times said so.
+    pub blocks_skipped: u64,
+    /// Records of the blocks that were looked at.
+    pub rows_read: u64,
+    /// Bytes that queries were charged with: see [`Budget::bytes_max`].
+    pub bytes_read: u64,
+    /// Answers that were marked as partial.
+    pub partial_answers: u64,
 }
 
 impl Default for EngineLimits {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { memory_bytes_max: 1 << 30, queries_max: 32, threads }
+        let tenant = TenantLimits::default();
+        Self { memory_bytes_max: 1 << 30, queries_max: 32, threads, tenant }
     }
 }
 
@@ -68,6 +88,8 @@ pub struct Engine {
     environment: Arc<RuntimeEnv>,
     sessions: Sessions,
     text_fields: TextFields,
+    tenants: Tenants,
+    counters: Arc<ReadCounters>,
     running: Arc<Semaphore>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -78,6 +100,14 @@ pub(crate) struct Admitted {
     pub(crate) partitions: usize,
     environment: Arc<RuntimeEnv>,
     permit: OwnedSemaphorePermit,
+}
+
+/// A SQL query on its way.
+struct PlannedSql {
+    state: SessionState,
+    plan: LogicalPlan,
+    /// Whether fields may be where every value is text.
+    spilled: bool,
 }
 
 impl Admitted {
@@ -112,6 +142,8 @@ impl Engine {
             memory: ProcessMemory::new(limits.memory_bytes_max),
             sessions: Sessions::new(&environment, limits.threads.max(1)),
             text_fields: TextFields::default(),
+            tenants: Tenants::new(limits.tenant),
+            counters: Arc::default(),
             environment,
             running: Arc::new(Semaphore::new(limits.queries_max.max(1))),
             runtime: Some(runtime),
@@ -124,13 +156,32 @@ impl Engine {
     /// fields by name); after a pipe what the pipe makes. Rows come in the order that the query asks
     /// for; with [`LogsqlRequest::limit`] newest first; else in no order.
     pub async fn logsql(&self, request: LogsqlRequest) -> Result<QueryStream, QueryError> {
-        let query = logsql::parse(&request.query, request.now_ns)?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
-            .await?;
+        let understood = self.understood(&request.query, asked!(request, now_ns)).await?;
         let page = plan::Page { limit: request.limit, offset: request.offset.unwrap_or(0) };
-        self.run_logsql(admitted, source, &query, page).await
+        self.run_understood(&request.view, &understood, page).await
+    }
+
+    /// Runs a query that has no open questions.
+    pub(crate) async fn run_understood(
+        &self,
+        view: &View,
+        understood: &Understood,
+        page: plan::Page,
+    ) -> Result<QueryStream, QueryError> {
+        let (admitted, source) = self.ready(view, understood).await?;
+        self.run_logsql(admitted, source, &understood.query, page).await
+    }
+
+    /// A query's place among the running ones, and what it reads.
+    pub(crate) async fn ready(
+        &self,
+        view: &View,
+        understood: &Understood,
+    ) -> Result<(Admitted, Source), QueryError> {
+        let Understood { query, start_ns, end_ns, budget } = understood;
+        let admitted = self.admit(view, budget, query.options).await?;
+        let source = self.source_of(view, *start_ns, *end_ns, query, &admitted).await?;
+        Ok((admitted, source))
     }
 
     /// Answers two questions that no record matches, so that the first one that matters does not wait
@@ -173,97 +224,82 @@ impl Engine {
 
     /// The rows, and whether fields may be where every value is text.
     async fn sql_once(&self, request: &SqlRequest) -> Result<(QueryStream, bool), QueryError> {
-        let admitted = self.admit(&request.budget).await?;
+        let (admitted, planned) = self.plan_sql(request).await?;
+        let stream = self.run(admitted, planned.state, planned.plan).await?;
+        Ok((stream, planned.spilled))
+    }
+
+    async fn plan_sql(&self, request: &SqlRequest) -> Result<(Admitted, PlannedSql), QueryError> {
+        let options = logsql::Options::default();
+        let admitted = self.admit(&request.view, &request.budget, options).await?;
         let all = lodge_segment::predicate::Predicate::All;
         let source =
             self.source(&request.view, request.start_ns, request.end_ns, &all, &admitted).await?;
         let spilled = source.snapshot.schema().index_of(lodge_record::field::OVERFLOW).is_ok();
-        let types = Types::But(self.text_fields.of(&request.view.tenant));
+        let texts = self.text_fields.of(&request.view.tenant);
+        let mut types = Types { own: true, texts, ..Types::default() };
         let session = self.sessions.sql(&admitted.environment);
-        let partitions = admitted.partitions;
-        let plan = sql::query_plan(&session, partitions, source, &request.query, &types).await?;
-        let stream = self.run(admitted, session.state(), plan).await?;
-        Ok((stream, spilled))
+        let (runtime, query) = (self.runtime(), request.query.as_str());
+        let plan = sql::query_plan(&session, &admitted, runtime, source, query, &mut types).await?;
+        Ok((admitted, PlannedSql { state: session.state(), plan, spilled }))
     }
 
-    /// Matching records per time bucket (and per combination of fields' values).
-    pub async fn hits(&self, request: HitsRequest) -> Result<Vec<HitsGroup>, QueryError> {
-        let query = logsql::parse(&request.query, request.now_ns)?;
-        let admitted = self.admit(&request.budget).await?;
-        let predicate = plan::row_predicate(&query, "hits")?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &predicate, &admitted)
-            .await?;
-        hits::hits(self.runtime(), &admitted, source, &request).await
+    /// What [`Engine::logsql`] would read for `request`, and how. The queries inside its filters are
+    /// answered, as what the query around them reads depends on it.
+    pub async fn explain_logsql(&self, request: LogsqlRequest) -> Result<Explanation, QueryError> {
+        let understood = self.understood(&request.query, asked!(request, now_ns)).await?;
+        let (admitted, source) = self.ready(&request.view, &understood).await?;
+        let page = plan::Page { limit: request.limit, offset: request.offset.unwrap_or(0) };
+        let frame = self.frame(&admitted, source, &understood.query, page)?;
+        let (state, plan) = frame.into_parts();
+        self.explain(&request.view, admitted, state, plan).await
     }
 
-    /// The results of a query that ends in a `stats` pipe, as Prometheus-like samples.
-    pub async fn stats_query(&self, request: StatsRequest) -> Result<Vec<StatsSample>, QueryError> {
-        let query = logsql::parse(&request.query, request.time_ns)?;
-        let labels = stats_query::shape(&query)?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
-            .await?;
-        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
-        let rows = rows.collect().await?;
-        stats_query::samples(&labels, &rows)
+    /// What [`Engine::sql`] would read for `request`, and how.
+    pub async fn explain_sql(&self, request: SqlRequest) -> Result<Explanation, QueryError> {
+        sql::check_length(&request.query)?;
+        let (admitted, planned) = self.plan_sql(&request).await?;
+        self.explain(&request.view, admitted, planned.state, planned.plan).await
     }
 
-    /// The results of a query that ends in a `stats` pipe, per time bucket, as series.
-    pub async fn stats_query_range(
+    async fn explain(
         &self,
-        request: StatsRangeRequest,
-    ) -> Result<Vec<StatsSeries>, QueryError> {
-        let mut query = logsql::parse(&request.query, request.now_ns)?;
-        let labels = stats_query::shape(&query)?;
-        stats_query::add_time_bucket(&mut query, request.step_ns, request.offset_ns)?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &query.predicate, &admitted)
-            .await?;
-        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
-        let rows = rows.collect().await?;
-        stats_query::series(&labels, &rows)
-    }
-
-    /// The names of fields in matching records; `hits` are exact while few records match, and
-    /// beyond that an upper bound (see `discover`).
-    pub async fn field_names(&self, request: FieldsRequest) -> Result<Vec<ValueHits>, QueryError> {
-        let (admitted, source) = self.fields_source(&request).await?;
-        discover::field_names(self.runtime(), &admitted, source, request.limit).await
-    }
-
-    /// The non-empty values of `field` in matching records.
-    pub async fn field_values(
-        &self,
-        request: FieldsRequest,
-        field: &str,
-    ) -> Result<Vec<ValueHits>, QueryError> {
-        let (admitted, source) = self.fields_source(&request).await?;
-        discover::field_values(self.runtime(), &admitted, source, field, request.limit).await
-    }
-
-    /// The streams of matching records, as canonical text.
-    pub async fn streams(&self, request: FieldsRequest) -> Result<Vec<ValueHits>, QueryError> {
-        self.field_values(request, lodge_record::field::STREAM).await
-    }
-
-    /// The most frequent patterns of a field's texts.
-    pub async fn patterns(&self, request: PatternsRequest) -> Result<Patterns, QueryError> {
-        let PatternsRequest { records, field, buckets } = request;
-        let (admitted, source) = self.fields_source(&records).await?;
-        let Some(span) = source.span() else { return Ok(Patterns::default()) };
-        let limit = records.limit.map_or(u64::MAX, |limit| limit as u64);
-        let pipe = logsql::PatternsPipe { limit, field, buckets };
-        let query = logsql::Query {
-            predicate: source.predicate.as_ref().clone(),
-            pipes: vec![logsql::Pipe::Patterns(pipe)],
+        view: &View,
+        admitted: Admitted,
+        state: SessionState,
+        plan: LogicalPlan,
+    ) -> Result<Explanation, QueryError> {
+        // Who may see some records only is not told how many there are.
+        let all = match view.is_whole() {
+            true => Some(self.store.snapshot(&view.tenant, None).await?),
+            false => None,
         };
-        let rows = self.run_logsql(admitted, source, &query, plan::Page::default()).await?;
-        let (trend_start_ns, trend_step_ns) = plan::trend_parts(span, buckets);
-        let patterns = patterns::hits(&rows.collect().await?)?;
-        Ok(Patterns { trend_start_ns, trend_step_ns, patterns })
+        let control = Arc::clone(&admitted.control);
+        let work = async move {
+            let _held = admitted;
+            let plan = state.create_physical_plan(&plan).await?;
+            explanation(plan, all.as_deref()).await.map(Some)
+        };
+        // Without an answer in time there is an error: half an estimate is none.
+        let explained = on_runtime(self.runtime(), &control, work).await?;
+        match (explained, control.partial()) {
+            (Some(explained), None) => Ok(explained),
+            (_, Some(excess)) => Err(excess.clone()),
+            (None, None) => Err(QueryError::internal("the query was not explained")),
+        }
+    }
+
+    /// What all queries have done so far.
+    pub fn stats(&self) -> EngineStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        EngineStats {
+            blocks_read: of(&counters.blocks),
+            blocks_skipped: of(&counters.blocks_skipped),
+            rows_read: of(&counters.rows),
+            bytes_read: of(&counters.bytes),
+            partial_answers: of(&counters.partial_answers),
+        }
     }
 
     /// A filter for live records. Only filters and the pipes that work record by record are
@@ -272,21 +308,19 @@ impl Engine {
         tail::compile(view, query, now_ns)
     }
 
-    async fn fields_source(
+    pub(crate) async fn admit(
         &self,
-        request: &FieldsRequest,
-    ) -> Result<(Admitted, Source), QueryError> {
-        let query = logsql::parse(&request.query, request.now_ns)?;
-        let predicate = plan::row_predicate(&query, "a question about fields")?;
-        let admitted = self.admit(&request.budget).await?;
-        let source = self
-            .source(&request.view, request.start_ns, request.end_ns, &predicate, &admitted)
-            .await?;
-        Ok((admitted, source))
-    }
-
-    async fn admit(&self, budget: &Budget) -> Result<Admitted, QueryError> {
-        let control = QueryControl::start(budget);
+        view: &View,
+        budget: &Budget,
+        options: logsql::Options,
+    ) -> Result<Admitted, QueryError> {
+        let tenant = self.tenants.of(&view.tenant);
+        if let Some(excess) = tenant.excess() {
+            return Err(excess);
+        }
+        let memory = QueryMemory::new(&self.memory, &tenant, budget.memory_bytes_max);
+        let counters = Arc::clone(&self.counters);
+        let control = QueryControl::start(budget, Arc::clone(&memory), tenant, counters);
         let waiting = self.running.clone().acquire_owned();
         let permit = tokio::time::timeout(budget.time_max, waiting)
             .await
@@ -301,9 +335,11 @@ impl Engine {
             })?
             .map_err(|_| QueryError::internal("the query engine is shutting down"))?;
         let mut environment = self.environment.as_ref().clone();
-        environment.memory_pool = QueryMemory::new(&self.memory, budget.memory_bytes_max);
+        environment.memory_pool = memory;
         let environment = Arc::new(environment);
-        Ok(Admitted { control, partitions: self.limits.threads.max(1), environment, permit })
+        let threads = self.limits.threads.max(1);
+        let partitions = options.concurrency.map_or(threads, |parts| parts.clamp(1, threads));
+        Ok(Admitted { control, partitions, environment, permit })
     }
 
     async fn source(
@@ -314,35 +350,56 @@ impl Engine {
         predicate: &lodge_segment::predicate::Predicate,
         admitted: &Admitted,
     ) -> Result<Source, QueryError> {
+        let query = logsql::Query::new(predicate.clone(), Vec::new());
+        self.source_of(view, start_ns, end_ns, &query, admitted).await
+    }
+
+    /// What `query` reads, and the queries within it.
+    async fn source_of(
+        &self,
+        view: &View,
+        start_ns: Option<i64>,
+        end_ns: Option<i64>,
+        query: &logsql::Query,
+        admitted: &Admitted,
+    ) -> Result<Source, QueryError> {
         let start = start_ns.unwrap_or(i64::MIN);
         // Half open outside, inclusive inside; an end at the beginning of time matches nothing.
         let last = match end_ns {
             Some(end) => end.checked_sub(1),
             None => Some(i64::MAX),
         };
-        let predicate = match last {
-            Some(last) => view.bounded(predicate.clone()).within(start, last),
-            None => lodge_segment::predicate::Predicate::None,
-        };
-        let time = predicate.time_bounds();
-        let snapshot = match time {
+        let all = view.bounded(lodge_segment::predicate::Predicate::All);
+        let reach = Reach::new(all, last.map(|last| (start, last)));
+        let snapshot = match reach.time_bounds(query) {
             Some(time) => self.store.snapshot(&view.tenant, Some(time)).await?,
             None => self.store.snapshot(&view.tenant, Some((i64::MAX, i64::MAX))).await?,
         };
-        Ok(Source::new(self.store.clone(), snapshot, predicate, admitted.control.clone()))
+        let control = admitted.control.clone();
+        Ok(Source::new(self.store.clone(), snapshot, query, reach, control))
     }
 
-    async fn run_logsql(
+    pub(crate) async fn run_logsql(
         &self,
         admitted: Admitted,
         source: Source,
         query: &logsql::Query,
         page: plan::Page,
     ) -> Result<QueryStream, QueryError> {
-        let state = self.sessions.logsql();
-        let frame = plan::query_frame(state, admitted.partitions, source, query, page)?;
+        let frame = self.frame(&admitted, source, query, page)?;
         let (state, plan) = frame.into_parts();
         self.run(admitted, state, plan).await
+    }
+
+    fn frame(
+        &self,
+        admitted: &Admitted,
+        source: Source,
+        query: &logsql::Query,
+        page: plan::Page,
+    ) -> Result<DataFrame, QueryError> {
+        let state = self.sessions.logsql();
+        plan::query_frame(state, admitted.partitions, source, query, page)
     }
 
     /// Plans and starts `plan` on the engine's threads.
@@ -392,7 +449,7 @@ impl Engine {
         Ok(QueryStream::new(beginning, receiver, abort, control))
     }
 
-    fn runtime(&self) -> &tokio::runtime::Handle {
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
         // `None` only inside `drop`.
         self.runtime.as_ref().expect("the runtime lives as long as the engine").handle()
     }

@@ -19,6 +19,15 @@ pub enum QueryErrorKind {
     BudgetTime,
     /// The query needed more memory than its budget.
     BudgetMemory,
+    /// The query had to read more bytes than its budget.
+    BudgetBytes,
+    /// The query had to look at more records than its budget.
+    BudgetRows,
+    /// The tenant's queries have used up what they may within a minute.
+    BudgetTenant {
+        /// After so many seconds the tenant may ask again.
+        retry_after_s: u64,
+    },
     /// What the request names does not exist.
     NotFound,
     /// Lodge failed.

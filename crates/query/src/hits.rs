@@ -4,31 +4,30 @@
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use arrow::record_batch::RecordBatch;
 use hashbrown::HashMap;
-use lodge_record::{limits, schema};
+use lodge_record::{field, limits, schema};
 use tokio::runtime::Handle;
 
 use crate::engine::Admitted;
-use crate::error::QueryError;
+use crate::error::{QueryError, QueryErrorKind};
+use crate::logsql::{self, Bucket, GroupKey, Pipe};
 use crate::request::{HitsGroup, HitsRequest};
 use crate::scan::{self, GroupLimit, Key, Source, TextOf};
 
 /// Most groups × buckets that one answer counts.
 const CELLS_MAX: usize = 1_000_000;
+/// The column with the counts of records that pipes made.
+const COUNT: &str = "__lodge_hits";
 /// Most fields to group by.
 const FIELDS_MAX: usize = 16;
 
 /// Counts per group's values, per bucket's start.
 type Counts = HashMap<Vec<String>, HashMap<i64, u64>>;
 
-/// Counts the records that `source` selects.
-pub(crate) async fn hits(
-    runtime: &Handle,
-    admitted: &Admitted,
-    source: Source,
-    request: &HitsRequest,
-) -> Result<Vec<HitsGroup>, QueryError> {
-    let (step_ns, offset_ns) = (request.step_ns, request.offset_ns);
+/// Checks what is asked before anything is read.
+pub(crate) fn check(request: &HitsRequest) -> Result<(), QueryError> {
+    let step_ns = request.step_ns;
     if step_ns <= 0 {
         return Err(QueryError::invalid(format!(
             "step is {step_ns} ns; it must be a positive duration, for example 1h"
@@ -40,17 +39,73 @@ pub(crate) async fn hits(
             request.fields.len()
         )));
     }
+    Ok(())
+}
+
+/// Counts the records that `source` selects.
+pub(crate) async fn hits(
+    runtime: &Handle,
+    admitted: &Admitted,
+    source: Source,
+    request: &HitsRequest,
+) -> Result<Vec<HitsGroup>, QueryError> {
+    let (step_ns, offset_ns) = (request.step_ns, request.offset_ns);
     let mut keys = vec![Key::Bucket { step_ns, offset_ns }];
     for field in &request.fields {
         keys.push(Key::Text { of: TextOf::field(field), through: None });
     }
-    let message = format!(
-        "the answer has more than {CELLS_MAX} counts; use a larger step, a shorter time range, or \
-         fields with fewer values"
-    );
-    let limit = GroupLimit { groups: CELLS_MAX, message };
+    let limit = GroupLimit { groups: CELLS_MAX, message: too_many() };
     let columns = scan::counts(runtime, admitted, source, keys, limit).await?;
     Ok(groups(counts(&columns), &request.fields, request.fields_limit))
+}
+
+/// The pipe that counts records which pipes made.
+pub(crate) fn counting(request: &HitsRequest) -> Pipe {
+    let (step_ns, offset_ns) = (request.step_ns, request.offset_ns);
+    let bucket = Some(Bucket::Step { step: step_ns as f64, step_ns, offset_ns });
+    let mut by = vec![GroupKey { name: field::TIME.to_owned(), bucket }];
+    by.extend(request.fields.iter().map(|name| GroupKey { name: name.clone(), bucket: None }));
+    logsql::count_by(by, COUNT)
+}
+
+/// From the rows of [`counting`].
+pub(crate) fn made(
+    rows: &[RecordBatch],
+    request: &HitsRequest,
+) -> Result<Vec<HitsGroup>, QueryError> {
+    let mut all = Counts::new();
+    let mut cells = 0;
+    for batch in rows {
+        cells += batch.num_rows();
+        if cells > CELLS_MAX {
+            return Err(QueryError::new(QueryErrorKind::BudgetMemory, too_many()));
+        }
+        let fields = request.fields.iter().map(String::as_str);
+        let names = std::iter::once(field::TIME).chain(fields).chain([COUNT]);
+        let columns: Option<Vec<ArrayRef>> =
+            names.map(|name| batch.column_by_name(name).cloned()).collect();
+        let is_time =
+            |column: &ArrayRef| column.as_primitive_opt::<TimestampNanosecondType>().is_some();
+        if !batch.column_by_name(field::TIME).is_some_and(is_time) {
+            return Err(QueryError::invalid(
+                "this query drops or changes `_time` before its filter, and hits are counted by it",
+            ));
+        }
+        for (group, buckets) in counts(&columns.unwrap_or_default()) {
+            let into = all.entry(group).or_default();
+            for (start, hits) in buckets {
+                *into.entry(start).or_default() += hits;
+            }
+        }
+    }
+    Ok(groups(all, &request.fields, request.fields_limit))
+}
+
+fn too_many() -> String {
+    format!(
+        "the answer has more than {CELLS_MAX} counts; use a larger step, a shorter time range, or \
+         fields with fewer values"
+    )
 }
 
 /// From the columns of bucket, fields and count.
@@ -69,6 +124,7 @@ fn counts(columns: &[ArrayRef]) -> Counts {
     }
     counts
 }
+
 /// The answer: most hits first; beyond the limit one group of all the rest, without fields.
 fn groups(counts: Counts, fields: &[String], limit: Option<usize>) -> Vec<HitsGroup> {
     let limit = limit.unwrap_or(limits::COLUMNS_MAX).max(1);

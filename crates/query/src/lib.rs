@@ -19,25 +19,36 @@ mod budget;
 mod discover;
 mod engine;
 mod error;
+mod explain;
+mod facets;
 mod hits;
 pub mod logsql;
 mod patterns;
 mod plan;
+mod questions;
 mod request;
 mod scan;
 mod session;
 mod sql;
+mod stage;
 mod stats_query;
 mod stream;
+mod subqueries;
 mod tail;
+mod tenant;
+mod transform;
 
-pub use engine::{Engine, EngineLimits};
+pub use engine::{Engine, EngineLimits, EngineStats};
 pub use error::{QueryError, QueryErrorKind};
+pub use explain::Explanation;
 pub use lodge_segment::predicate::Predicate;
 pub use request::{
-    Budget, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, PatternHits, Patterns,
-    PatternsRequest, SqlRequest, StatsRangeRequest, StatsRequest, StatsSample, StatsSeries,
-    ValueHits, View,
+    Budget, Facet, FacetsRequest, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Marked,
+    PatternHits, Patterns, PatternsRequest, SqlRequest, StatsRangeRequest, StatsRequest,
+    StatsSample, StatsSeries, ValueHits, View,
 };
+pub use scan::{LeafCost, Share};
 pub use stream::QueryStream;
+pub use subqueries::{SUBQUERY_BYTES_MAX, SUBQUERY_VALUES_MAX};
 pub use tail::TailQuery;
+pub use tenant::TenantLimits;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_record::TenantId;
-use lodge_segment::predicate::Predicate;
+use lodge_segment::predicate::{FieldTest, LabelMatcher, LabelTest, Predicate, StreamSelector};
 
 use crate::error::QueryError;
-use crate::logsql;
+use crate::{logsql, plan};
 
 /// What a caller may see: the records of a tenant, or some of them. Whatever is asked is answered
 /// from these alone.
@@ -34,15 +34,29 @@ impl View {
     /// # Errors
     /// If the text is no filter, or has pipes.
     pub fn narrowed(&self, filter: &str, now_ns: i64) -> Result<Self, QueryError> {
-        let query = logsql::parse(filter, now_ns)?;
-        if let Some(pipe) = query.pipes.first() {
-            let problem = format!("`| {}` is a pipe; only a filter can be given here", pipe.name());
-            return Err(QueryError::invalid(problem));
-        }
-        Ok(Self {
-            tenant: self.tenant.clone(),
-            only: Some(Arc::new(self.bounded(query.predicate))),
-        })
+        let query = logsql::parse(filter, now_ns)?.without_subqueries("this filter")?;
+        Ok(self.with(plan::only_filter(query)?))
+    }
+
+    /// This view, narrowed to the records whose field `name` has one of `values`.
+    #[must_use]
+    pub fn with_field(&self, name: &str, values: Vec<String>) -> Self {
+        let test = match values.as_slice() {
+            [one] => FieldTest::exact(one),
+            _ => FieldTest::In(values.into_iter().collect()),
+        };
+        self.with(Predicate::field(name, test))
+    }
+
+    /// This view, narrowed to the records whose stream has a label `name` with one of `values`.
+    #[must_use]
+    pub fn with_label(&self, name: &str, values: Vec<String>) -> Self {
+        let matcher = LabelMatcher { name: name.to_owned(), test: LabelTest::In(values) };
+        self.with(Predicate::Stream(StreamSelector { groups: vec![vec![matcher]] }))
+    }
+
+    fn with(&self, predicate: Predicate) -> Self {
+        Self { tenant: self.tenant.clone(), only: Some(Arc::new(self.bounded(predicate))) }
     }
 
     /// Whether it shows all records of its tenant.
@@ -72,8 +86,14 @@ pub struct Budget {
     pub time_max: Duration,
     /// Bytes held at once by sorting, grouping and the blocks being read.
     pub memory_bytes_max: usize,
-    /// When the time is over: end with what there is and say so in
-    /// [`QueryStream::partial`](crate::QueryStream::partial), instead of an error.
+    /// Stored bytes of the columns that are looked at; `None`: as many as it takes. Of a block it is
+    /// the share of its records in the columns' size, whether they are on disk or in memory.
+    pub bytes_max: Option<u64>,
+    /// Records that are looked at; `None`: as many as it takes. Records of segments and blocks that
+    /// need not be looked at do not count.
+    pub rows_max: Option<u64>,
+    /// When any of these is used up: end with what there is and say so
+    /// ([`QueryStream::partial`](crate::QueryStream::partial), [`Marked`]), instead of an error.
     pub allow_partial: bool,
 }
 
@@ -82,9 +102,20 @@ impl Default for Budget {
         Self {
             time_max: Duration::from_secs(30),
             memory_bytes_max: 512 << 20,
+            bytes_max: None,
+            rows_max: None,
             allow_partial: false,
         }
     }
+}
+
+/// An answer that is given whole, and whether it is all there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marked<T> {
+    /// The answer.
+    pub value: T,
+    /// Which budget was used up before everything was read, if the caller allowed that.
+    pub partial: Option<QueryError>,
 }
 
 /// A LogsQL query for rows.
@@ -247,6 +278,35 @@ pub struct ValueHits {
     pub value: String,
     /// Records that have it.
     pub hits: u64,
+}
+
+/// The most frequent values of each field of matching records.
+#[derive(Debug, Clone)]
+pub struct FacetsRequest {
+    /// Of which records; its limit is that of the values of each field, 10 without one.
+    pub records: FieldsRequest,
+    /// Fields with more different values are left out.
+    pub values_max: usize,
+    /// Fields with a value of more bytes are left out.
+    pub value_bytes_max: usize,
+    /// Whether fields are kept that have the same value in all records.
+    pub keep_const_fields: bool,
+}
+
+impl FacetsRequest {
+    /// With the limits that VictoriaLogs documents.
+    pub fn new(records: FieldsRequest) -> Self {
+        Self { records, values_max: 1_000, value_bytes_max: 128, keep_const_fields: false }
+    }
+}
+
+/// The most frequent values of one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facet {
+    /// The field.
+    pub field: String,
+    /// By descending hits.
+    pub values: Vec<ValueHits>,
 }
 
 /// The most frequent patterns of a field's texts: see [`lodge_segment::pattern`].

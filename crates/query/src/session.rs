@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::MemoryCatalogProviderList;
-use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -24,7 +24,14 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::plan::SegmentAggregation;
+use lodge_segment::predicate::Predicate;
+
+use crate::error::QueryError;
+use crate::plan::{SegmentAggregation, bucket_function};
+use crate::sql::functions::Words;
+use crate::sql::{self, NewestRows};
+use crate::stage::StagePlanner;
+use crate::{logsql, plan};
 
 /// What plans are made with.
 #[derive(Debug)]
@@ -53,13 +60,24 @@ impl Sessions {
         };
         let mut physical = PhysicalOptimizer::new().rules;
         physical.insert(0, Arc::new(SegmentAggregation));
-        let sql = builder().with_default_features().with_physical_optimizer_rules(physical).build();
+        physical.insert(0, Arc::new(NewestRows));
+        let mut sql =
+            builder().with_default_features().with_physical_optimizer_rules(physical).build();
+        let functions = sql::functions::all(Words { filter, bucket: bucket_function });
+        functions.into_iter().for_each(|function| {
+            // They have names of their own, so none is replaced and none can be refused.
+            drop(sql.register_udf(function));
+        });
         let mut logsql = builder()
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(logical_rules())
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(StagePlanner))
             .build();
-        logsql.config_mut().options_mut().optimizer.max_passes = 1;
+        let optimizer = &mut logsql.config_mut().options_mut().optimizer;
+        optimizer.max_passes = 1;
+        // Rows that are dealt out anew lose their order, and the leaf deals out its work itself.
+        optimizer.enable_round_robin_repartition = false;
         Self { config, logsql, sql }
     }
 
@@ -93,6 +111,11 @@ pub(crate) fn task_context(state: &SessionState, environment: &Arc<RuntimeEnv>) 
         HashMap::new(),
         environment.clone(),
     )
+}
+
+/// The records that the text of a LogsQL filter selects, for the functions of SQL.
+fn filter(text: &str, now_ns: i64) -> Result<Predicate, QueryError> {
+    plan::only_filter(logsql::parse(text, now_ns)?)
 }
 
 /// Filters, limits and columns go down to the leaf; more the plans of LogsQL do not need.

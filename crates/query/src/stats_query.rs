@@ -68,6 +68,8 @@ pub(crate) fn add_time_bucket(
         if let Pipe::Stats(stats) = pipe {
             stats.by.retain(|key| key.name != field::TIME);
             stats.by.insert(0, GroupKey { name: field::TIME.to_owned(), bucket });
+            // A rate is one within its bucket.
+            stats.calls.iter_mut().for_each(|call| call.set_span(Some(step_ns)));
         }
     }
     Ok(())

@@ -66,9 +66,9 @@ impl QueryStream {
         self.schema.clone()
     }
 
-    /// After the end: why the answer is incomplete, if it is.
-    pub fn partial(&self) -> Option<String> {
-        self.control.partial().map(str::to_owned)
+    /// After the end: which budget was used up before all was read, if the answer is incomplete.
+    pub fn partial(&self) -> Option<QueryError> {
+        self.control.partial().cloned()
     }
 
     /// The error that comes next, if the next thing is an error.

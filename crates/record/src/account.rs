@@ -2,8 +2,9 @@
 //! what became of it. The ledger is made of these.
 //!
 //! Invariant: `read_records` is what the batch holds and what was dropped, together. Where a stretch
-//! does not add up, or does not begin where the one before it ended, something is missing and no one
-//! has said why ([`crate::limits`] bounds all of it).
+//! does not add up, does not begin where the one before it ended, or where its reader has counted
+//! otherwise so far ([`Tally`]), something is missing and no one has said why ([`crate::limits`]
+//! bounds all of it).
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,42 @@ pub struct Account {
     /// What was never read, or refused by the server, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<Hole>,
+    /// What the reader has counted of all stretches before this one; absent where it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Tally>>,
+}
+
+/// What was counted of a source so far. Both sides keep one: the reader, of what was acknowledged,
+/// and the ledger, of what was committed. They are the same at the same sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tally {
+    /// Records read.
+    pub read_records: u64,
+    /// Records that are durable.
+    pub durable_records: u64,
+    /// Records dropped, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
+    /// Holes that were told.
+    pub holes: u64,
+}
+
+impl Tally {
+    /// Adds one stretch, of which so many records are durable.
+    pub fn add(&mut self, account: &Account, durable_records: u64) {
+        self.read_records = self.read_records.saturating_add(account.read_records);
+        self.durable_records = self.durable_records.saturating_add(durable_records);
+        for (reason, count) in &account.dropped {
+            add_reason(&mut self.dropped, reason, *count);
+        }
+        self.holes = self.holes.saturating_add(account.holes.len() as u64);
+    }
+
+    /// All that was dropped.
+    pub fn dropped_records(&self) -> u64 {
+        self.dropped.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
 }
 
 /// A part of a source that is not stored, and why.
@@ -99,7 +136,9 @@ impl Account {
     pub fn check(&self) -> Result<(), AccountTooLarge> {
         let texts = [&self.agent, &self.host, &self.source];
         let of_holes = self.holes.iter().flat_map(|hole| [&hole.from, &hole.to, &hole.reason]);
-        let all = texts.into_iter().chain(&self.from).chain(self.dropped.keys()).chain(of_holes);
+        let before = self.before.as_deref().map(|tally| &tally.dropped);
+        let reasons = self.dropped.keys().chain(before.into_iter().flat_map(BTreeMap::keys));
+        let all = texts.into_iter().chain(&self.from).chain(reasons).chain(of_holes);
         let longest = all.map(String::len).max().unwrap_or(0);
         let within = |what: &str, count: usize, limit: usize| match count <= limit {
             true => Ok(()),
@@ -107,6 +146,7 @@ impl Account {
         };
         within("bytes in one text", longest, ACCOUNT_TEXT_BYTES_MAX)?;
         within("reasons", self.dropped.len(), DROP_REASONS_MAX)?;
+        within("reasons", before.map_or(0, BTreeMap::len), DROP_REASONS_MAX)?;
         within("holes", self.holes.len(), HOLES_MAX)
     }
 }

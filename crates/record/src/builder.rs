@@ -14,7 +14,7 @@ mod interner;
 mod number;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arrow::array::{
     ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray,
@@ -82,6 +82,13 @@ fn next_batch() -> u64 {
     BATCHES.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Generations of places, of all builders: a place is good in the builder that gave it alone.
+static GENERATIONS: AtomicU32 = AtomicU32::new(0);
+
+fn next_generation() -> u32 {
+    GENERATIONS.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Default for BatchBuilder {
     fn default() -> Self {
         Self::new()
@@ -99,7 +106,7 @@ impl BatchBuilder {
             stream_places: HashMap::new(),
             columns: vec![Column::plain(field::MSG)],
             places: HashMap::new(),
-            generation: 0,
+            generation: next_generation(),
             batch: next_batch(),
             last: MSG_COLUMN,
             overflow: Column::plain(field::OVERFLOW),
@@ -133,6 +140,12 @@ impl BatchBuilder {
     /// Changes when the places of fields are forgotten, which only [`Self::finish`] does.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Whether a place is one of this builder's, in this generation.
+    #[inline]
+    pub fn holds(&self, place: Place) -> bool {
+        place.generation == self.generation
     }
 
     /// Which batch this is, of all that are ever built here: streams' codes hold within one.
@@ -349,17 +362,31 @@ impl BatchBuilder {
         let row = self.times.len() as u32;
         let Some(column) = self.columns.get_mut(place) else { return false };
         if column.is_set(row) {
-            let (second, count) = column.next_repeat(row);
-            if count > REPEATS_MAX {
-                self.overflow(&second, value);
-            } else {
-                self.set(&second, value);
-            }
+            self.put_again(place, value);
             return false;
         }
         self.bytes += column.set(row, value);
         self.last = place;
         true
+    }
+
+    /// Puts a value into the column of the next name of a field that this record has already.
+    fn put_again(&mut self, place: usize, value: Value<'_>) {
+        let row = self.times.len() as u32;
+        let Some(column) = self.columns.get_mut(place) else { return };
+        if let Some(second) = column.take_second(row) {
+            self.put(second as usize, value);
+            return;
+        }
+        let (name, count) = column.next_repeat(row);
+        if count > REPEATS_MAX {
+            self.overflow(&name, value);
+        } else if let Some(placed) = self.set(&name, value)
+            && count == 2
+            && let Some(column) = self.columns.get_mut(place)
+        {
+            column.remember_second(placed.column);
+        }
     }
 
     /// All finished records as a `RecordBatch`; the builder is empty again.
@@ -398,7 +425,8 @@ impl BatchBuilder {
         if !stays {
             self.columns.truncate(1);
             self.places.clear();
-            self.generation = self.generation.wrapping_add(1);
+            self.generation = next_generation();
+            self.columns.iter_mut().for_each(Column::forget_second);
         }
         self.bytes = 0;
         self.overflowed = 0;

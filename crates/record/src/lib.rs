@@ -20,5 +20,5 @@ pub mod schema;
 pub mod stream;
 pub mod time;
 
-pub use account::{Account, Hole};
+pub use account::{Account, Hole, Tally};
 pub use batch::{Batch, Origin, Position, ProducerId, TenantId};

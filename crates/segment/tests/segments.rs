@@ -12,8 +12,8 @@ use bytes::Bytes;
 use lodge_record::builder::BatchBuilder;
 use lodge_record::{field, schema};
 use lodge_segment::predicate::{
-    FieldTest, LabelMatcher, LabelTest, NumberRange, Pattern, Phrase, Predicate, StreamSelector,
-    TextRange, Verdict, evaluate,
+    Ends, FieldOrder, FieldTest, LabelMatcher, LabelTest, NumberRange, Pattern, Phrase, Predicate,
+    StreamSelector, TextRange, ValueKind, Verdict, evaluate,
 };
 use lodge_segment::segment::{self, Segment, Source, ask};
 use lodge_segment::{Mask, SegmentError};
@@ -317,6 +317,12 @@ const WORDS: &[&str] = &[
     "18446744073709551616",
     "1e5",
     "0a1b2c3d-0a1b-2c3d-4e5f-001122334455",
+    "2026-01-02T03:04:05Z",
+    "::1",
+    "2001:db8::",
+    "[\"a\",7,",
+    "\"b1\"]",
+    "[42]",
 ];
 
 fn any_text() -> impl Strategy<Value = String> {
@@ -420,6 +426,34 @@ fn any_test() -> impl Strategy<Value = FieldTest> {
         (any::<u32>(), any::<u32>())
             .prop_map(|(a, b)| FieldTest::Ipv4 { min: a.min(b), max: a.max(b) }),
         (0u64..20, 0u64..20).prop_map(|(min, max)| FieldTest::Length { min, max }),
+        (any::<u128>(), any::<bool>()).prop_map(|(a, low)| match low {
+            true => FieldTest::Ipv6 { min: 0, max: a },
+            false => FieldTest::Ipv6 { min: a, max: u128::MAX },
+        }),
+        proptest::sample::select(ValueKind::ALL.map(|(_, kind)| kind).to_vec())
+            .prop_map(FieldTest::Kind),
+        proptest::collection::btree_set(any_text(), 0..4).prop_map(FieldTest::JsonArray),
+        (
+            proptest::sample::select(Ends::ALL.map(|(_, ends)| ends).to_vec()),
+            proptest::sample::select(vec![
+                "<N>",
+                "a<N>",
+                "<N>.<N>",
+                "<IP4>",
+                "<UUID>",
+                "<W>",
+                "<N>ms",
+                "<DATETIME>",
+                "x_y<W>",
+                "<W>:<N>",
+                "<N><W>",
+                ":",
+                "",
+            ]),
+        )
+            .prop_map(|(ends, text)| {
+                FieldTest::Regex(Pattern::placeholders(text, ends).unwrap())
+            }),
     ]
 }
 
@@ -428,11 +462,21 @@ fn of_stream(stream: u8) -> Predicate {
     Predicate::Stream(StreamSelector { groups: vec![vec![matcher]] })
 }
 
+fn other_name() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["_msg", "f0", "f1", "none", "_stream", "_stream_id", "_time"])
+}
+
 fn any_predicate() -> impl Strategy<Value = Predicate> {
     let name =
         proptest::sample::select(vec!["_msg", "f0", "f1", "f2", "f3", "f4", "none", "_stream"]);
     let leaf = prop_oneof![
         12 => (name, any_test()).prop_map(|(name, test)| Predicate::field(name, test)),
+        2 => (proptest::sample::select(vec!["", "f", "f1", "none", "_", "_stream"]), any_test())
+            .prop_map(|(prefix, test)| Predicate::AnyField { prefix: prefix.into(), test }),
+        2 => (other_name(), other_name(), 0usize..3).prop_map(|(left, right, order)| {
+            let (left, right) = (left.to_owned(), right.to_owned());
+            Predicate::Compare { left, order: FieldOrder::ALL[order].1, right }
+        }),
         1 => Just(Predicate::All),
         1 => Just(Predicate::None),
         2 => (-10i64..2_010, 0i64..900)

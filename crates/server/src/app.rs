@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use http::StatusCode;
 
 use crate::answer::ApiError;
+use crate::args::Args;
 use crate::config::ServerConfig;
 use crate::decoders::Decoders;
 use crate::identity::Tokens;
@@ -137,29 +138,52 @@ impl App {
         Ok(OpenTail { metrics: self.metrics.clone(), _place: place })
     }
 
-    /// What a query may cost: the settings, or less if the request asked for less.
-    pub(crate) fn budget(
-        &self,
-        timeout_ns: Option<i64>,
-        allow_partial: bool,
-    ) -> Result<Budget, ApiError> {
+    /// What a query may cost: the settings, or less if the request asks for less with `timeout`,
+    /// `max_memory`, `max_bytes` or `max_rows`.
+    pub(crate) fn budget(&self, args: &Args) -> Result<Budget, ApiError> {
         let mut time_max = self.config.query_time_max;
-        if let Some(ns) = timeout_ns {
+        if let Some(ns) = args.duration_ns("timeout")? {
             let asked = u64::try_from(ns).ok().filter(|ns| *ns > 0).ok_or_else(|| {
                 ApiError::bad_request("the argument `timeout`: it must be longer than nothing")
             })?;
             time_max = time_max.min(Duration::from_nanos(asked));
         }
-        let memory = self.config.query_memory_bytes_max;
+        let least = |set: Option<u64>, asked: Option<u64>| match (set, asked) {
+            (Some(set), Some(asked)) => Some(set.min(asked)),
+            (set, asked) => set.or(asked),
+        };
+        let memory = least(Some(self.config.query_memory_bytes_max), args.number("max_memory")?);
         Ok(Budget {
             time_max,
-            memory_bytes_max: usize::try_from(memory).unwrap_or(usize::MAX),
-            allow_partial,
+            memory_bytes_max: memory.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX),
+            bytes_max: least(self.config.query_bytes_max, args.number("max_bytes")?),
+            rows_max: least(self.config.query_rows_max, args.number("max_rows")?),
+            allow_partial: args.flag("allow_partial") || args.flag("allow_partial_response"),
         })
+    }
+
+    /// What is said of an answer that a budget cut short.
+    pub(crate) fn partial_answer(&self, excess: &QueryError) -> String {
+        self.hit_budget(excess);
+        format!("not all records were looked at: {}", excess.message())
+    }
+
+    /// Counts a budget that is used up.
+    fn hit_budget(&self, excess: &QueryError) {
+        let limit = match excess.kind() {
+            QueryErrorKind::BudgetTime => Limit::QueryTime,
+            QueryErrorKind::BudgetMemory => Limit::QueryMemory,
+            QueryErrorKind::BudgetBytes => Limit::QueryBytes,
+            QueryErrorKind::BudgetRows => Limit::QueryRows,
+            QueryErrorKind::BudgetTenant { .. } => Limit::TenantQueries,
+            _ => return,
+        };
+        self.metrics.hit(limit);
     }
 
     /// A query's failure as an answer.
     pub(crate) fn query_failed(&self, error: &QueryError) -> ApiError {
+        self.hit_budget(error);
         let message = error.message();
         let refused = |code| ApiError::new(StatusCode::BAD_REQUEST, code, message);
         // Not 5xx: the same query would fail again, so nobody should repeat it by itself.
@@ -168,13 +192,12 @@ impl App {
             QueryErrorKind::Parse { column } => refused("parse").with("column", column),
             QueryErrorKind::Invalid => refused("invalid"),
             QueryErrorKind::NotFound => ApiError::new(StatusCode::NOT_FOUND, "not_found", message),
-            QueryErrorKind::BudgetTime => {
-                self.metrics.hit(Limit::QueryTime);
-                too_costly("query_time")
-            }
-            QueryErrorKind::BudgetMemory => {
-                self.metrics.hit(Limit::QueryMemory);
-                too_costly("query_memory")
+            QueryErrorKind::BudgetTime => too_costly("query_time"),
+            QueryErrorKind::BudgetMemory => too_costly("query_memory"),
+            QueryErrorKind::BudgetBytes => too_costly("query_bytes"),
+            QueryErrorKind::BudgetRows => too_costly("query_rows"),
+            QueryErrorKind::BudgetTenant { retry_after_s } => {
+                ApiError::overloaded(message, retry_after_s)
             }
             QueryErrorKind::Damaged => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", message)

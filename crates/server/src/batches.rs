@@ -70,14 +70,19 @@ pub(crate) async fn producer(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let id: ProducerId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    match app.ingest.producer(identity.tenant(), id).await {
-        Ok(Some(state)) => Ok(answer::json(StatusCode::OK, &state_fields(Some(id), &state))),
+    match app.store.source(identity.tenant(), id).await {
+        Ok(Some((state, entry))) => {
+            let mut body = state_fields(Some(id), &state);
+            let counted = entry.map(|entry| entry.counted());
+            body.insert("counted".to_owned(), json!(counted));
+            Ok(answer::json(StatusCode::OK, &body))
+        }
         Ok(None) => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",
             format!("nothing was ever committed of the producer {id}"),
         )),
-        Err(error) => Err(refused(&app, &error, Some(id))),
+        Err(error) => Err(refused(&app, &error.into(), Some(id))),
     }
 }
 

@@ -97,7 +97,9 @@ pub(crate) fn encoding_of(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_encoding",
-            format!("Content-Encoding `{value}` is not one of gzip, deflate, zstd, identity"),
+            format!(
+                "Content-Encoding `{value}` is not one of gzip, deflate, zstd, snappy, identity"
+            ),
         )
     })
 }
@@ -406,11 +408,14 @@ mod tests {
         gzip.write_all(&plain).unwrap();
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         zlib.write_all(&plain).unwrap();
+        let mut snappy = snap::write::FrameEncoder::new(Vec::new());
+        snappy.write_all(&plain).unwrap();
         for (encoding, bytes) in [
             (Encoding::Identity, plain.clone()),
             (Encoding::Gzip, gzip.finish().unwrap()),
             (Encoding::Deflate, zlib.finish().unwrap()),
             (Encoding::Zstd, zstd::encode_all(plain.as_slice(), 1).unwrap()),
+            (Encoding::Snappy, snappy.into_inner().unwrap()),
         ] {
             assert_eq!(read(encoding, bytes.clone(), 100_000).unwrap(), 100_000);
             assert!(matches!(read(encoding, bytes.clone(), 99_999), Err(BodyError::TooLarge(_))));

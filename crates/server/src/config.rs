@@ -12,6 +12,13 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod values;
+
+use values::{
+    bind, bytes, count, datagrams_bind, duration, limit, listeners, networks, path, show_bind,
+    show_bytes, show_duration, show_limit, show_path, text,
+};
+
 use crate::kafka::settings as kafka;
 pub use crate::kafka::settings::{KafkaOptions, KafkaSettings, Start as KafkaStart};
 
@@ -48,6 +55,18 @@ pub struct ServerConfig {
     pub query_time_max: Duration,
     /// Memory that one query may use.
     pub query_memory_bytes_max: u64,
+    /// Stored bytes that one query may look at; `None` is as many as it takes.
+    pub query_bytes_max: Option<u64>,
+    /// Records that one query may look at; `None` is as many as it takes.
+    pub query_rows_max: Option<u64>,
+    /// Memory that the running queries of one tenant may use together.
+    pub tenant_memory_bytes_max: Option<u64>,
+    /// How long the queries of one tenant may run within a minute, added up.
+    pub tenant_time_per_minute: Option<Duration>,
+    /// Stored bytes that the queries of one tenant may look at within a minute.
+    pub tenant_bytes_per_minute: Option<u64>,
+    /// Records that the queries of one tenant may look at within a minute.
+    pub tenant_rows_per_minute: Option<u64>,
     /// Queries that run at once.
     pub queries_max: usize,
     /// Live tails that are open at once.
@@ -99,6 +118,12 @@ impl Default for ServerConfig {
             suppress_repeats: Vec::new(),
             query_time_max: Duration::from_secs(30),
             query_memory_bytes_max: 512 * MIB,
+            query_bytes_max: None,
+            query_rows_max: None,
+            tenant_memory_bytes_max: None,
+            tenant_time_per_minute: None,
+            tenant_bytes_per_minute: None,
+            tenant_rows_per_minute: None,
             queries_max: 16,
             tails_max: 64,
             connections_max: 10_000,
@@ -277,6 +302,49 @@ pub const SETTINGS: &[Setting] = &[
         set: |c, v| bytes(v, 16 * MIB, 1_024 * GIB).map(|n| c.query_memory_bytes_max = n),
     },
     Setting {
+        name: "query_bytes_max",
+        doc: "Stored bytes of one query's columns, by the blocks that it looks at; how much is dear \
+              depends on the disk. A request may ask for less with max_bytes=.",
+        range: BYTES_OR_UNLIMITED,
+        show: |c| show_limit(c.query_bytes_max, show_bytes),
+        set: |c, v| limit(v, some_bytes).map(|n| c.query_bytes_max = n),
+    },
+    Setting {
+        name: "query_rows_max",
+        doc: "Records that one query looks at; a request may ask for less with max_rows=.",
+        range: ROWS_OR_UNLIMITED,
+        show: |c| show_limit(c.query_rows_max, |n| n.to_string()),
+        set: |c, v| limit(v, some_rows).map(|n| c.query_rows_max = n),
+    },
+    Setting {
+        name: "tenant_memory_bytes_max",
+        doc: "Memory of all running queries of one tenant; who shares a server decides on shares.",
+        range: BYTES_OR_UNLIMITED,
+        show: |c| show_limit(c.tenant_memory_bytes_max, show_bytes),
+        set: |c, v| limit(v, some_bytes).map(|n| c.tenant_memory_bytes_max = n),
+    },
+    Setting {
+        name: "tenant_time_per_minute",
+        doc: "How long one tenant's queries run within a minute, added up; then it gets 429.",
+        range: "a duration from 1s to 10h, or \"unlimited\"",
+        show: |c| show_limit(c.tenant_time_per_minute, show_duration),
+        set: |c, v| limit(v, |v| duration(v, 1, 36_000)).map(|d| c.tenant_time_per_minute = d),
+    },
+    Setting {
+        name: "tenant_bytes_per_minute",
+        doc: "Stored bytes that one tenant's queries look at within a minute; then it gets 429.",
+        range: BYTES_OR_UNLIMITED,
+        show: |c| show_limit(c.tenant_bytes_per_minute, show_bytes),
+        set: |c, v| limit(v, some_bytes).map(|n| c.tenant_bytes_per_minute = n),
+    },
+    Setting {
+        name: "tenant_rows_per_minute",
+        doc: "Records that one tenant's queries look at within a minute; then it gets 429.",
+        range: ROWS_OR_UNLIMITED,
+        show: |c| show_limit(c.tenant_rows_per_minute, |n| n.to_string()),
+        set: |c, v| limit(v, some_rows).map(|n| c.tenant_rows_per_minute = n),
+    },
+    Setting {
         name: "queries_max",
         doc: "Queries that run at once; more wait a moment and are then refused with 429.",
         range: "a number from 1 to 1000",
@@ -432,6 +500,17 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
+const BYTES_OR_UNLIMITED: &str = "bytes from 1MiB to 1024TiB, or \"unlimited\"";
+const ROWS_OR_UNLIMITED: &str = "a number from 1 to 10^15, or \"unlimited\"";
+
+fn some_bytes(value: &toml::Value) -> Result<u64, String> {
+    bytes(value, MIB, 1_048_576 * GIB)
+}
+
+fn some_rows(value: &toml::Value) -> Result<u64, String> {
+    count(value, 1, 1_000_000_000_000_000).map(|n| n as u64)
+}
+
 const DATAGRAMS_RANGE: &str = "an IP address and port, such as \"127.0.0.1:514\", or \"off\"";
 const CONNECTIONS_RANGE: &str =
     "an IP address and port, such as \"127.0.0.1:601\", \"tls://0.0.0.0:6514\", or \"off\"";
@@ -586,133 +665,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(0)
-}
-
-fn text(value: &toml::Value) -> Result<String, String> {
-    match value.as_str() {
-        Some("") => Err("it is empty".to_owned()),
-        Some(s) => Ok(s.to_owned()),
-        None => Err(format!("it is a {}, not a string in quotes", value.type_str())),
-    }
-}
-
-fn bind(value: &toml::Value) -> Result<Option<Bind>, String> {
-    match text(value)?.as_str() {
-        "off" => Ok(None),
-        address => Bind::parse(address).map(Some),
-    }
-}
-
-fn datagrams_bind(value: &toml::Value) -> Result<Option<Bind>, String> {
-    match bind(value)? {
-        Some(bind) if bind.tls => Err("TLS needs connections; UDP has none".to_owned()),
-        bind => Ok(bind),
-    }
-}
-
-fn show_bind(bind: Option<Bind>) -> String {
-    bind.map_or_else(|| "\"off\"".to_owned(), |bind| format!("\"{bind}\""))
-}
-
-fn path(value: &toml::Value) -> Result<Option<PathBuf>, String> {
-    if value.as_str() == Some("") {
-        return Ok(None);
-    }
-    text(value).map(|text| Some(PathBuf::from(text)))
-}
-
-fn show_path(path: Option<&Path>) -> String {
-    path.map_or_else(|| "\"\"".to_owned(), |path| format!("{:?}", path.display().to_string()))
-}
-
-/// The settings of listeners that take requests.
-const REQUEST_LISTENERS: [&str; 5] = ["listen", "elasticsearch", "loki", "otlp", "otlp_grpc"];
-
-fn listeners(value: &toml::Value) -> Result<Vec<String>, String> {
-    let list = value.as_array().ok_or_else(|| format!("it is a {}", value.type_str()))?;
-    let listener = |value: &toml::Value| {
-        let text = text(value)?;
-        let is_one = REQUEST_LISTENERS.contains(&text.as_str());
-        if is_one { Ok(text) } else { Err(format!("`{text}` is no listener of requests")) }
-    };
-    list.iter().map(listener).collect()
-}
-
-fn networks(value: &toml::Value) -> Result<Vec<IpNet>, String> {
-    let list = value.as_array().ok_or_else(|| format!("it is a {}", value.type_str()))?;
-    let network = |value: &toml::Value| {
-        let text = text(value)?;
-        text.parse().map_err(|_| format!("`{text}` is not a network such as \"10.0.0.0/8\""))
-    };
-    list.iter().map(network).collect()
-}
-
-fn count(value: &toml::Value, min: u64, max: u64) -> Result<usize, String> {
-    let n = value.as_integer().ok_or_else(|| format!("it is a {}", value.type_str()))?;
-    in_range(u64::try_from(n).ok(), min, max)
-        .and_then(|n| usize::try_from(n).map_err(|e| e.to_string()))
-}
-
-fn bytes(value: &toml::Value, min: u64, max: u64) -> Result<u64, String> {
-    let n = match value {
-        toml::Value::Integer(n) => u64::try_from(*n).ok(),
-        toml::Value::String(s) => Some(parse_bytes(s)?),
-        other => return Err(format!("it is a {}", other.type_str())),
-    };
-    in_range(n, min, max)
-}
-
-fn duration(value: &toml::Value, min_s: u64, max_s: u64) -> Result<Duration, String> {
-    let text =
-        text(value).map_err(|_| "write it as a string with a unit, such as \"30s\"".to_owned())?;
-    let ns = crate::times::parse_duration_ns(&text)?;
-    let (min, max) = (Duration::from_secs(min_s), Duration::from_secs(max_s));
-    let found = Duration::from_nanos(u64::try_from(ns).map_err(|_| "it is negative".to_owned())?);
-    if found < min || found > max {
-        return Err("it is out of range".to_owned());
-    }
-    Ok(found)
-}
-
-fn in_range(n: Option<u64>, min: u64, max: u64) -> Result<u64, String> {
-    n.filter(|n| (min..=max).contains(n)).ok_or_else(|| "it is out of range".to_owned())
-}
-
-/// `512MiB`, `64 KiB`, `1GB`, `4096`: a count of bytes.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 =
-        number.parse().map_err(|_| "it does not begin with a whole number".to_owned())?;
-    let factor = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => KIB,
-        "MiB" => MIB,
-        "GiB" => GIB,
-        "TiB" => 1_024 * GIB,
-        "kB" | "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "TB" => 1_000_000_000_000,
-        other => return Err(format!("`{other}` is not a unit of bytes (try MiB or GB)")),
-    };
-    number.checked_mul(factor).ok_or_else(|| "it is out of range".to_owned())
-}
-
-fn show_bytes(n: u64) -> String {
-    for (unit, factor) in [("TiB", 1_024 * GIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)] {
-        if n >= factor && n.is_multiple_of(factor) {
-            return format!("\"{}{unit}\"", n / factor);
-        }
-    }
-    n.to_string()
-}
-
-fn show_duration(d: Duration) -> String {
-    if d.subsec_nanos() == 0 {
-        return format!("\"{}s\"", d.as_secs());
-    }
-    format!("\"{}ms\"", d.as_millis())
 }
 
 #[cfg(test)]

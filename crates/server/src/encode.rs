@@ -79,6 +79,11 @@ impl Format {
         }
     }
 
+    /// Whether an answer can say, at its end, that it is partial.
+    pub(crate) fn can_be_marked(self) -> bool {
+        !matches!(self, Self::Csv | Self::Arrow)
+    }
+
     /// Whether a line of JSON can be added after the rows.
     pub(crate) fn is_lines(self) -> bool {
         matches!(self, Self::LogLines | Self::JsonLines)

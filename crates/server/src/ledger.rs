@@ -141,6 +141,7 @@ struct Totals {
     in_flight: u64,
     holes: u64,
     unexplained: u64,
+    told_otherwise: u64,
 }
 
 impl Totals {
@@ -155,6 +156,7 @@ impl Totals {
             (&mut self.in_flight, live.in_flight_records),
             (&mut self.holes, entry.holes_total),
             (&mut self.unexplained, entry.unexplained_total),
+            (&mut self.told_otherwise, u64::from(entry.is_told_otherwise())),
         ];
         for (sum, more) in sums {
             *sum = sum.saturating_add(more);
@@ -171,6 +173,7 @@ impl Totals {
             "in_flight_records": self.in_flight,
             "holes": self.holes,
             "unexplained_holes": self.unexplained,
+            "sources_counted_otherwise": self.told_otherwise,
         })
     }
 }
@@ -205,7 +208,9 @@ pub(crate) async fn ledger(
         // Only so many are ever held at once.
         if is_last || shown.len() > limit.saturating_mul(2).max(PAGE_ROWS) {
             let worth = |(row, _): &(LedgerRow, LiveSource)| {
-                std::cmp::Reverse((row.entry.unexplained_total > 0, row.entry.updated_ms))
+                let entry = &row.entry;
+                let is_alarm = entry.unexplained_total > 0 || entry.is_told_otherwise();
+                std::cmp::Reverse((is_alarm, entry.updated_ms))
             };
             shown.sort_by_key(worth);
             shown.truncate(limit);
@@ -226,7 +231,7 @@ impl Wanted {
     fn includes(&self, row: &LedgerRow) -> bool {
         let entry = &row.entry;
         let texts = [&entry.host, &entry.source, &entry.agent];
-        (!self.holes || entry.holes_total > 0)
+        (!self.holes || entry.holes_total > 0 || entry.is_told_otherwise())
             && (self.contains.is_empty() || texts.iter().any(|text| text.contains(&self.contains)))
     }
 }
@@ -255,6 +260,8 @@ fn source(row: &LedgerRow, live: &LiveSource) -> Value {
         "read_records": entry.read_records,
         "stored_records": entry.stored_records,
         "dropped": entry.dropped,
+        "counted_by_agent": entry.told,
+        "counted_otherwise": entry.is_told_otherwise(),
         "unread_bytes": live.unread_bytes,
         "in_flight_records": live.in_flight_records,
         "holes": entry.holes.iter().map(hole).collect::<Vec<_>>(),

@@ -53,6 +53,12 @@ pub(crate) const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
 pub(crate) const TAIL_HISTORY_ROWS_MAX: usize = 1_000;
 /// Buckets of one histogram or range query.
 pub(crate) const BUCKETS_MAX: i64 = 50_000;
+/// Different values of a field that facets can have, whatever is asked for.
+pub(crate) const FACET_VALUES_MAX: usize = 100_000;
+/// Text that waits to be sent in a tail that shows records later than they come.
+pub(crate) const TAIL_DELAYED_BYTES_MAX: usize = 16 << 20;
+/// Longest delay of a tail.
+pub(crate) const TAIL_OFFSET_MAX: Duration = Duration::from_secs(3_600);
 /// How long an export may take at least. Longer needs objects that nobody else reads to stay.
 pub(crate) const EXPORT_TIME_MAX: Duration = Duration::from_secs(100);
 /// How much longer than the longest query an object stays that is out of use.

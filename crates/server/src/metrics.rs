@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lodge_ingest::IngestStats;
+use lodge_query::EngineStats;
 use lodge_store::StoreStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -49,6 +50,12 @@ pub(crate) enum Limit {
     QueryTime,
     /// `query_memory_bytes_max`.
     QueryMemory,
+    /// `query_bytes_max`.
+    QueryBytes,
+    /// `query_rows_max`.
+    QueryRows,
+    /// `tenant_time_per_minute`, `tenant_bytes_per_minute` or `tenant_rows_per_minute`.
+    TenantQueries,
     /// `tails_max`.
     Tails,
     /// The live tail's own queue.
@@ -85,6 +92,9 @@ impl Limit {
             Self::Queries => "queries",
             Self::QueryTime => "query_time",
             Self::QueryMemory => "query_memory",
+            Self::QueryBytes => "query_bytes",
+            Self::QueryRows => "query_rows",
+            Self::TenantQueries => "tenant_queries",
             Self::Tails => "tails",
             Self::TailLag => "tail_lag",
             Self::IngestQueue => "ingest_queue",
@@ -99,7 +109,7 @@ impl Limit {
         }
     }
 
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 23] = [
         Self::Connections,
         Self::UrlBytes,
         Self::BodyBytes,
@@ -109,6 +119,9 @@ impl Limit {
         Self::Queries,
         Self::QueryTime,
         Self::QueryMemory,
+        Self::QueryBytes,
+        Self::QueryRows,
+        Self::TenantQueries,
         Self::Tails,
         Self::TailLag,
         Self::IngestQueue,
@@ -130,13 +143,20 @@ pub(crate) struct Scraped {
     pub(crate) store: StoreStats,
     /// What is on its way in.
     pub(crate) ingest: IngestStats,
+    /// What queries have done.
+    pub(crate) queries: EngineStats,
 }
 
 impl Scraped {
     /// Names, help and values of what only ever rises.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 19] {
-        let (s, i) = (&self.store, &self.ingest);
+    fn counters(&self) -> [(&'static str, &'static str, u64); 24] {
+        let (s, i, q) = (&self.store, &self.ingest, &self.queries);
         [
+            ("query_blocks_read", "Blocks that queries looked at", q.blocks_read),
+            ("query_blocks_skipped", "Blocks that indexes or times ruled out", q.blocks_skipped),
+            ("query_rows_read", "Records of the blocks that queries looked at", q.rows_read),
+            ("query_bytes_read", "Stored bytes of what queries looked at", q.bytes_read),
+            ("query_partial_answers", "Answers marked as partial", q.partial_answers),
             ("ingest_batches", "Batches acknowledged", i.batches),
             ("ingest_overloaded", "Batches refused because too much was waiting", i.overloaded),
             ("ingest_refused", "Batches refused for good or for their sequence", i.refused),

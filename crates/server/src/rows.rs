@@ -93,6 +93,11 @@ pub(crate) async fn answer(
 }
 
 impl Sending {
+    /// After the end: what is said of an answer that a budget cut short.
+    fn partial(&self) -> Option<String> {
+        self.stream.partial().map(|excess| self.app.partial_answer(&excess))
+    }
+
     /// Encodes what comes at once while it is little; without an encoder afterwards the answer is
     /// whole.
     async fn begin(&mut self) -> Result<(), ApiError> {
@@ -105,7 +110,7 @@ impl Sending {
                 ApiError::internal(error.to_string())
             };
             let Some(batch) = batch else {
-                let partial = self.stream.partial();
+                let partial = self.partial();
                 if let Some(encoder) = self.encoder.take() {
                     encoder.finish(partial.as_deref(), &mut self.head).map_err(cannot)?;
                 }
@@ -154,7 +159,7 @@ async fn step(mut s: Sending) -> io::Result<Option<(Bytes, Sending)>> {
                     return fail(s, error);
                 }
                 None => {
-                    let partial = s.stream.partial();
+                    let partial = s.partial();
                     let bytes = finish(encoder, partial).await?;
                     return Ok(Some((bytes, s)));
                 }

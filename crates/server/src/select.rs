@@ -10,18 +10,19 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode};
 use lodge_query::{
-    Budget, FieldsRequest, HitsRequest, LogsqlRequest, PatternsRequest, StatsRangeRequest,
-    StatsRequest, ValueHits, View,
+    FacetsRequest, FieldsRequest, HitsRequest, Marked, PatternsRequest, QueryError,
+    StatsRangeRequest, StatsRequest, ValueHits,
 };
 use lodge_record::{field, time};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{self, ApiError};
-use crate::app::{App, Running, now_ns};
+use crate::app::{App, Running};
 use crate::args::Args;
 use crate::encode::Format;
 use crate::identity::Identity;
-use crate::limits::BUCKETS_MAX;
+use crate::limits::{BUCKETS_MAX, FACET_VALUES_MAX};
+use crate::question::Question;
 use crate::rows::{self, DURATION_HEADER};
 
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -30,79 +31,6 @@ const PATTERNS_DEFAULT: usize = 100;
 /// Parts of a pattern's trend.
 const TREND_BUCKETS_DEFAULT: usize = 30;
 const TREND_BUCKETS_MAX: usize = 1_000;
-
-/// What every query endpoint takes.
-pub(crate) struct Question {
-    /// Of which records.
-    pub(crate) view: View,
-    /// The query's text.
-    pub(crate) query: String,
-    /// First moment, if bounded.
-    pub(crate) start_ns: Option<i64>,
-    /// First moment after, if bounded.
-    pub(crate) end_ns: Option<i64>,
-    /// What relative times count from.
-    pub(crate) now_ns: i64,
-    /// What it may cost.
-    pub(crate) budget: Budget,
-}
-
-impl Question {
-    /// Reads the arguments that all endpoints share.
-    pub(crate) fn of(app: &App, identity: &Identity, args: &Args) -> Result<Self, ApiError> {
-        let query = args.required("query", "*")?.to_owned();
-        Self::about(app, identity, args, query)
-    }
-
-    /// The same for a query that came in another argument.
-    pub(crate) fn about(
-        app: &App,
-        identity: &Identity,
-        args: &Args,
-        query: String,
-    ) -> Result<Self, ApiError> {
-        let clock_ns = now_ns();
-        let mut view = identity.view().clone();
-        for name in ["extra_filters", "extra_stream_filters"] {
-            for filter in args.all(name) {
-                view = view.narrowed(filter, clock_ns).map_err(|error| {
-                    ApiError::bad_request(format!("the argument `{name}`: {}", error.message()))
-                })?;
-            }
-        }
-        let start_ns = args.time_ns("start", clock_ns)?;
-        let end_ns = args.time_ns("end", clock_ns)?;
-        let at_ns = args.time_ns("time", clock_ns)?.or(end_ns).unwrap_or(clock_ns);
-        let budget = app.budget(args.duration_ns("timeout")?, args.flag("allow_partial"))?;
-        Ok(Self { view, query, start_ns, end_ns, now_ns: at_ns, budget })
-    }
-
-    /// This question for LogsQL rows.
-    pub(crate) fn rows(self, limit: Option<usize>, offset: Option<usize>) -> LogsqlRequest {
-        LogsqlRequest {
-            view: self.view,
-            query: self.query,
-            start_ns: self.start_ns,
-            end_ns: self.end_ns,
-            limit,
-            offset,
-            now_ns: self.now_ns,
-            budget: self.budget,
-        }
-    }
-
-    fn fields(self, limit: Option<usize>) -> FieldsRequest {
-        FieldsRequest {
-            view: self.view,
-            query: self.query,
-            start_ns: self.start_ns,
-            end_ns: self.end_ns,
-            limit,
-            now_ns: self.now_ns,
-            budget: self.budget,
-        }
-    }
-}
 
 /// `/select/logsql/query`
 pub(crate) async fn query(
@@ -115,6 +43,7 @@ pub(crate) async fn query(
     let offset = args.number("offset")?;
     let formats = [("json", Format::LogLines), ("csv", Format::Csv)];
     let format = Format::parse(args.get("format").unwrap_or("json"), &formats)?;
+    question.check_format(format)?;
     let running = app.begin_query("/select/logsql/query").await?;
     let request = question.rows(limit, offset);
     let stream = app.engine.logsql(request).await.map_err(|e| app.query_failed(&e))?;
@@ -127,7 +56,7 @@ pub(crate) async fn hits(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &identity, &args)?;
+    let question = Question::of_records(&app, &identity, &args)?;
     let step_ns = step_ns(&args, question.start_ns, question.end_ns)?;
     let offset_ns = args.duration_ns("offset")?.unwrap_or(0);
     let mut fields: Vec<String> = args.all("field").map(str::to_owned).collect();
@@ -147,8 +76,9 @@ pub(crate) async fn hits(
         now_ns: question.now_ns,
         budget: question.budget,
     };
-    let groups = app.engine.hits(request).await.map_err(|e| app.query_failed(&e))?;
-    let hits: Vec<Value> = groups
+    let found = app.engine.hits(request).await.map_err(|e| app.query_failed(&e))?;
+    let hits: Vec<Value> = found
+        .value
         .into_iter()
         .map(|group| {
             let times: Vec<String> = group.timestamps_ns.iter().map(|t| time::format(*t)).collect();
@@ -160,7 +90,7 @@ pub(crate) async fn hits(
             })
         })
         .collect();
-    Ok(whole(&running, &json!({ "hits": hits })))
+    Ok(whole(&app, &running, json!({ "hits": hits }), found.partial))
 }
 
 /// `/select/logsql/stats_query`
@@ -184,12 +114,13 @@ async fn stats_vector(app: Arc<App>, identity: Identity, args: Args) -> Result<R
         time_ns,
         budget: question.budget,
     };
-    let samples = app.engine.stats_query(request).await.map_err(|e| app.query_failed(&e))?;
-    let result: Vec<Value> = samples
+    let found = app.engine.stats_query(request).await.map_err(|e| app.query_failed(&e))?;
+    let result: Vec<Value> = found
+        .value
         .into_iter()
         .map(|s| json!({"metric": labels(s.metric), "value": [seconds(time_ns), s.value]}))
         .collect();
-    Ok(whole(&running, &success("vector", result)))
+    Ok(whole(&app, &running, success("vector", result), found.partial))
 }
 
 /// `/select/logsql/stats_query_range`
@@ -215,8 +146,9 @@ async fn stats_matrix(app: Arc<App>, identity: Identity, args: Args) -> Result<R
         now_ns: question.now_ns,
         budget: question.budget,
     };
-    let series = app.engine.stats_query_range(request).await.map_err(|e| app.query_failed(&e))?;
-    let result: Vec<Value> = series
+    let found = app.engine.stats_query_range(request).await.map_err(|e| app.query_failed(&e))?;
+    let result: Vec<Value> = found
+        .value
         .into_iter()
         .map(|s| {
             let values: Vec<Value> =
@@ -224,7 +156,77 @@ async fn stats_matrix(app: Arc<App>, identity: Identity, args: Args) -> Result<R
             json!({"metric": labels(s.metric), "values": values})
         })
         .collect();
-    Ok(whole(&running, &success("matrix", result)))
+    Ok(whole(&app, &running, success("matrix", result), found.partial))
+}
+
+/// `/select/logsql/facets`
+pub(crate) async fn facets(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let question = Question::of_records(&app, &identity, &args)?;
+    let limit = args.number("limit")?.filter(|n| *n > 0);
+    let mut request = FacetsRequest::new(question.fields(limit));
+    if let Some(most) = args.number::<usize>("max_values_per_field")?.filter(|n| *n > 0) {
+        request.values_max = most.min(FACET_VALUES_MAX);
+    }
+    if let Some(most) = args.number("max_value_len")?.filter(|n| *n > 0) {
+        request.value_bytes_max = most;
+    }
+    request.keep_const_fields = args.flag("keep_const_fields");
+    let running = app.begin_query("/select/logsql/facets").await?;
+    let found = app.engine.facets(request).await.map_err(|e| app.query_failed(&e))?;
+    let facet = |value: ValueHits| json!({"field_value": value.value, "hits": value.hits});
+    let facets: Vec<Value> = found
+        .value
+        .into_iter()
+        .map(|of| {
+            let values: Vec<Value> = of.values.into_iter().map(facet).collect();
+            json!({"field_name": of.field, "values": values})
+        })
+        .collect();
+    Ok(whole(&app, &running, json!({ "facets": facets }), found.partial))
+}
+
+/// A list of values with their hits, and what the endpoints that give one have in common: `limit`, and
+/// `filter`, a part that each value must have.
+struct Listing {
+    app: Arc<App>,
+    running: Running,
+    part: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Listing {
+    async fn begin(
+        app: Arc<App>,
+        identity: &Identity,
+        args: &Args,
+        endpoint: &'static str,
+    ) -> Result<(Self, FieldsRequest), ApiError> {
+        let question = Question::of_records(&app, identity, args)?;
+        let limit = args.number("limit")?.filter(|n| *n > 0);
+        let part = args.get("filter").map(str::to_owned);
+        let running = app.begin_query(endpoint).await?;
+        // The filter chooses among all of them.
+        let request = question.fields(limit.filter(|_| part.is_none()));
+        Ok((Self { app, running, part, limit }, request))
+    }
+
+    fn answer(
+        self,
+        found: Result<Marked<Vec<ValueHits>>, QueryError>,
+    ) -> Result<Response, ApiError> {
+        let Marked { value: found, partial } = found.map_err(|e| self.app.query_failed(&e))?;
+        let values: Vec<Value> = found
+            .into_iter()
+            .filter(|v| self.part.as_ref().is_none_or(|part| v.value.contains(part)))
+            .take(self.limit.unwrap_or(usize::MAX))
+            .map(|v| json!({"value": v.value, "hits": v.hits}))
+            .collect();
+        Ok(whole(&self.app, &self.running, json!({ "values": values }), partial))
+    }
 }
 
 /// `/select/logsql/field_names`
@@ -233,11 +235,10 @@ pub(crate) async fn field_names(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &identity, &args)?;
-    let limit = args.number("limit")?.filter(|n| *n > 0);
-    let running = app.begin_query("/select/logsql/field_names").await?;
-    let names = app.engine.field_names(question.fields(limit)).await;
-    Ok(values(&running, names.map_err(|e| app.query_failed(&e))?, args.get("filter")))
+    let path = "/select/logsql/field_names";
+    let (listing, request) = Listing::begin(app, &identity, &args, path).await?;
+    let found = listing.app.engine.field_names(request).await;
+    listing.answer(found)
 }
 
 /// `/select/logsql/field_values`
@@ -246,12 +247,11 @@ pub(crate) async fn field_values(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &identity, &args)?;
     let field = args.required("field", "level")?;
-    let limit = args.number("limit")?.filter(|n| *n > 0);
-    let running = app.begin_query("/select/logsql/field_values").await?;
-    let found = app.engine.field_values(question.fields(limit), field).await;
-    Ok(values(&running, found.map_err(|e| app.query_failed(&e))?, args.get("filter")))
+    let path = "/select/logsql/field_values";
+    let (listing, request) = Listing::begin(app, &identity, &args, path).await?;
+    let found = listing.app.engine.field_values(request, field).await;
+    listing.answer(found)
 }
 
 /// `/select/logsql/streams`
@@ -260,11 +260,47 @@ pub(crate) async fn streams(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &identity, &args)?;
-    let limit = args.number("limit")?.filter(|n| *n > 0);
-    let running = app.begin_query("/select/logsql/streams").await?;
-    let found = app.engine.streams(question.fields(limit)).await;
-    Ok(values(&running, found.map_err(|e| app.query_failed(&e))?, None))
+    let path = "/select/logsql/streams";
+    let (listing, request) = Listing::begin(app, &identity, &args, path).await?;
+    let found = listing.app.engine.streams(request).await;
+    listing.answer(found)
+}
+
+/// `/select/logsql/stream_ids`
+pub(crate) async fn stream_ids(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let path = "/select/logsql/stream_ids";
+    let (listing, request) = Listing::begin(app, &identity, &args, path).await?;
+    let found = listing.app.engine.field_values(request, field::STREAM_ID).await;
+    listing.answer(found)
+}
+
+/// `/select/logsql/stream_field_names`
+pub(crate) async fn stream_field_names(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let path = "/select/logsql/stream_field_names";
+    let (listing, request) = Listing::begin(app, &identity, &args, path).await?;
+    let found = listing.app.engine.stream_field_names(request).await;
+    listing.answer(found)
+}
+
+/// `/select/logsql/stream_field_values`
+pub(crate) async fn stream_field_values(
+    State(app): State<Arc<App>>,
+    identity: Identity,
+    args: Args,
+) -> Result<Response, ApiError> {
+    let field = args.required("field", "app")?;
+    let path = "/select/logsql/stream_field_values";
+    let (listing, request) = Listing::begin(app, &identity, &args, path).await?;
+    let found = listing.app.engine.stream_field_values(request, field).await;
+    listing.answer(found)
 }
 
 /// `/select/logsql/patterns`: what the texts of a `field` (`_msg` without one) have in common, with
@@ -275,7 +311,7 @@ pub(crate) async fn patterns(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    let question = Question::of(&app, &identity, &args)?;
+    let question = Question::of_records(&app, &identity, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0).unwrap_or(PATTERNS_DEFAULT);
     let buckets: usize = args.number("buckets")?.unwrap_or(TREND_BUCKETS_DEFAULT);
     if !(1..=TREND_BUCKETS_MAX).contains(&buckets) {
@@ -287,6 +323,7 @@ pub(crate) async fn patterns(
     let running = app.begin_query("/select/logsql/patterns").await?;
     let request = PatternsRequest { records: question.fields(Some(limit)), field, buckets };
     let found = app.engine.patterns(request).await.map_err(|e| app.query_failed(&e))?;
+    let Marked { value: found, partial } = found;
     let patterns: Vec<Value> = found
         .patterns
         .into_iter()
@@ -303,7 +340,7 @@ pub(crate) async fn patterns(
         .collect();
     let start = time::format(found.trend_start_ns);
     let trend = json!({"start": start, "step_ns": found.trend_step_ns});
-    Ok(whole(&running, &json!({ "trend": trend, "patterns": patterns })))
+    Ok(whole(&app, &running, json!({ "trend": trend, "patterns": patterns }), partial))
 }
 
 /// The `step` argument (a day without one), refused if it makes more buckets than anyone can use.
@@ -342,18 +379,12 @@ fn success(kind: &str, result: Vec<Value>) -> Value {
     json!({"status": "success", "data": {"resultType": kind, "result": result}})
 }
 
-fn values(running: &Running, found: Vec<ValueHits>, part: Option<&str>) -> Response {
-    let values: Vec<Value> = found
-        .into_iter()
-        .filter(|v| part.is_none_or(|part| v.value.contains(part)))
-        .map(|v| json!({"value": v.value, "hits": v.hits}))
-        .collect();
-    whole(running, &json!({ "values": values }))
-}
-
-/// An answer that is known whole.
-fn whole(running: &Running, body: &Value) -> Response {
-    let mut response = answer::json(StatusCode::OK, body);
+/// An answer that is known whole; `partial` says why there may be more than what it has.
+fn whole(app: &App, running: &Running, mut body: Value, partial: Option<QueryError>) -> Response {
+    if let Some(excess) = partial {
+        body["partial"] = app.partial_answer(&excess).into();
+    }
+    let mut response = answer::json(StatusCode::OK, &body);
     let seconds = running.elapsed().as_secs_f64();
     if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.6}")) {
         response.headers_mut().insert(DURATION_HEADER, value);

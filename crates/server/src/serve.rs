@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use lodge_ingest::{Ingest, IngestLimits};
-use lodge_query::{Engine, EngineLimits};
+use lodge_query::{Engine, EngineLimits, TenantLimits};
 use lodge_store::{Background, Store, StoreError, StoreOptions};
 use tokio::task::JoinSet;
 
@@ -28,7 +28,8 @@ use crate::metrics::Metrics;
 use crate::sockets::{self, Sockets};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::{
-    batches, doors, guard, jsonline, kafka, ledger, select, status, tables, tail, tokens, ui,
+    batches, doors, explain, guard, jsonline, kafka, ledger, select, status, tables, tail, tokens,
+    ui,
 };
 
 /// Why a server did not start.
@@ -168,8 +169,15 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     let ingest = Ingest::start(store.clone(), IngestLimits::default());
     let memory = usize::try_from(config.query_memory_bytes_max).unwrap_or(usize::MAX);
     let defaults = EngineLimits::default();
+    let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let engine_limits = EngineLimits {
         queries_max: config.queries_max,
+        tenant: TenantLimits {
+            memory_bytes_max: config.tenant_memory_bytes_max.map(bytes),
+            time_max_per_minute: config.tenant_time_per_minute,
+            bytes_max_per_minute: config.tenant_bytes_per_minute,
+            rows_max_per_minute: config.tenant_rows_per_minute,
+        },
         memory_bytes_max: defaults.memory_bytes_max.max(memory),
         ..defaults
     };
@@ -333,6 +341,20 @@ pub(crate) fn routes() -> Routes {
             "/select/logsql/field_values",
             get(select::field_values).post(select::field_values),
         )
+        .add(READ, "/select/logsql/facets", get(select::facets).post(select::facets))
+        .add(READ, "/select/logsql/stream_ids", get(select::stream_ids).post(select::stream_ids))
+        .add(
+            READ,
+            "/select/logsql/stream_field_names",
+            get(select::stream_field_names).post(select::stream_field_names),
+        )
+        .add(
+            READ,
+            "/select/logsql/stream_field_values",
+            get(select::stream_field_values).post(select::stream_field_values),
+        )
+        .add(READ, "/select/logsql/explain", get(explain::logsql).post(explain::logsql))
+        .add(READ, "/api/v1/sql/explain", get(explain::sql).post(explain::sql))
         .add(READ, "/select/logsql/patterns", get(select::patterns).post(select::patterns))
         .add(READ, "/select/logsql/streams", get(select::streams).post(select::streams))
         .add(READ, "/api/v1/sql", get(tables::sql).post(tables::sql))

@@ -94,5 +94,5 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
 }
 
 fn scrape(app: &App) -> Scraped {
-    Scraped { store: app.store.stats(), ingest: app.ingest.stats() }
+    Scraped { store: app.store.stats(), ingest: app.ingest.stats(), queries: app.engine.stats() }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use lodge_query::SqlRequest;
 
 use crate::answer::ApiError;
 use crate::app::App;
@@ -12,8 +11,8 @@ use crate::args::Args;
 use crate::encode::Format;
 use crate::identity::Identity;
 use crate::limits::EXPORT_TIME_MAX;
+use crate::question::Question;
 use crate::rows;
-use crate::select::Question;
 
 /// `/api/v1/sql`: `query=SELECT …` over the table `logs`, `format=json|jsonl|csv|arrow|parquet`.
 pub(crate) async fn sql(
@@ -31,6 +30,7 @@ pub(crate) async fn sql(
     let format = Format::parse(args.get("format").unwrap_or("json"), &offered)?;
     let query = args.required("query", "SELECT count(*) FROM logs")?.to_owned();
     let question = Question::about(&app, &identity, &args, query)?;
+    question.check_format(format)?;
     run_sql(app, question, format, None, "/api/v1/sql").await
 }
 
@@ -53,9 +53,11 @@ pub(crate) async fn export(
             return Err(ApiError::bad_request("give either `query` (LogsQL) or `sql`, not both"));
         }
         let question = patient(Question::about(&app, &identity, &args, sql)?, &args)?;
+        question.check_format(format)?;
         return run_sql(app, question, format, Some("lodge"), "/api/v1/export").await;
     }
     let question = patient(Question::of(&app, &identity, &args)?, &args)?;
+    question.check_format(format)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let offset = args.number("offset")?;
     let running = app.begin_query("/api/v1/export").await?;
@@ -80,13 +82,6 @@ async fn run_sql(
     endpoint: &'static str,
 ) -> Result<Response, ApiError> {
     let running = app.begin_query(endpoint).await?;
-    let request = SqlRequest {
-        view: question.view,
-        query: question.query,
-        start_ns: question.start_ns,
-        end_ns: question.end_ns,
-        budget: question.budget,
-    };
-    let stream = app.engine.sql(request).await.map_err(|e| app.query_failed(&e))?;
+    let stream = app.engine.sql(question.sql()).await.map_err(|e| app.query_failed(&e))?;
     rows::answer(app, running, stream, format, file).await
 }

@@ -6,8 +6,11 @@
 //!
 //! With `start_offset` the newest records of that time come first. The subscription begins before
 //! that query, so nothing falls between; what both deliver is shown once, told by its text.
+//!
+//! With `offset` records are shown so much later than their times, and in the order of these: what comes
+//! late, by less than that, finds its place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +31,12 @@ use crate::answer::ApiError;
 use crate::app::{App, OpenTail, now_ns};
 use crate::args::Args;
 use crate::identity::Identity;
-use crate::limits::{ROWS_PER_PIECE, TAIL_HISTORY_ROWS_MAX, TAIL_REFRESH_MAX};
+use crate::limits::{
+    ROWS_PER_PIECE, TAIL_DELAYED_BYTES_MAX, TAIL_HISTORY_ROWS_MAX, TAIL_OFFSET_MAX,
+    TAIL_REFRESH_MAX,
+};
 use crate::metrics::Limit;
-use crate::select::Question;
+use crate::question::Question;
 
 type Commits = broadcast::Receiver<Arc<CommittedRecords>>;
 
@@ -48,6 +54,42 @@ struct Tail {
     overlapping: usize,
     /// The shortest time between two pieces of the answer.
     refresh: Duration,
+    /// How much later records are shown.
+    delay: Duration,
+    delayed: Delayed,
+}
+
+/// Lines that wait to be shown, by the moment of that (nanoseconds since 1970) and the order in which
+/// they came.
+#[derive(Default)]
+struct Delayed {
+    lines: BTreeMap<(i64, u64), Vec<u8>>,
+    bytes: usize,
+    came: u64,
+}
+
+impl Delayed {
+    fn push(&mut self, due_ns: i64, line: Vec<u8>) {
+        self.came += 1;
+        self.bytes += line.len();
+        self.lines.insert((due_ns, self.came), line);
+    }
+
+    /// How long until something is to be shown, if anything waits.
+    fn wait(&self, now_ns: i64) -> Option<Duration> {
+        let ((due_ns, _), _) = self.lines.first_key_value()?;
+        let left = due_ns.saturating_sub(now_ns).max(0);
+        Some(Duration::from_nanos(left.unsigned_abs()))
+    }
+
+    /// Takes out what is due.
+    fn take_due(&mut self, now_ns: i64, out: &mut Vec<u8>) {
+        while let Some(entry) = self.lines.first_entry().filter(|entry| entry.key().0 <= now_ns) {
+            let line = entry.remove();
+            self.bytes = self.bytes.saturating_sub(line.len());
+            out.extend_from_slice(&line);
+        }
+    }
 }
 
 /// The endpoint.
@@ -59,8 +101,7 @@ pub(crate) async fn tail(
     let question = Question::of(&app, &identity, &args)?;
     let refresh_ns = args.duration_ns("refresh_interval")?.unwrap_or(0).max(0);
     let start_offset_ns = args.duration_ns("start_offset")?.unwrap_or(0).max(0);
-    // Durable records never come later than they are shown, so there is nothing to wait for.
-    args.duration_ns("offset")?;
+    let delay = delay(&args)?;
     let filter = app.engine.tail(&question.view, &question.query, question.now_ns);
     let filter = filter.map_err(|e| app.query_failed(&e))?;
     let open = app.begin_tail()?;
@@ -73,6 +114,8 @@ pub(crate) async fn tail(
         seen: HashMap::new(),
         overlapping: 0,
         refresh: Duration::from_nanos(refresh_ns.unsigned_abs()).min(TAIL_REFRESH_MAX),
+        delay,
+        delayed: Delayed::default(),
         _open: open,
         app: app.clone(),
     };
@@ -86,6 +129,26 @@ pub(crate) async fn tail(
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
+}
+
+/// `offset`: without it nothing is waited for, as records are shown when they are durable.
+fn delay(args: &Args) -> Result<Duration, ApiError> {
+    let ns = args.duration_ns("offset")?.unwrap_or(0);
+    let delay = u64::try_from(ns).ok().map(Duration::from_nanos);
+    delay.filter(|delay| *delay <= TAIL_OFFSET_MAX).ok_or_else(|| {
+        let most = TAIL_OFFSET_MAX.as_secs();
+        ApiError::bad_request(format!("the argument `offset`: it is from 0s to {most}s"))
+    })
+}
+
+/// The time of a record by its line; without one it comes first.
+fn time_of(line: &[u8]) -> i64 {
+    #[derive(serde::Deserialize)]
+    struct Timed {
+        _time: String,
+    }
+    let timed: Option<Timed> = serde_json::from_slice(line).ok();
+    timed.and_then(|timed| time::parse(&timed._time)).unwrap_or(i64::MIN)
 }
 
 impl Tail {
@@ -125,11 +188,21 @@ impl Tail {
         }
         loop {
             let mut out = Vec::new();
-            match self.commits.recv().await {
-                Ok(commit) => self.show(&commit, &mut out).await?,
-                Err(RecvError::Lagged(missed)) => self.tell_lag(missed, &mut out)?,
-                Err(RecvError::Closed) => return Ok(None),
+            let wait = self.delayed.wait(now_ns());
+            tokio::select! {
+                commit = self.commits.recv() => match commit {
+                    Ok(commit) => self.show(&commit, &mut out).await?,
+                    Err(RecvError::Lagged(missed)) => self.tell_lag(missed, &mut out)?,
+                    Err(RecvError::Closed) => return Ok(None),
+                },
+                () = async {
+                    match wait {
+                        Some(wait) => tokio::time::sleep(wait).await,
+                        None => std::future::pending().await,
+                    }
+                } => {}
             }
+            self.delayed.take_due(now_ns(), &mut out);
             if !out.is_empty() {
                 return Ok(Some((out.into(), self)));
             }
@@ -145,7 +218,14 @@ impl Tail {
         if commit.tenant == self.tenant {
             for records in &commit.records {
                 let text = self.matching(records.clone()).await?;
-                self.append(&text, overlaps, out);
+                match self.delay.is_zero() {
+                    true => self.append(&text, overlaps, out),
+                    false => {
+                        let mut shown = Vec::new();
+                        self.append(&text, overlaps, &mut shown);
+                        self.delay_lines(&shown, out)?;
+                    }
+                }
             }
         }
         if self.overlapping == 0 {
@@ -157,7 +237,9 @@ impl Tail {
     /// The lines of the records that match. A commit can be large: this is work for a thread.
     async fn matching(&self, records: RecordBatch) -> io::Result<Vec<u8>> {
         let filter = self.filter.clone();
+        let now_ns = now_ns();
         let work = tokio::task::spawn_blocking(move || {
+            let filter = filter.at(now_ns)?;
             let mut text = Vec::new();
             let mut from = 0;
             while from < records.num_rows() {
@@ -171,6 +253,23 @@ impl Tail {
         let done = work.await.map_err(io::Error::other)?;
         done.inspect_err(|error| tracing::warn!(%error, "a live tail failed"))
             .map_err(io::Error::other)
+    }
+
+    /// Keeps lines until they are to be shown; those that there is no room for are skipped, and a row
+    /// says how many.
+    fn delay_lines(&mut self, text: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        let (now_ns, delay_ns) = (now_ns(), self.delay.as_nanos() as i64);
+        let mut missed = 0;
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            if self.delayed.bytes.saturating_add(line.len()) > TAIL_DELAYED_BYTES_MAX {
+                missed += 1;
+                continue;
+            }
+            // A record of the future is not kept until then.
+            let due_ns = time_of(line).min(now_ns).saturating_add(delay_ns);
+            self.delayed.push(due_ns, line.to_vec());
+        }
+        if missed > 0 { self.tell_missed(missed, "records", out) } else { Ok(()) }
     }
 
     fn append(&mut self, text: &[u8], overlaps: bool, out: &mut Vec<u8>) {

@@ -35,3 +35,5 @@ mod tables;
 mod tail;
 #[path = "server/tls.rs"]
 mod tls;
+#[path = "server/vlogscli.rs"]
+mod vlogscli;

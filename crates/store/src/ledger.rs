@@ -3,15 +3,16 @@
 //!
 //! An entry is advanced in the transaction that adds the records, from the [`Account`] that came
 //! with them, so it says of what is stored neither more nor less than is true. Invariants:
-//! - a stretch begins where the committed one before it ended, and what was read is what is stored
-//!   and what was dropped; otherwise there is a hole without a reason, which is an alarm;
+//! - a stretch begins where the committed one before it ended, what was read is what is stored and
+//!   what was dropped, and its reader has counted so far what is counted here; otherwise there is a
+//!   hole without a reason, which is an alarm;
 //! - counts only rise, the newest holes are kept.
 
 use std::collections::BTreeMap;
 
 use lodge_record::account::add_reason;
 use lodge_record::limits::HOLES_MAX;
-use lodge_record::{Account, Hole, Position, ProducerId};
+use lodge_record::{Account, Hole, Position, ProducerId, Tally};
 use serde::{Deserialize, Serialize};
 
 use crate::ProducerState;
@@ -43,6 +44,8 @@ pub struct LedgerEntry {
     pub holes_total: u64,
     /// Those of them without a reason.
     pub unexplained_total: u64,
+    /// What its reader has counted, with the last batch; none where it does not say.
+    pub told: Option<Tally>,
     /// When a batch was committed last, milliseconds since 1970.
     pub updated_ms: i64,
 }
@@ -105,10 +108,55 @@ impl LedgerEntry {
         for hole in &account.holes {
             entry.keep(hole.clone(), false, stretch.now_ms);
         }
-        if let Some(hole) = missing_before(stretch).or_else(|| missing_within(stretch)) {
+        let missing = missing_before(stretch).or_else(|| missing_within(stretch));
+        if let Some(hole) = missing.or_else(|| self.counted_otherwise(stretch)) {
             entry.keep(hole, true, stretch.now_ms);
         }
+        entry.told = account.before.as_deref().map(|before| {
+            let mut told = before.clone();
+            told.add(account, stretch.rows);
+            told
+        });
         entry
+    }
+
+    /// What is counted here, as its reader counts it.
+    pub fn counted(&self) -> Tally {
+        Tally {
+            read_records: self.read_records,
+            durable_records: self.stored_records,
+            dropped: self.dropped.clone(),
+            holes: self.holes_total.saturating_sub(self.unexplained_total),
+        }
+    }
+
+    /// Whether its reader has counted otherwise, which is an alarm.
+    pub fn is_told_otherwise(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| *told != self.counted())
+    }
+
+    /// What its reader has counted before the stretch is not what is counted here. It is said once,
+    /// when it begins.
+    fn counted_otherwise(&self, stretch: &Stretch<'_>) -> Option<Hole> {
+        let before = stretch.account.before.as_deref()?;
+        let counted = self.counted();
+        if *before == counted || self.told.as_ref() == Some(before) {
+            return None;
+        }
+        let text = |position: Option<&str>| position.unwrap_or("its start").to_owned();
+        Some(Hole {
+            from: text(self.begun_at.as_deref()),
+            to: text(stretch.account.from.as_deref()),
+            reason: format!(
+                "its reader has counted {} records as durable, {} as dropped; here are {} and {}",
+                before.durable_records,
+                before.dropped_records(),
+                counted.durable_records,
+                counted.dropped_records()
+            ),
+            bytes: None,
+            records: Some(before.durable_records.abs_diff(counted.durable_records)),
+        })
     }
 
     fn keep(&mut self, hole: Hole, unexplained: bool, at_ms: i64) {
@@ -211,6 +259,29 @@ mod tests {
         let more = after(&start, Some("10"), &account(Some("10"), 5, &[]), 6);
         assert_eq!(more.unexplained_total, 1);
         assert!(more.holes[0].hole.reason.contains("more is stored"));
+    }
+
+    #[test]
+    fn what_the_reader_has_counted_otherwise_is_an_alarm_once_and_stays_visible() {
+        let counting = |from: Option<&str>, rows: u64, before: u64| {
+            let tally = Tally { read_records: before, durable_records: before, ..Tally::default() };
+            let before = Some(Box::new(tally));
+            (Account { before, ..account(from, rows, &[]) }, rows)
+        };
+        let (first, rows) = counting(None, 10, 0);
+        let one = after(&LedgerEntry::default(), None, &first, rows);
+        assert_eq!((one.unexplained_total, one.is_told_otherwise()), (0, false));
+        let (second, rows) = counting(Some("10"), 5, 12);
+        let two = after(&one, Some("10"), &second, rows);
+        assert_eq!((two.unexplained_total, two.is_told_otherwise()), (1, true));
+        assert_eq!(two.holes[0].hole.records, Some(2));
+        let (third, rows) = counting(Some("15"), 5, 17);
+        let three = after(&two, Some("15"), &third, rows);
+        assert_eq!((three.unexplained_total, three.is_told_otherwise()), (1, true));
+        // One that has lost its state takes over what is counted here.
+        let (fourth, rows) = counting(Some("20"), 1, 20);
+        let four = after(&three, Some("20"), &fourth, rows);
+        assert_eq!((four.unexplained_total, four.is_told_otherwise()), (1, false));
     }
 
     #[test]

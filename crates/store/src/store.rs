@@ -20,8 +20,8 @@ use crate::space::{DirLock, Space};
 use crate::token::Token;
 use crate::worker::Worker;
 use crate::{
-    LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError,
-    StoreOptions, StoreStats,
+    LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot,
+    StoreError, StoreOptions, StoreStats,
 };
 
 /// L0 segments that are looked at when the store is opened.
@@ -125,10 +125,21 @@ impl Store {
         tenant: &TenantId,
         producer: ProducerId,
     ) -> Result<Option<ProducerState>, StoreError> {
+        let known = self.source(tenant, producer).await?;
+        Ok(known.map(|(state, _)| state))
+    }
+
+    /// What is committed of a producer, and its entry in the ledger, if it gives an account.
+    pub async fn source(
+        &self,
+        tenant: &TenantId,
+        producer: ProducerId,
+    ) -> Result<Option<(ProducerState, Option<LedgerEntry>)>, StoreError> {
         let wanted = [(tenant.clone(), producer)];
         let catalog = Arc::clone(&self.catalog);
         let states = self.on_own_runtime(async move { catalog.producers(&wanted).await }).await?;
-        Ok(states.into_iter().next().flatten().map(|producer| producer.state))
+        let known = states.into_iter().next().flatten();
+        Ok(known.map(|producer| (producer.state, producer.entry)))
     }
 
     /// Sources of `tenant` in the ledger, by number of their producer, behind `after`, at most

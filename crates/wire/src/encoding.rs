@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::Read;
 
+use crate::snappy;
+
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -14,6 +16,8 @@ pub enum Encoding {
     Deflate,
     /// RFC 8878.
     Zstd,
+    /// Snappy, in frames or as one block.
+    Snappy,
 }
 
 impl Encoding {
@@ -27,6 +31,8 @@ impl Encoding {
             ("x-gzip", Encoding::Gzip),
             ("deflate", Encoding::Deflate),
             ("zstd", Encoding::Zstd),
+            ("snappy", Encoding::Snappy),
+            ("x-snappy-framed", Encoding::Snappy),
         ]
         .into_iter()
         .find_map(|(name, encoding)| value.eq_ignore_ascii_case(name).then_some(encoding))
@@ -40,6 +46,7 @@ impl fmt::Display for Encoding {
             Encoding::Gzip => "gzip",
             Encoding::Deflate => "deflate",
             Encoding::Zstd => "zstd",
+            Encoding::Snappy => "snappy",
         })
     }
 }
@@ -84,6 +91,7 @@ pub fn reader<'b>(
             decoder.window_log_max(27)?;
             Box::new(decoder)
         }
+        Encoding::Snappy => Box::new(snappy::Reader::new(body)),
     })
 }
 

@@ -1,11 +1,9 @@
 //! What the fields of JSON lines mean, and where they go.
 //!
-//! Most programs write the same fields in the same order. So for every field it is remembered which
-//! ones came after it, and a line's names are compared with those before any is looked up.
+//! What is known of a field is remembered with the order of fields ([`Order`]).
 //!
-//! Invariants: a guess only saves the look-up, it never changes what becomes of a value; of several
-//! fields that may hold the time (the message, the level) the best by rank wins and the others stay
-//! fields.
+//! Invariant: of several fields that may hold the time (the message, the level) the best by rank
+//! wins and the others stay fields.
 
 use std::ops::Range;
 
@@ -16,14 +14,11 @@ use lodge_record::{limits, time};
 
 use crate::conventions::{self, Kept, Naming};
 use crate::json_object::{Guess, JsonValue};
+use crate::json_order::Order;
 use crate::jsonline::{Options, set_field};
 
-/// Most fields that are remembered; more are looked up each time.
-const SEEN_MAX: usize = 2_048;
 /// The field of the level.
 const LEVEL: &str = "level";
-/// No field: before the first and after the last of a line.
-const NONE: usize = usize::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -61,16 +56,12 @@ const PLAIN: Dialect = Dialect {
 
 /// A field that a line had.
 struct Seen {
-    name: Box<str>,
     /// What it is kept as.
     kept: Box<str>,
-    guess: Guess,
     role: Role,
     is_asked: bool,
     /// Where its values go, once that is known.
     place: Option<Place>,
-    /// Fields that came after it, the latest first.
-    next: [usize; 2],
 }
 
 /// The meaning of fields, and what the line in hand said in those that mean something.
@@ -80,12 +71,7 @@ pub(crate) struct Fields {
     extra_fields: Vec<(String, String)>,
     stream_fields: Vec<String>,
     dialect: Dialect,
-    seen: Vec<Seen>,
-    places: HashMap<Box<str>, usize>,
-    /// What begins lines, the latest first.
-    first: [usize; 2],
-    /// The field of the line in hand that came last.
-    last: usize,
+    order: Order<Seen>,
     generation: u32,
     times: Vec<Slot>,
     msgs: Vec<Slot>,
@@ -189,10 +175,7 @@ impl Fields {
             roles,
             ignore_prefixes: prefixes.iter().map(|p| p.trim_end_matches('*').to_owned()).collect(),
             extra_fields: options.extra_fields.clone(),
-            seen: Vec::new(),
-            places: HashMap::new(),
-            first: [NONE; 2],
-            last: NONE,
+            order: Order::default(),
             generation: 0,
             times: slots(&options.time_fields, dialect.naming),
             msgs: slots(&options.msg_fields, dialect.naming),
@@ -209,28 +192,22 @@ impl Fields {
         let special = self.times.iter_mut().chain(&mut self.msgs).chain(&mut self.levels);
         special.chain(&mut self.labels).for_each(|slot| slot.set = false);
         self.has_asked = false;
-        self.last = NONE;
+        self.order.begin();
     }
 
     /// Begins a batch; the builder's places hold within a generation.
     pub(crate) fn new_batch(&mut self, generation: u32) {
         if self.generation != generation {
-            self.seen.clear();
-            self.places.clear();
-            self.first = [NONE; 2];
+            self.order.clear();
             self.generation = generation;
         }
-        self.last = NONE;
-    }
-
-    fn next(&self) -> [usize; 2] {
-        self.seen.get(self.last).map_or(self.first, |seen| seen.next)
+        self.order.begin();
     }
 
     /// What is likely to come next, the likeliest first.
     #[inline]
     pub(crate) fn guesses(&self) -> [Option<&Guess>; 2] {
-        self.next().map(|next| self.seen.get(next).map(|seen| &seen.guess))
+        self.order.guesses()
     }
 
     /// Takes a value whose name was guessed.
@@ -242,11 +219,7 @@ impl Fields {
         builder: &mut BatchBuilder,
         line: &str,
     ) {
-        let [likeliest, second] = self.next();
-        let at = if guess == 0 { likeliest } else { second };
-        if guess != 0 {
-            self.follow(at);
-        }
+        let at = self.order.guessed(guess);
         self.take(at, value, builder, line);
     }
 
@@ -258,25 +231,9 @@ impl Fields {
         builder: &mut BatchBuilder,
         line: &str,
     ) {
-        let next = self.next();
-        let guessed = next.into_iter().find(|&next| {
-            // The fields of inner objects are not guessed before their names are known.
-            self.seen.get(next).is_some_and(|seen| *seen.name == *name)
-        });
-        match guessed.or_else(|| self.places.get(name).copied()) {
-            Some(at) => {
-                self.follow(at);
-                self.take(at, value, builder, line);
-            }
+        match self.order.find(name) {
+            Some(at) => self.take(at, value, builder, line),
             None => self.new_field(name, value, builder, line),
-        }
-    }
-
-    /// Remembers that this field came after the last one.
-    fn follow(&mut self, at: usize) {
-        let last = self.seen.get_mut(self.last).map_or(&mut self.first, |seen| &mut seen.next);
-        if last[0] != at {
-            *last = [at, last[0]];
         }
     }
 
@@ -301,28 +258,15 @@ impl Fields {
             && name
                 .strip_prefix(asked)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        if self.seen.len() >= SEEN_MAX {
-            self.has_asked |= is_asked;
-            self.special(role, &value, line, None);
-            if matches!(role, Role::Plain | Role::Id(_) | Role::Stream(_)) {
-                set_field(builder, &kept, &value);
-            }
-            return;
+        let seen = Seen { kept: kept.as_str().into(), role, is_asked, place: None };
+        if let Some(at) = self.order.add(name, seen) {
+            return self.take(at, value, builder, line);
         }
-        let at = self.seen.len();
-        let guess = Guess::new(name);
-        self.seen.push(Seen {
-            name: name.into(),
-            kept: kept.into(),
-            guess,
-            role,
-            is_asked,
-            place: None,
-            next: [NONE; 2],
-        });
-        self.places.insert(name.into(), at);
-        self.follow(at);
-        self.take(at, value, builder, line);
+        self.has_asked |= is_asked;
+        self.special(role, &value, line, None);
+        if matches!(role, Role::Plain | Role::Id(_) | Role::Stream(_)) {
+            set_field(builder, &kept, &value);
+        }
     }
 
     /// What a name means and what it is kept as. A label may be asked for by either name.
@@ -342,8 +286,7 @@ impl Fields {
     /// Takes a value of a field that was seen before.
     #[inline]
     fn take(&mut self, at: usize, value: JsonValue<'_>, builder: &mut BatchBuilder, line: &str) {
-        self.last = at;
-        let Some(seen) = self.seen.get_mut(at) else { return };
+        let Some((_, seen)) = self.order.get_mut(at) else { return };
         let role = seen.role;
         self.has_asked |= seen.is_asked;
         let is_kept = match role {

@@ -20,6 +20,7 @@ pub mod journal_export;
 mod json_fields;
 pub mod json_items;
 pub mod json_object;
+pub mod json_order;
 pub mod json_rows;
 mod json_scan;
 pub mod jsonline;

@@ -4,7 +4,7 @@
 //! small, and a failure is remembered for a while instead of being repeated for every file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,8 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub struct Kubernetes {
     client: reqwest::Client,
     base: String,
-    in_cluster: bool,
+    /// The folder with the authority and the token.
+    account: Option<PathBuf>,
     permits: Semaphore,
     pods: Mutex<HashMap<String, Remembered>>,
 }
@@ -88,12 +89,13 @@ struct ContainerStatus {
 impl Kubernetes {
     /// The API that the settings name, if there is one.
     pub fn new(api: &KubernetesApi) -> Option<Self> {
-        let (base, in_cluster) = match api {
+        let (base, account) = match api {
             KubernetesApi::Off => return None,
-            KubernetesApi::At(base) => (base.trim_end_matches('/').to_owned(), false),
-            KubernetesApi::Auto => (in_cluster_address()?, true),
+            KubernetesApi::At(base) => (base.trim_end_matches('/').to_owned(), None),
+            KubernetesApi::AsPod(base, account) => (base.clone(), Some(account.clone())),
+            KubernetesApi::Auto => (in_cluster_address()?, Some(PathBuf::from(ACCOUNT))),
         };
-        let client = match client(&base, in_cluster) {
+        let client = match client(&base, account.as_deref()) {
             Ok(client) => client,
             Err(error) => {
                 tracing::warn!(error, "the Kubernetes API is not asked about pods");
@@ -101,7 +103,7 @@ impl Kubernetes {
             }
         };
         let permits = Semaphore::new(CONCURRENCY);
-        Some(Kubernetes { client, base, in_cluster, permits, pods: Mutex::default() })
+        Some(Kubernetes { client, base, account, permits, pods: Mutex::default() })
     }
 
     /// What the API knows of a container beyond `known`, within the deadline.
@@ -153,9 +155,9 @@ impl Kubernetes {
         }
         let mut request =
             self.client.get(format!("{}/api/v1/namespaces/{namespace}/pods/{pod}", self.base));
-        if self.in_cluster {
+        if let Some(account) = &self.account {
             // Read each time: tokens expire and are replaced in place.
-            let token = std::fs::read_to_string(Path::new(ACCOUNT).join("token"));
+            let token = std::fs::read_to_string(account.join("token"));
             request = request.bearer_auth(token.map_err(|error| error.to_string())?.trim());
         }
         let mut response = request.send().await.map_err(|error| error.to_string())?;
@@ -206,8 +208,8 @@ fn in_cluster_address() -> Option<String> {
     })
 }
 
-fn client(base: &str, in_cluster: bool) -> Result<reqwest::Client, String> {
-    let server_ca = in_cluster.then(|| Path::new(ACCOUNT).join("ca.crt"));
+fn client(base: &str, account: Option<&Path>) -> Result<reqwest::Client, String> {
+    let server_ca = account.map(|account| account.join("ca.crt"));
     let credentials = Credentials { server_ca, ..Credentials::default() };
     let builder = credentials.client(&[base]).map_err(|error| error.to_string())?;
     let builder = builder

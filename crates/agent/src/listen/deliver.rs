@@ -4,9 +4,9 @@
 //! decides where reading goes on; the spool forgets only what the server has committed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lodge_record::{Account, Batch, Hole, ProducerId, TenantId};
+use lodge_record::{Account, Batch, Hole, ProducerId, Tally, TenantId};
 use lodge_spool::{Damage, Position, Read, Reason};
 use lodge_wire::agent_batch;
 use lodge_wire::agent_report::LiveSource;
@@ -15,12 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Parts, Queue, RETRY};
 use crate::account::carry_refused;
-use crate::sequence::{Sequence, Step};
+use crate::sequence::{Reply, Sequence, ServerState, Step};
+use crate::state::ListenerCheckpoint;
 
 /// Largest batch that a frame may unpack to.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 /// How often what cannot be read is tried again before it is passed over.
 const READ_ATTEMPTS_MAX: u32 = 5;
+/// How often what was counted is written down.
+const SAVE_PERIOD: Duration = Duration::from_secs(1);
 /// How long nothing new is waited for before the spool is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,9 @@ pub(super) struct Deliver {
     at: Position,
     /// What the next batch has to account for beside its own.
     unsaid: Account,
+    /// What was counted up to `base`; none while only the server knows.
+    tally: Option<Tally>,
+    saved_at: Option<Instant>,
     read_failures: u32,
     /// What was found damaged at the start and is not told yet.
     damaged: Vec<Damage>,
@@ -64,6 +70,8 @@ impl Deliver {
             base: None,
             at: Position::START,
             unsaid: Account::default(),
+            tally: Some(Tally::default()),
+            saved_at: None,
             read_failures: 0,
             damaged,
         }
@@ -72,8 +80,14 @@ impl Deliver {
     /// Delivers until the agent stops; when `received` is set nothing new will come, and it ends
     /// with the spool.
     pub(super) async fn run(mut self, received: CancellationToken) {
+        self.deliver_all(received).await;
+        self.save();
+    }
+
+    async fn deliver_all(&mut self, received: CancellationToken) {
         let shipper = Arc::clone(&self.parts.shipper);
         let Some(known) = shipper.recall(self.sequence.producer()).await else { return };
+        self.take_count(known.as_ref());
         if let Some(known) = known {
             self.sequence.recall(&known);
             if let Some(position) = known.position {
@@ -157,6 +171,7 @@ impl Deliver {
         account.host.clone_from(&self.parts.config.host);
         account.source.clone_from(&self.name);
         account.from = self.base.map(|base| base.to_string());
+        account.before = self.tally.clone().map(Box::new);
         let before = std::mem::take(&mut self.unsaid);
         account.read_records += before.read_records;
         before.dropped.iter().for_each(|(why, count)| account.drop_records(why, *count));
@@ -173,6 +188,13 @@ impl Deliver {
                 Step::Acknowledged => {
                     self.parts.counters.acknowledged_records.add(rows);
                     self.base = Some(next);
+                    match (&reply, &mut self.tally, &batch.account) {
+                        (Reply::Committed(_), Some(tally), Some(account)) => {
+                            tally.add(account, rows);
+                        }
+                        (Reply::Committed(_), ..) => {}
+                        _ => self.recount().await,
+                    }
                     break;
                 }
                 Step::MoveOn => {
@@ -187,6 +209,7 @@ impl Deliver {
                 Step::Adopt(position) => {
                     let account = batch.account.take().unwrap_or_default();
                     self.adopt(&position);
+                    self.recount().await;
                     self.keep_holes(account.holes);
                     return true;
                 }
@@ -194,6 +217,9 @@ impl Deliver {
         }
         self.at = next;
         self.acknowledge(next).await;
+        if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_PERIOD) {
+            self.save();
+        }
         self.tell_live(0).await;
         true
     }
@@ -202,6 +228,33 @@ impl Deliver {
         if let Err(error) = self.queue.with(move |spool| spool.acknowledge(up_to)).await {
             tracing::warn!(listener = self.name, %error, "delivered files stay in the spool");
         }
+    }
+
+    /// Takes over what the ledger has counted: of what was stored before its answer was lost only
+    /// the server knows what it was told.
+    async fn recount(&mut self) {
+        let known = self.parts.shipper.recall(self.sequence.producer()).await;
+        self.tally =
+            known.map(|known| known.as_ref().map_or_else(<_>::default, ServerState::tally));
+    }
+
+    /// What an earlier run has counted holds where it ended with the batch that the server knows.
+    fn take_count(&mut self, known: Option<&ServerState>) {
+        let own = self.parts.state.load_listener(&self.name);
+        self.tally = match known {
+            Some(known) if (own.epoch, own.seq) != (known.epoch, known.seq) => Some(known.tally()),
+            _ => Some(own.tally),
+        };
+    }
+
+    fn save(&mut self) {
+        let Some(tally) = self.tally.clone() else { return };
+        let (epoch, seq) = (self.sequence.epoch(), self.sequence.acked());
+        let counted = ListenerCheckpoint { epoch, seq, tally, ..ListenerCheckpoint::default() };
+        if let Err(error) = self.parts.state.save_listener(&self.name, counted) {
+            tracing::warn!(listener = self.name, %error, "what was counted cannot be written");
+        }
+        self.saved_at = Some(Instant::now());
     }
 
     /// The server has everything up to `text`.

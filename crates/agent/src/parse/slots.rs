@@ -1,4 +1,6 @@
 //! Fields with a purpose: which of a record's fields are its message, its time and its level.
+//!
+//! What is kept of a record is kept in memory that the next record uses again.
 
 use lodge_record::builder::BatchBuilder;
 use lodge_record::stream::StreamLabels;
@@ -15,27 +17,55 @@ const TIME_NAMES: &[&str] =
     &["_time", "@timestamp", "timestamp", "time", "ts", "datetime", "eventTime", "t"];
 const LEVEL_NAMES: &[&str] = &["level", "severity", "lvl", "log.level", "loglevel", "levelname"];
 
+/// What a field is for by its name: that does not change from record to record.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning {
+    /// Its purpose, and the rank of its name among those that have the same.
+    purpose: Option<(Purpose, usize)>,
+    /// It is named like a label of the stream.
+    is_label: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Message,
+    Time,
+    Level,
+}
+
+impl Meaning {
+    /// What a field of this name is for, in a stream with these labels.
+    pub fn of(name: &str, labels: &StreamLabels) -> Self {
+        let rank = |names: &[&str]| names.iter().position(|known| *known == name);
+        let purpose = rank(MESSAGE_NAMES)
+            .map(|rank| (Purpose::Message, rank))
+            .or_else(|| rank(TIME_NAMES).map(|rank| (Purpose::Time, rank)))
+            .or_else(|| rank(LEVEL_NAMES).map(|rank| (Purpose::Level, rank)));
+        Meaning { purpose, is_label: labels.get(name).is_some() }
+    }
+}
+
 /// Values of a record that are looked at before they become fields, or instead.
 #[derive(Debug, Default)]
 pub struct Slots {
-    message: Best,
-    time: Best,
-    level: Best,
-    /// Fields named like labels: they need not be repeated.
-    pub like_labels: Vec<(String, Owned)>,
+    message: Kept,
+    time: Kept,
+    level: Kept,
+    like_labels: Kept,
 }
 
-/// The candidates for one purpose.
+/// Values that were kept, and room of records before.
 #[derive(Debug, Default)]
-struct Best {
-    /// Rank among the names, name and value.
-    found: Vec<(usize, &'static str, Owned)>,
+struct Kept {
+    values: Vec<Owned>,
+    count: usize,
 }
 
 /// What a value was sent as.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum Kind {
     /// A text.
+    #[default]
     Text,
     /// A number.
     Number,
@@ -44,22 +74,29 @@ pub enum Kind {
 }
 
 /// A value kept for later.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Owned {
+    /// The name of its field.
+    pub name: String,
     /// Its text.
     pub text: String,
     /// What it was sent as.
     pub kind: Kind,
+    rank: usize,
 }
 
 impl Owned {
-    fn new(value: JsonValue<'_>) -> Self {
-        let kind = match value {
+    fn set(&mut self, name: &str, rank: usize, value: JsonValue<'_>) {
+        self.name.clear();
+        self.name.push_str(name);
+        self.text.clear();
+        self.text.push_str(value.as_text());
+        self.rank = rank;
+        self.kind = match value {
             JsonValue::Text(_) => Kind::Text,
             JsonValue::Number(_) => Kind::Number,
             _ => Kind::Other,
         };
-        Owned { text: value.as_text().to_owned(), kind }
     }
 
     /// The value as it was sent.
@@ -71,55 +108,71 @@ impl Owned {
     }
 }
 
-impl Best {
-    fn take(&mut self, names: &[&'static str], name: &str, value: JsonValue<'_>) -> bool {
-        let Some(rank) = names.iter().position(|known| *known == name) else { return false };
-        let Some(known) = names.get(rank) else { return false };
-        self.found.push((rank, known, Owned::new(value)));
-        true
+impl Kept {
+    fn keep(&mut self, name: &str, rank: usize, value: JsonValue<'_>) {
+        if self.count == self.values.len() {
+            self.values.push(Owned::default());
+        }
+        if let Some(place) = self.values.get_mut(self.count) {
+            place.set(name, rank, value);
+            self.count += 1;
+        }
+    }
+
+    fn all(&self) -> &[Owned] {
+        self.values.get(..self.count).unwrap_or_default()
     }
 
     /// The best candidate; the others become fields.
-    fn settle(&mut self, builder: &mut BatchBuilder) -> Option<(&'static str, Owned)> {
-        let best = self.found.iter().enumerate().min_by_key(|(_, (rank, ..))| *rank)?.0;
-        let (_, name, value) = self.found.swap_remove(best);
-        for (_, name, value) in self.found.drain(..) {
-            set_field(builder, name, &value.value());
+    fn settle(&self, builder: &mut BatchBuilder) -> Option<&Owned> {
+        let all = self.all();
+        let best = all.iter().enumerate().min_by_key(|(_, value)| value.rank)?.0;
+        for (at, other) in all.iter().enumerate() {
+            if at != best {
+                set_field(builder, &other.name, &other.value());
+            }
         }
-        Some((name, value))
+        all.get(best)
     }
 }
 
 impl Slots {
     /// Forgets the record before.
     pub fn clear(&mut self) {
-        self.message.found.clear();
-        self.time.found.clear();
-        self.level.found.clear();
-        self.like_labels.clear();
+        for kept in [&mut self.message, &mut self.time, &mut self.level, &mut self.like_labels] {
+            kept.count = 0;
+        }
+    }
+
+    /// Fields named like labels: they need not be repeated.
+    pub fn like_labels(&self) -> &[Owned] {
+        self.like_labels.all()
     }
 
     /// Keeps a field for later if it has a purpose; false if it is a field like any other.
-    pub fn take(&mut self, name: &str, value: JsonValue<'_>, labels: &StreamLabels) -> bool {
-        let simple = matches!(value, JsonValue::Text(_) | JsonValue::Number(_));
-        if simple
-            && (self.message.take(MESSAGE_NAMES, name, value)
-                || self.time.take(TIME_NAMES, name, value)
-                || self.level.take(LEVEL_NAMES, name, value))
+    #[inline]
+    pub fn take(&mut self, name: &str, meaning: Meaning, value: JsonValue<'_>) -> bool {
+        if let Some((purpose, rank)) = meaning.purpose
+            && matches!(value, JsonValue::Text(_) | JsonValue::Number(_))
         {
+            let kept = match purpose {
+                Purpose::Message => &mut self.message,
+                Purpose::Time => &mut self.time,
+                Purpose::Level => &mut self.level,
+            };
+            kept.keep(name, rank, value);
             return true;
         }
-        if labels.get(name).is_some() {
-            self.like_labels.push((name.to_owned(), Owned::new(value)));
-            return true;
+        if meaning.is_label {
+            self.like_labels.keep(name, 0, value);
         }
-        false
+        meaning.is_label
     }
 
     /// Sets message and level; gives the time. `whole` is the message of a record that has none.
     /// A time without zone only counts where `zoned_only` is false; else it stays a field.
     pub fn settle(
-        &mut self,
+        &self,
         builder: &mut BatchBuilder,
         whole: Option<&str>,
         context: &TimeContext,
@@ -127,20 +180,21 @@ impl Slots {
     ) -> Option<i64> {
         match (self.message.settle(builder), whole) {
             // Docker's json-file keeps the line end within `log`.
-            (Some((_, text)), _) => builder.message(text.text.trim_end_matches(['\n', '\r'])),
+            (Some(found), _) => builder.message(found.text.trim_end_matches(['\n', '\r'])),
             (None, Some(whole)) => builder.message(whole),
             (None, None) => {}
         }
-        if let Some((name, level)) = self.level.settle(builder) {
-            set_field(builder, name, &level.value());
-            if let Some(canonical) = level::canonical(&level.text).filter(|_| name != "level") {
+        if let Some(level) = self.level.settle(builder) {
+            set_field(builder, &level.name, &level.value());
+            if let Some(canonical) = level::canonical(&level.text).filter(|_| level.name != "level")
+            {
                 builder.field_str("level", canonical);
             }
         }
-        let (name, stated) = self.time.settle(builder)?;
+        let stated = self.time.settle(builder)?;
         let time_ns = time_of(&stated.text, context, zoned_only);
         if time_ns.is_none() {
-            set_field(builder, name, &stated.value());
+            set_field(builder, &stated.name, &stated.value());
         }
         time_ns
     }

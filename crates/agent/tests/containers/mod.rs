@@ -247,7 +247,7 @@ async fn mixed_outputs_arrive_whole_and_once_through_restarts_model() {
     assert_eq!(messages, wanted);
 }
 
-async fn api(questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> String {
+fn pods(questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> Router {
     let pod = |State(questions): State<std::sync::Arc<std::sync::Mutex<Vec<String>>>>,
                UrlPath((namespace, pod)): UrlPath<(String, String)>| async move {
         questions.lock().unwrap().push(format!("{namespace}/{pod}"));
@@ -262,13 +262,89 @@ async fn api(questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> String
             ]}
         })))
     };
+    Router::new().route("/api/v1/namespaces/{namespace}/pods/{pod}", get(pod)).with_state(questions)
+}
+
+async fn api(questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = Router::new()
-        .route("/api/v1/namespaces/{namespace}/pods/{pod}", get(pod))
-        .with_state(questions);
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    tokio::spawn(async move { axum::serve(listener, pods(questions)).await.unwrap() });
     url
+}
+
+/// Connections over TLS.
+struct TlsListener(tokio::net::TcpListener, tokio_rustls::TlsAcceptor);
+
+impl axum::serve::Listener for TlsListener {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.0.accept().await.unwrap();
+            // One who does not trust the certificate breaks off.
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+/// An API over TLS that answers who shows the token of an account. Its address; the folder
+/// `account` becomes that of the account.
+async fn api_over_tls(
+    questions: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+    account: &Path,
+) -> String {
+    lodge_agent::connection::use_tls();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    fs::create_dir_all(account).unwrap();
+    fs::write(account.join("ca.crt"), cert.pem()).unwrap();
+    fs::write(account.join("token"), "token-of-the-pod\n").unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let known = |request: axum::extract::Request, next: axum::middleware::Next| async move {
+        let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if shown != Some("Bearer token-of-the-pod") {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
+        Ok(next.run(request).await)
+    };
+    let app = pods(questions).layer(axum::middleware::from_fn(known));
+    tokio::spawn(async move { axum::serve(TlsListener(listener, acceptor), app).await.unwrap() });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_is_asked_over_tls_with_the_authority_and_the_token_of_the_account() {
+    for (trusts, label) in [(true, "shop"), (false, "")] {
+        let (folder, receiver) = set_up().await;
+        let account = folder.path().join("account");
+        let url = api_over_tls(std::sync::Arc::default(), &account).await;
+        if !trusts {
+            // The authority of another cluster.
+            let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+            fs::write(account.join("ca.crt"), other.cert.pem()).unwrap();
+        }
+        let mut config = config(&receiver, folder.path());
+        config.containers.kubernetes = KubernetesApi::AsPod(url, account);
+        append(&pod_log(folder.path(), "web-0", "app"), format!("{} stdout F x\n", stamp(1)));
+        let agent = RunningAgent::start(config);
+        receiver.wait_for_rows(1).await;
+        agent.stop().await;
+        let rows = receiver.rows();
+        assert_eq!(text(&rows[0], "kubernetes.pod.name"), "web-0");
+        assert_eq!(text(&rows[0], "kubernetes.labels.app"), label, "trusts: {trusts}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use lodge_record::{Account, Origin, ProducerId, TenantId};
+use lodge_record::{Account, Origin, ProducerId, Tally, TenantId};
 use lodge_wire::encoding::{Encoding, decompress};
 use lodge_wire::{agent_batch, json_rows};
 use rand::rngs::SmallRng;
@@ -42,6 +42,7 @@ struct Inner {
     batches: u64,
     accounts: Vec<Account>,
     alarms: Vec<String>,
+    tallies: HashMap<ProducerId, Tally>,
 }
 
 #[derive(Clone)]
@@ -75,7 +76,9 @@ impl Receiver {
 
     /// Loses what it knew of all producers, as a server restored from an old backup.
     pub fn forget_producers(&self) {
-        self.inner.lock().unwrap().producers.clear();
+        let mut inner = self.inner.lock().unwrap();
+        inner.producers.clear();
+        inner.tallies.clear();
     }
 
     pub fn rows(&self) -> Vec<serde_json::Map<String, Value>> {
@@ -210,6 +213,12 @@ impl Receiver {
             if !follows || account.read_records != rows + account.dropped_records() {
                 inner.alarms.push(format!("{rows} rows after {state:?}: {account:?}"));
             }
+            let tally = inner.tallies.entry(origin.producer).or_default();
+            let counted = tally.clone();
+            tally.add(&account, rows);
+            if account.before.as_deref() != Some(&counted) {
+                inner.alarms.push(format!("counted here {counted:?}, there {account:?}"));
+            }
             inner.accounts.push(account);
         }
         let state = (origin.epoch, origin.seq, position);
@@ -223,9 +232,13 @@ impl Receiver {
 
 async fn producer(State(receiver): State<Receiver>, Path(id): Path<String>) -> Response {
     let id: ProducerId = id.parse().unwrap();
-    match receiver.inner.lock().unwrap().producers.get(&id) {
+    let inner = receiver.inner.lock().unwrap();
+    match inner.producers.get(&id) {
         Some((epoch, seq, position)) => {
-            Json(json!({"epoch": epoch, "seq": seq, "position": position})).into_response()
+            let counted = inner.tallies.get(&id);
+            let body = json!({"epoch": epoch, "seq": seq, "position": position,
+                "counted": counted});
+            Json(body).into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),
     }

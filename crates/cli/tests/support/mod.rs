@@ -46,6 +46,11 @@ impl Server {
         self.process = process;
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// A path for a file of the test, gone with the server.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -5,7 +5,7 @@
 
 use crate::error::QueryError;
 
-use super::{QUERY_BYTES_MAX, QUERY_DEPTH_MAX};
+use super::{Given, Options, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, Subquery};
 
 /// Characters that end a bare word.
 const WORD_ENDS: &str = "()[]{}|,:\"'`=<>!~*#";
@@ -17,6 +17,16 @@ pub(super) struct Cursor<'t> {
     at: usize,
     depth: usize,
     pub(super) now_ns: i64,
+    /// The options that hold here.
+    pub(super) options: Options,
+    /// The answers of the queries inside, as far as they are known.
+    answers: &'t [Vec<String>],
+    /// How many of the queries inside were met.
+    met: usize,
+    /// Those without an answer.
+    awaited: Vec<Subquery>,
+    /// How many queries there are around this place, the outermost aside.
+    inside: usize,
 }
 
 /// A word of a query, with or without quotes.
@@ -27,7 +37,7 @@ pub(super) struct Word {
 }
 
 impl<'t> Cursor<'t> {
-    pub(super) fn new(text: &'t str, now_ns: i64) -> Result<Self, QueryError> {
+    pub(super) fn new(text: &'t str, given: Given<'t>) -> Result<Self, QueryError> {
         if text.len() > QUERY_BYTES_MAX {
             return Err(QueryError::parse(
                 1,
@@ -38,7 +48,38 @@ impl<'t> Cursor<'t> {
                 ),
             ));
         }
-        Ok(Self { text, at: 0, depth: 0, now_ns })
+        let Given { now_ns, options, answers } = given;
+        let (met, awaited, inside) = (0, Vec::new(), 0);
+        Ok(Self { text, at: 0, depth: 0, now_ns, options, answers, met, awaited, inside })
+    }
+
+    /// Runs `parse` on a query inside the query; its own ones are not asked for.
+    pub(super) fn inside<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        self.inside += 1;
+        let result = parse(self);
+        self.inside -= 1;
+        result
+    }
+
+    /// The answer of a query inside, if it is known; else it is waited for.
+    pub(super) fn answer_of(&mut self, subquery: Subquery) -> Option<Vec<String>> {
+        if self.inside > 0 {
+            return None;
+        }
+        let answer = self.answers.get(self.met).cloned();
+        self.met += 1;
+        if answer.is_none() {
+            self.awaited.push(subquery);
+        }
+        answer
+    }
+
+    /// The queries inside without an answer.
+    pub(super) fn into_awaited(self) -> Vec<Subquery> {
+        self.awaited
     }
 
     /// What is left.
@@ -256,8 +297,12 @@ impl<'t> Cursor<'t> {
 
     /// An error at a position that [`Cursor::at`] gave.
     pub(super) fn error_at(&self, at: usize, message: impl Into<String>) -> QueryError {
-        let column = self.text.get(..at).map_or(0, |head| head.chars().count()) + 1;
-        QueryError::parse(column, message)
+        QueryError::parse(self.column(at), message)
+    }
+
+    /// The column of a position that [`Cursor::at`] gave.
+    pub(super) fn column(&self, at: usize) -> usize {
+        self.text.get(..at).map_or(0, |head| head.chars().count()) + 1
     }
 }
 

@@ -1,34 +1,58 @@
-//! The filter of a query: words, fields, ranges, streams, and how they are combined.
+//! The filter of a query: words, fields, ranges, and how they are combined.
 //!
 //! `or` binds weakest, then `and` (which may be left out), then `not`, `!`, `-`.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use lodge_record::field;
 use lodge_segment::predicate::{
-    FieldTest, LabelMatcher, LabelTest, NumberRange, Pattern, Phrase, Predicate, StreamSelector,
-    TextRange, parse_bound, parse_ipv4, parse_number,
+    FieldTest, NumberRange, Predicate, TextRange, parse_bound, parse_ipv4, parse_number,
 };
 
 use super::cursor::{Cursor, Word, shorten};
+use super::functions::{function, regex};
+use super::selector::selector;
 use super::time;
 use crate::error::QueryError;
 
-type Parsed<T> = Result<T, QueryError>;
+pub(super) type Parsed<T> = Result<T, QueryError>;
+
+/// The fields that a filter is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Target<'n> {
+    /// The message, because no field is named.
+    Message,
+    /// This field.
+    Field(&'n str),
+    /// Every field whose name begins so.
+    Prefix(&'n str),
+}
+
+impl Target<'_> {
+    /// Records of which the field, or any of the fields, passes `test`.
+    pub(super) fn passes(self, test: FieldTest) -> Predicate {
+        match self {
+            Self::Message => Predicate::field(field::MSG, test),
+            Self::Field(name) => Predicate::field(name, test),
+            Self::Prefix(prefix) if test == FieldTest::Empty => {
+                Self::Prefix(prefix).passes(FieldTest::Any).not()
+            }
+            Self::Prefix(prefix) => Predicate::AnyField { prefix: prefix.to_owned(), test },
+        }
+    }
+}
 
 /// What a filter without a field's name applies to.
 #[derive(Debug, Clone, Copy)]
 struct Scope<'n> {
-    /// The field; `None` is the message.
-    field: Option<&'n str>,
+    target: Target<'n>,
     /// The filter is the value right after `field:`, where no other field can be named.
     value: bool,
 }
 
 /// Parses a filter, up to a `|`, a `)` or the end.
 pub(super) fn parse_filter(cursor: &mut Cursor<'_>) -> Parsed<Predicate> {
-    any_of(cursor, Scope { field: None, value: false })
+    any_of(cursor, Scope { target: Target::Message, value: false })
 }
 
 fn any_of(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
@@ -82,19 +106,11 @@ fn not_of(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
 
 /// One filter; `scope` is what it applies to if it names no field itself.
 fn single(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
-    let Scope { field, value } = scope;
-    let on_field = |test| Predicate::field(field.unwrap_or(field::MSG), test);
+    let Scope { target, value } = scope;
     match cursor.peek() {
-        Some('{') => return Ok(Predicate::Stream(selector(cursor)?)),
-        Some('*') => {
-            cursor.advance(1);
-            return match cursor.word()? {
-                Some(word) => substring(cursor, &word).map(on_field),
-                None if field.is_some() => Ok(on_field(FieldTest::Any)),
-                None => Ok(Predicate::All),
-            };
-        }
-        Some('=' | '~' | '<' | '>') => return Ok(on_field(operator(cursor)?)),
+        Some('{') => return streams(cursor, target),
+        Some('*') => return starred(cursor, scope),
+        Some('=' | '~' | '<' | '>') => return Ok(target.passes(operator(cursor)?)),
         _ => {}
     }
     let start = cursor.at();
@@ -105,29 +121,59 @@ fn single(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
              or `*`), not {found}"
         )));
     };
+    if cursor.rest().starts_with(':') && !value {
+        return named(cursor, Target::Field(&word.text), start);
+    }
+    if cursor.rest().starts_with("*:") && !value {
+        cursor.advance(1);
+        return named(cursor, Target::Prefix(&word.text), start);
+    }
     if !word.quoted && ["and", "or"].iter().any(|k| word.text.eq_ignore_ascii_case(k)) {
         return Err(cursor.error_at(
             start,
             format!("expected a filter, not `{0}`; put it in quotes to search the word", word.text),
         ));
     }
-    if cursor.rest().starts_with(':') && !value {
-        return named(cursor, word, start);
-    }
-    if field.is_none() && starts_operator(cursor.rest()) {
-        return not_of(cursor, Scope { field: Some(&word.text), value: true });
+    if target == Target::Message && starts_operator(cursor.rest()) {
+        return compared(cursor, &word);
     }
     if !word.quoted
         && cursor.rest().starts_with(['(', '['])
-        && let Some(test) = function(cursor, &word.text)?
+        && let Some(predicate) = function(cursor, &word.text, start, target)?
     {
-        return Ok(on_field(test));
+        return Ok(predicate);
     }
-    Ok(on_field(if cursor.eat("*") {
+    Ok(target.passes(if cursor.eat("*") {
         FieldTest::prefix(&word.text)
     } else {
         FieldTest::phrase(&word.text)
     }))
+}
+
+/// A filter on streams, the cursor at its brace.
+fn streams(cursor: &mut Cursor<'_>, target: Target<'_>) -> Parsed<Predicate> {
+    match target {
+        Target::Message | Target::Field(field::STREAM) => Ok(Predicate::Stream(selector(cursor)?)),
+        Target::Field(name) | Target::Prefix(name) => Err(cursor.error(format!(
+            "expected a value of `{}`, not `{{`; labels in braces select streams: write them alone \
+             or after `_stream:`",
+            shorten(name)
+        ))),
+    }
+}
+
+/// What begins with a star: `*`, `*word*`, `*:filter`.
+fn starred(cursor: &mut Cursor<'_>, scope: Scope<'_>) -> Parsed<Predicate> {
+    let start = cursor.at();
+    cursor.advance(1);
+    if cursor.rest().starts_with(':') && !scope.value {
+        return named(cursor, Target::Prefix(""), start);
+    }
+    match cursor.word()? {
+        Some(word) => substring(cursor, &word).map(|test| scope.target.passes(test)),
+        None if scope.target == Target::Message => Ok(Predicate::All),
+        None => Ok(scope.target.passes(FieldTest::Any)),
+    }
 }
 
 /// Whether a comparison follows a field's name directly: `status>=500`, `level!="info"`.
@@ -139,38 +185,60 @@ fn starts_operator(rest: &str) -> bool {
     rest.starts_with(['=', '~', '<', '>'])
 }
 
-/// A filter on the field `name`, the cursor at its colon.
-fn named(cursor: &mut Cursor<'_>, name: Word, start: usize) -> Parsed<Predicate> {
+/// A comparison directly after the field's name, the cursor at its sign.
+fn compared(cursor: &mut Cursor<'_>, name: &Word) -> Parsed<Predicate> {
+    if name.text != field::TIME {
+        return not_of(cursor, Scope { target: Target::Field(&name.text), value: true });
+    }
+    let negated = cursor.eat("!");
+    let filter = time::parse_time_filter(cursor)?;
+    Ok(if negated { filter.not() } else { filter })
+}
+
+/// A filter on the fields of `target`, the cursor at its colon; the name began at `start`.
+fn named(cursor: &mut Cursor<'_>, target: Target<'_>, start: usize) -> Parsed<Predicate> {
     cursor.advance(1);
     cursor.skip_space();
-    if name.text == field::TIME && !name.quoted {
-        return time::parse_time_filter(cursor);
+    if target == Target::Field(field::TIME) {
+        return time_filter(cursor);
     }
+    let name = cursor.since(start).trim_end().trim_end_matches(':').to_owned();
     if matches!(cursor.peek(), None | Some('|' | ')' | ',' | ']' | '}')) {
-        let found = cursor.describe();
+        let (found, name) = (cursor.describe(), shorten(&name));
         return Err(cursor.error(format!(
-            "expected a value after `{}:`, not {found}; write `{}:\"\"` for records without it",
-            shorten(&name.text),
-            shorten(&name.text)
+            "expected a value after `{name}:`, not {found}; write `{name}:\"\"` for records without \
+             it",
         )));
     }
-    let predicate = not_of(cursor, Scope { field: Some(&name.text), value: true })?;
+    let predicate = not_of(cursor, Scope { target, value: true })?;
     if cursor.rest().starts_with(':') {
         let value = cursor.since(start).to_owned();
         return Err(cursor.error(format!(
             "expected the end of the value of `{}`, not `:`; put a value with colons in quotes, as \
              in `{}:\"…\"`",
             shorten(&value),
-            shorten(&name.text),
+            shorten(&name),
         )));
     }
     Ok(predicate)
 }
 
+/// A filter on `_time`, or what is not in it.
+fn time_filter(cursor: &mut Cursor<'_>) -> Parsed<Predicate> {
+    if cursor.eat("!") {
+        cursor.skip_space();
+        return Ok(cursor.nested(time_filter)?.not());
+    }
+    time::parse_time_filter(cursor)
+}
+
 /// `*word*`, the first star already read.
 fn substring(cursor: &mut Cursor<'_>, word: &Word) -> Parsed<FieldTest> {
     if cursor.eat("*") {
-        return Ok(FieldTest::Substring(word.text.clone()));
+        return Ok(match word.text.as_str() {
+            "" => FieldTest::Any,
+            text => FieldTest::Substring(text.to_owned()),
+        });
     }
     Err(cursor.error(format!(
         "expected `*` after `*{0}`; write `*{0}*` for a text anywhere in the value",
@@ -186,12 +254,7 @@ fn operator(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
     if cursor.eat("=") {
         cursor.skip_space();
         let word = cursor.expect_word("a value after `=`")?;
-        let prefix = cursor.eat("*");
-        return Ok(match (prefix, word.text.is_empty()) {
-            (true, true) => FieldTest::Any,
-            (true, false) => FieldTest::ExactPrefix(word.text),
-            (false, _) => FieldTest::exact(&word.text),
-        });
+        return Ok(exact(word.text, cursor.eat("*")));
     }
     let above = cursor.eat(">");
     if !above {
@@ -200,6 +263,15 @@ fn operator(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
     let included = cursor.eat("=");
     let word = cursor.expect_word("a number, an address or a text to compare with")?;
     Ok(comparison(above, included, &word.text))
+}
+
+/// The value itself, or how it begins.
+pub(super) fn exact(text: String, prefix: bool) -> FieldTest {
+    match (prefix, text.is_empty()) {
+        (true, true) => FieldTest::Any,
+        (true, false) => FieldTest::ExactPrefix(text),
+        (false, _) => FieldTest::exact(&text),
+    }
 }
 
 /// Compares by number if `bound` is one, by address if it is one, by text otherwise.
@@ -234,241 +306,6 @@ fn comparison(above: bool, included: bool, bound: &str) -> FieldTest {
     } else {
         TextRange { min: Bound::Unbounded, max: edge }
     })
-}
-
-fn regex(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
-    cursor.skip_space();
-    let start = cursor.at();
-    let word = cursor.expect_word("a regular expression in quotes")?;
-    pattern(cursor, start, FieldTest::regex(&word.text))
-}
-
-fn pattern<T>(cursor: &Cursor<'_>, start: usize, compiled: Result<T, String>) -> Parsed<T> {
-    compiled.map_err(|error| {
-        // The last line names the fault; the ones before it draw a picture.
-        let fault = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        cursor.error_at(start, format!("this regular expression cannot be used: {fault}"))
-    })
-}
-
-/// A filter in function form, the cursor at its bracket; `None` if there is no such function, then
-/// the name is a word like any other.
-fn function(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Option<FieldTest>> {
-    if cursor.rest().starts_with('[') && name != "range" {
-        return Ok(None);
-    }
-    Ok(Some(match name {
-        "range" => number_range(cursor)?,
-        "in" => FieldTest::In(arguments(cursor, name)?.into_iter().collect::<BTreeSet<_>>()),
-        "contains_all" => FieldTest::ContainsAll(phrases(cursor, name)?),
-        "contains_any" => FieldTest::ContainsAny(phrases(cursor, name)?),
-        "seq" => FieldTest::Sequence(phrases(cursor, name)?),
-        "i" => any_case(cursor)?,
-        "exact" | "exact_prefix" => exact_function(cursor, name)?,
-        "re" => {
-            cursor.advance(1);
-            let test = regex(cursor)?;
-            cursor.expect(")", "the regular expression")?;
-            test
-        }
-        "len_range" => {
-            let [min, max] = two_arguments(cursor, name)?;
-            let length = |text: &str| {
-                parse_bound(text).filter(|number| *number >= 0.0).map(|number| number as u64)
-            };
-            match (length(&min), length(&max)) {
-                (Some(min), Some(max)) => FieldTest::Length { min, max },
-                _ => return Err(cursor.error("expected two lengths, as in `len_range(5, 10)`")),
-            }
-        }
-        "ipv4_range" => ipv4_range(cursor)?,
-        "string_range" => {
-            let [min, max] = two_arguments(cursor, name)?;
-            FieldTest::Text(TextRange { min: Bound::Included(min), max: Bound::Excluded(max) })
-        }
-        _ => return Ok(None),
-    }))
-}
-
-/// The words of `(a, "b", c)`.
-fn arguments(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Vec<String>> {
-    cursor.advance(1);
-    let mut words = Vec::new();
-    loop {
-        cursor.skip_space();
-        if cursor.eat(")") {
-            return Ok(words);
-        }
-        words.push(cursor.expect_word(&format!("a value or `)` in {name}(…)"))?.text);
-        cursor.skip_space();
-        if !cursor.eat(",") && !cursor.rest().starts_with(')') {
-            let found = cursor.describe();
-            return Err(cursor.error(format!(
-                "expected `,` or `)` in {name}(…), not {found}; put values with spaces or signs in \
-                 quotes (a query inside {name}(…) is not supported yet)"
-            )));
-        }
-    }
-}
-
-fn two_arguments(cursor: &mut Cursor<'_>, name: &str) -> Parsed<[String; 2]> {
-    let words = arguments(cursor, name)?;
-    let count = words.len();
-    words.try_into().map_err(|_| cursor.error(format!("{name}(…) takes 2 values, not {count}")))
-}
-
-fn phrases(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Vec<Phrase>> {
-    let words = arguments(cursor, name)?;
-    // The empty phrase occurs everywhere and says nothing.
-    Ok(words.iter().filter(|word| !word.is_empty()).map(|word| Phrase::whole(word)).collect())
-}
-
-fn any_case(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
-    cursor.advance(1);
-    let word = cursor.expect_word("a word or phrase in i(…)")?;
-    let test = if cursor.eat("*") {
-        FieldTest::prefix_any_case(&word.text)
-    } else {
-        FieldTest::phrase_any_case(&word.text)
-    };
-    cursor.expect(")", "the word or phrase in i(…)")?;
-    Ok(test)
-}
-
-fn exact_function(cursor: &mut Cursor<'_>, name: &str) -> Parsed<FieldTest> {
-    cursor.advance(1);
-    let word = cursor.expect_word("a value")?;
-    let prefix = cursor.eat("*") || name == "exact_prefix";
-    cursor.expect(")", "the value")?;
-    Ok(match (prefix, word.text.is_empty()) {
-        (true, true) => FieldTest::Any,
-        (true, false) => FieldTest::ExactPrefix(word.text),
-        (false, _) => FieldTest::exact(&word.text),
-    })
-}
-
-/// `range(1, 10]`: the brackets say whether the ends are in.
-fn number_range(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
-    let min_open = cursor.eat("(");
-    if !min_open {
-        cursor.eat("[");
-    }
-    let min = bound(cursor)?;
-    cursor.expect(",", "the lower end of the range")?;
-    let max = bound(cursor)?;
-    cursor.skip_space();
-    let max_open = cursor.eat(")");
-    if !max_open {
-        cursor.expect("]", "the upper end of the range")?;
-    }
-    Ok(FieldTest::Number(NumberRange { min, min_open, max, max_open }))
-}
-
-fn bound(cursor: &mut Cursor<'_>) -> Parsed<f64> {
-    cursor.skip_space();
-    let start = cursor.at();
-    let word = cursor.expect_word("a number")?;
-    parse_bound(&word.text).ok_or_else(|| {
-        cursor.error_at(
-            start,
-            format!(
-                "`{}` is not a number; write one as in 12, -0.5, 10KiB, 1.5s or inf",
-                shorten(&word.text)
-            ),
-        )
-    })
-}
-
-/// `ipv4_range(10.0.0.0, 10.0.0.255)`, `ipv4_range("10.0.0.0/8")` or a single address.
-fn ipv4_range(cursor: &mut Cursor<'_>) -> Parsed<FieldTest> {
-    let start = cursor.at();
-    let words = arguments(cursor, "ipv4_range")?;
-    let range = match words.as_slice() {
-        [network] => match network.split_once('/') {
-            Some((address, bits)) => {
-                parse_ipv4(address).zip(bits.parse::<u32>().ok()).and_then(|(address, bits)| {
-                    let host = u32::MAX.checked_shr(bits).unwrap_or(0);
-                    (bits <= 32).then_some((address & !host, address | host))
-                })
-            }
-            None => parse_ipv4(network).map(|address| (address, address)),
-        },
-        [min, max] => parse_ipv4(min).zip(parse_ipv4(max)),
-        _ => None,
-    };
-    match range {
-        Some((min, max)) => Ok(FieldTest::Ipv4 { min, max }),
-        None => Err(cursor.error_at(
-            start,
-            "expected addresses as in ipv4_range(10.0.0.1, 10.0.0.9) or ipv4_range(\"10.0.0.0/8\")",
-        )),
-    }
-}
-
-/// `{name="value", other=~"expression" or third in ("a", "b")}`.
-fn selector(cursor: &mut Cursor<'_>) -> Parsed<StreamSelector> {
-    cursor.advance(1);
-    let mut groups = vec![Vec::new()];
-    loop {
-        cursor.skip_space();
-        if cursor.eat("}") {
-            break;
-        }
-        if cursor.eat_keyword("or") {
-            groups.push(Vec::new());
-            continue;
-        }
-        let matcher = label_matcher(cursor)?;
-        if let Some(group) = groups.last_mut() {
-            group.push(matcher);
-        }
-        cursor.skip_space();
-        let ends = cursor.rest().starts_with('}') || cursor.peek_bare() == "or";
-        if !ends {
-            cursor.expect(",", "a label's value")?;
-        }
-    }
-    groups.retain(|group| !group.is_empty());
-    Ok(StreamSelector { groups })
-}
-
-fn label_matcher(cursor: &mut Cursor<'_>) -> Parsed<LabelMatcher> {
-    let name = cursor.expect_word("a label's name or `}`")?.text;
-    cursor.skip_space();
-    if cursor.eat_keyword("in") {
-        cursor.skip_space();
-        return Ok(LabelMatcher { name, test: LabelTest::In(label_list(cursor)?) });
-    }
-    if cursor.eat_keyword("not_in") {
-        cursor.skip_space();
-        return Ok(LabelMatcher { name, test: LabelTest::NotIn(label_list(cursor)?) });
-    }
-    let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| cursor.eat(operator));
-    let Some(operator) = operator else {
-        let found = cursor.describe();
-        return Err(cursor.error(format!(
-            "expected =, !=, =~, !~ or in (…) after the label `{}`, not {found}",
-            shorten(&name)
-        )));
-    };
-    cursor.skip_space();
-    let start = cursor.at();
-    let value = cursor.expect_word("the label's value in quotes")?.text;
-    let test = match operator {
-        "=" => LabelTest::In(vec![value]),
-        "!=" => LabelTest::NotIn(vec![value]),
-        "=~" => LabelTest::Regex(pattern(cursor, start, Pattern::anchored(&value))?),
-        _ => LabelTest::NotRegex(pattern(cursor, start, Pattern::anchored(&value))?),
-    };
-    Ok(LabelMatcher { name, test })
-}
-
-fn label_list(cursor: &mut Cursor<'_>) -> Parsed<Vec<String>> {
-    if !cursor.rest().starts_with('(') {
-        let found = cursor.describe();
-        return Err(cursor.error(format!("expected `(` and a list of values, not {found}")));
-    }
-    arguments(cursor, "in")
 }
 
 /// A number for a pipe: a count of rows, with `_` and short suffixes.

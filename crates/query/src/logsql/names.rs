@@ -73,3 +73,16 @@ pub(super) fn by_list<T>(
     }
     Ok(items)
 }
+
+/// `by (a, b)` or, without parentheses, `by a, b`; `by` may be left out. At least one name.
+pub(super) fn by_names(cursor: &mut Cursor<'_>, pipe: &str) -> Result<Vec<String>, QueryError> {
+    cursor.skip_space();
+    let start = cursor.at();
+    cursor.eat_keyword("by");
+    cursor.skip_space();
+    if cursor.rest().starts_with('(') {
+        cursor.go_to(start);
+        return by_list(cursor, pipe, name);
+    }
+    list(cursor, name)
+}

@@ -2,6 +2,9 @@
 
 use lodge_segment::predicate::Predicate;
 
+use super::Query;
+use super::transform::TransformPipe;
+
 /// One step of a query after its filter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pipe {
@@ -45,6 +48,103 @@ pub enum Pipe {
     },
     /// The most frequent patterns of a field's texts, with when they were seen.
     Patterns(PatternsPipe),
+    /// Make fields of fields.
+    Transform(Box<TransformPipe>),
+    /// The most frequent values of every field.
+    Facets(FacetsPipe),
+    /// The fields that there are, each with the number of rows that have it.
+    FieldNames,
+    /// The values of a field that are not empty, each with the number of its rows.
+    FieldValues {
+        /// The field.
+        field: String,
+        /// At most so many values.
+        limit: Option<u64>,
+    },
+    /// The number of blocks with rows.
+    BlocksCount,
+    /// Add what another query finds to the rows that have the same values.
+    Join(Box<JoinPipe>),
+    /// The rows, then those of another query.
+    Union(Box<Query>),
+    /// The rows of a stream around each row.
+    StreamContext(ContextPipe),
+    /// Add results over the rows so far, or over all, to each row.
+    Running(RunningPipe),
+    /// So many rows with their numbers, whatever there was before.
+    Sequence(u64),
+}
+
+/// The most frequent values of every field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FacetsPipe {
+    /// How many of each field.
+    pub limit: u64,
+    /// Fields of more different values are left out.
+    pub values_per_field_max: u64,
+    /// Fields with longer values, bytes, are left out.
+    pub value_len_max: u64,
+    /// Fields that have the same value everywhere are not left out.
+    pub keep_const_fields: bool,
+}
+
+/// Add what another query finds to the rows that have the same values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinPipe {
+    /// The fields whose values have to be the same; never empty.
+    pub by: Vec<String>,
+    /// The other query.
+    pub query: Query,
+    /// Rows for which it finds nothing are left out.
+    pub is_inner: bool,
+    /// What comes before the names of the fields that it finds.
+    pub prefix: String,
+}
+
+/// The rows of a stream around each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextPipe {
+    /// So many earlier ones.
+    pub before: u64,
+    /// So many later ones.
+    pub after: u64,
+    /// No further away than this.
+    pub window_ns: i64,
+}
+
+/// Add results over the rows so far, or over all, to each row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningPipe {
+    /// Over the rows with the same values of these.
+    pub by: Vec<String>,
+    /// What is computed; never empty.
+    pub calls: Vec<RunningCall>,
+    /// Over all rows, not over those up to the row.
+    pub is_total: bool,
+}
+
+/// One result of a [`RunningPipe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningCall {
+    /// What is computed.
+    pub function: RunningFunction,
+    /// Over which fields; for `count` empty if it counts all rows.
+    pub fields: Vec<FieldPattern>,
+    /// Name of the result.
+    pub name: String,
+}
+
+/// A function of a [`RunningPipe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunningFunction {
+    /// Rows, or rows where any of the fields is not empty.
+    Count,
+    /// Sum of the numbers.
+    Sum,
+    /// Smallest value that is not empty.
+    Min,
+    /// Largest value that is not empty.
+    Max,
 }
 
 /// The most frequent patterns of a field's texts, of the records that have the field.
@@ -74,15 +174,49 @@ impl Pipe {
             Self::Top { .. } => "top",
             Self::Uniq { .. } => "uniq",
             Self::Patterns(_) => "patterns",
+            Self::Transform(transform) => transform.name(),
+            Self::Facets(_) => "facets",
+            Self::FieldNames => "field_names",
+            Self::FieldValues { .. } => "field_values",
+            Self::BlocksCount => "blocks_count",
+            Self::Join(_) => "join",
+            Self::Union(_) => "union",
+            Self::StreamContext(_) => "stream_context",
+            Self::Running(running) if running.is_total => "total_stats",
+            Self::Running(_) => "running_stats",
+            Self::Sequence(_) => "generate_sequence",
         }
     }
 
-    /// Whether the pipe looks at one row at a time and keeps their number or lessens it.
+    /// Whether the pipe looks at one row at a time.
     pub fn is_row_wise(&self) -> bool {
         matches!(
             self,
-            Self::Fields(_) | Self::Delete(_) | Self::Copy(_) | Self::Rename(_) | Self::Filter(_)
+            Self::Fields(_)
+                | Self::Delete(_)
+                | Self::Copy(_)
+                | Self::Rename(_)
+                | Self::Filter(_)
+                | Self::Transform(_)
         )
+    }
+
+    /// Whether the pipe gives a row for each row, in their order.
+    pub fn keeps_rows(&self) -> bool {
+        match self {
+            Self::Filter(_) => false,
+            Self::Transform(transform) => transform.keeps_count(),
+            pipe => pipe.is_row_wise(),
+        }
+    }
+
+    /// The query inside the pipe, if there is one.
+    pub fn inner(&self) -> Option<&Query> {
+        match self {
+            Self::Join(join) => Some(&join.query),
+            Self::Union(query) => Some(query),
+            _ => None,
+        }
     }
 }
 
@@ -159,6 +293,11 @@ pub enum Bucket {
         /// Where buckets begin.
         offset_ns: i64,
     },
+    /// Weeks of times, from Monday on; of other values multiples of a week in nanoseconds.
+    Week {
+        /// Time zone offset.
+        offset_ns: i64,
+    },
     /// Calendar months.
     Month {
         /// Time zone offset.
@@ -181,7 +320,7 @@ pub enum Bucket {
 pub struct StatsCall {
     /// What is computed.
     pub function: StatsFunction,
-    /// Over which fields; every field if empty.
+    /// Over which fields; for `count` empty if it counts all rows.
     pub fields: Vec<FieldPattern>,
     /// Over matching rows only.
     pub filter: Option<Predicate>,
@@ -190,7 +329,7 @@ pub struct StatsCall {
 }
 
 /// An aggregate function.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StatsFunction {
     /// Rows, or rows where any of the fields is not empty.
     Count,
@@ -201,42 +340,94 @@ pub enum StatsFunction {
         /// Count no further than this.
         limit: Option<u64>,
     },
+    /// Different hashes of such combinations: as good as exact, in less memory.
+    CountUniqHash {
+        /// Count no further than this.
+        limit: Option<u64>,
+    },
     /// Sum of the numbers.
     Sum,
     /// Mean of the numbers.
     Avg,
-    /// Smallest value.
+    /// Smallest value that is not empty.
     Min,
-    /// Largest value.
+    /// Largest value that is not empty.
     Max,
-    /// Estimated quantile of the numbers.
+    /// Quantile of the numbers.
     Quantile {
         /// 0 to 1.
         phi: f64,
     },
+    /// How many of the numbers there are in each range, as a JSON array.
+    Histogram,
     /// Sum of the lengths in bytes.
     SumLen,
+    /// Rows per second.
+    Rate {
+        /// Of how much time; `None` if the query has no bounds: the number of rows.
+        span_ns: Option<i64>,
+    },
+    /// Sum of the numbers per second.
+    RateSum {
+        /// Of how much time; `None` if the query has no bounds: the sum.
+        span_ns: Option<i64>,
+    },
     /// The different values, sorted, as a JSON array.
     UniqValues {
         /// At most so many.
         limit: Option<u64>,
     },
+    /// All values, as a JSON array.
+    Values {
+        /// At most so many.
+        limit: Option<u64>,
+    },
+    /// The rows, as a JSON array of objects.
+    JsonValues {
+        /// In this order; in none if empty.
+        sort: Vec<SortKey>,
+        /// At most so many.
+        limit: Option<u64>,
+    },
+    /// Any value that is not empty.
+    Any,
+    /// The standard deviation of the numbers.
+    Stddev,
+    /// The value in the row with the smallest value.
+    FieldMin {
+        /// Of this field.
+        by: String,
+    },
+    /// The value in the row with the largest value.
+    FieldMax {
+        /// Of this field.
+        by: String,
+    },
+    /// Any row, as a JSON object.
+    RowAny,
+    /// The row with the smallest value, as a JSON object.
+    RowMin {
+        /// Of this field.
+        by: String,
+    },
+    /// The row with the largest value, as a JSON object.
+    RowMax {
+        /// Of this field.
+        by: String,
+    },
 }
 
 impl StatsFunction {
-    /// The function's name in the language.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::CountEmpty => "count_empty",
-            Self::CountUniq { .. } => "count_uniq",
-            Self::Sum => "sum",
-            Self::Avg => "avg",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::Quantile { .. } => "quantile",
-            Self::SumLen => "sum_len",
-            Self::UniqValues { .. } => "uniq_values",
-        }
+    /// The fields by whose values it chooses or orders rows.
+    pub fn ordering(&self) -> impl Iterator<Item = &str> {
+        let (by, sort) = match self {
+            Self::RowMin { by }
+            | Self::RowMax { by }
+            | Self::FieldMin { by }
+            | Self::FieldMax { by } => (Some(by.as_str()), [].as_slice()),
+            Self::JsonValues { sort, .. } => (None, sort.as_slice()),
+            _ => (None, [].as_slice()),
+        };
+        by.into_iter().chain(sort.iter().map(|key| key.name.as_str()))
     }
 }

@@ -275,27 +275,34 @@ fn utc_ns(time: DateTime) -> Option<i64> {
 
 /// `day_range[08:00, 18:00)`, the name already read.
 fn day_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
+    cursor.skip_space();
+    let start = cursor.at();
     let (min_open, [min, max], max_open) = bracketed(cursor, "day_range[08:00, 18:00)")?;
-    let clock = |text: &str| -> Option<i64> {
-        if text == "24:00" {
-            return Some(DAY_NS);
-        }
-        let (hours, minutes) = text.split_once(':')?;
-        let (hours, minutes): (i64, i64) = (digits(hours, 2)?, digits(minutes, 2)?);
-        (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60_000_000_000)
+    let (Some(min), Some(max)) = (time_of_day(&min), time_of_day(&max)) else {
+        return Err(cursor.error_at(start, "expected times of day, as in day_range[08:00, 18:00)"));
     };
-    let (Some(min), Some(max)) = (clock(&min), clock(&max)) else {
-        return Err(cursor.error("expected times of day, as in day_range[08:00, 18:00)"));
-    };
-    Ok(Predicate::DayRange {
-        min_ns: min + i64::from(min_open),
-        max_ns: max - i64::from(max_open),
-        offset_ns: offset(cursor)?,
-    })
+    let (min_ns, max_ns) = (min + i64::from(min_open), max - i64::from(max_open));
+    let offset_ns = offset(cursor)?;
+    if min_ns > max_ns || min_ns >= DAY_NS {
+        return Ok(Predicate::None);
+    }
+    Ok(Predicate::DayRange { min_ns, max_ns, offset_ns })
+}
+
+/// The nanosecond of the day of `HH:MM[:SS[.fraction]]`.
+fn time_of_day(text: &str) -> Option<i64> {
+    if text == "24:00" {
+        return Some(DAY_NS);
+    }
+    let (time, _) = clock_moment(text).filter(|_| text.contains(':'))?;
+    let seconds = (i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60;
+    Some((seconds + i64::from(time.second())) * 1_000_000_000 + i64::from(time.subsec_nanosecond()))
 }
 
 /// `week_range[Mon, Fri]`, the name already read.
 fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
+    cursor.skip_space();
+    let start = cursor.at();
     let (min_open, [min, max], max_open) = bracketed(cursor, "week_range[Mon, Fri]")?;
     let names = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
     let day = |text: &str| {
@@ -304,11 +311,12 @@ fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
         names.iter().position(known)
     };
     let (Some(min), Some(max)) = (day(&min), day(&max)) else {
-        return Err(cursor.error("expected days of the week, as in week_range[Mon, Fri]"));
+        return Err(cursor.error_at(start, "expected days of the week, as in week_range[Mon, Fri]"));
     };
     let (min, max) = (min + usize::from(min_open), (max + 1).saturating_sub(usize::from(max_open)));
     let days = (min..max).filter(|day| *day < 7).fold(0u8, |days, day| days | (1 << day));
-    Ok(Predicate::WeekRange { days, offset_ns: offset(cursor)? })
+    let offset_ns = offset(cursor)?;
+    Ok(if days == 0 { Predicate::None } else { Predicate::WeekRange { days, offset_ns } })
 }
 
 /// `[a, b)` with any brackets: whether the ends are left out, and their texts.

@@ -31,14 +31,13 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use lodge_record::field;
 use lodge_segment::predicate::DAY_NS;
 
+use super::buckets::{WEEK_NS, WEEK_OFFSET_NS};
 use super::functions::{bucket_of, is_pattern};
 use super::quantile::is_quantile;
 use crate::logsql::Bucket;
 use crate::scan::{self, Aggregate, Function, Grouping, Key, TextOf, Through};
 
 const SECOND_NS: i64 = 1_000_000_000;
-/// 1970-01-01 was a Thursday; weeks begin on Monday.
-const WEEK_OFFSET_NS: i64 = 3 * DAY_NS;
 
 /// The optimizer's rule.
 #[derive(Debug)]
@@ -288,7 +287,7 @@ fn time_bucket(expression: &Arc<dyn PhysicalExpr>) -> Option<(i64, i64)> {
                 "minute" => (60 * SECOND_NS, 0),
                 "hour" => (3_600 * SECOND_NS, 0),
                 "day" => (DAY_NS, 0),
-                "week" => (7 * DAY_NS, WEEK_OFFSET_NS),
+                "week" => (WEEK_NS, WEEK_OFFSET_NS),
                 _ => return None,
             })
         }
@@ -302,6 +301,7 @@ fn time_bucket(expression: &Arc<dyn PhysicalExpr>) -> Option<(i64, i64)> {
         }
         (_, [time]) if is_time(time) => match bucket_of(call.fun())? {
             Bucket::Step { step_ns, offset_ns, .. } => Some((step_ns, offset_ns)),
+            Bucket::Week { offset_ns } => Some((WEEK_NS, offset_ns.saturating_add(WEEK_OFFSET_NS))),
             _ => None,
         },
         _ => None,

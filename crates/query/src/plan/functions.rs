@@ -3,12 +3,13 @@
 //! Every function takes columns of any type of the record shape and works on the values' one text
 //! form, so that its result does not depend on how a field happens to be stored.
 
-use std::hash::{Hash, Hasher};
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray,
-    StringBuilder, TimestampNanosecondArray,
+    StringBuilder, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, take};
@@ -30,9 +31,23 @@ use super::buckets;
 use super::natural;
 use crate::logsql::{Bucket, FieldPattern};
 
+/// Whether the last argument holds fields without a column, as the text of an `_overflow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Spill(pub(super) bool);
+
+impl Spill {
+    /// The columns, and the texts of the fields that have none.
+    pub(super) fn split(self, columns: &[ArrayRef]) -> (&[ArrayRef], Option<&ArrayRef>) {
+        match columns.split_last() {
+            Some((spilled, columns)) if self.0 => (columns, Some(spilled)),
+            _ => (columns, None),
+        }
+    }
+}
+
 /// A function over values.
 #[derive(Debug, Clone)]
-pub(super) enum ValueFunction {
+pub(crate) enum ValueFunction {
     /// The text form; missing values are empty.
     Text,
     /// The text's pattern; null of the missing value.
@@ -42,34 +57,36 @@ pub(super) enum ValueFunction {
     /// The number a value is, null if it is none.
     Number,
     /// The sum of the numbers among the arguments, null if there are none.
-    NumberSum,
+    NumberSum(Spill),
     /// How many arguments are numbers, null if none is.
-    NumberCount,
+    NumberCount(Spill),
     /// Bytes that order as the value does in LogsQL; missing values are empty.
     SortKey,
     /// The least sort key of the arguments that are not empty, null if all are.
-    LeastKey,
+    LeastKey(Spill),
     /// The greatest sort key of the arguments that are not empty, null if all are.
-    GreatestKey,
+    GreatestKey(Spill),
     /// The text that a sort key was made from.
     KeyText,
     /// The bucket that a value falls in.
     Bucket(Bucket),
     /// Whether any argument is not empty.
-    AnyValue,
+    AnyValue(Spill),
     /// One text for the values of all arguments, null if all are empty.
     Tuple,
+    /// The fields with these names that are not empty, as a JSON object; null if all are empty.
+    Object(Vec<String>, Spill),
+    /// A number for a text, the same for the same text and hardly ever for another; null of null.
+    Digest,
     /// The length in bytes of all arguments together.
-    Length,
-    /// A list of texts as a sorted JSON array.
-    JsonArray(Option<u64>),
+    Length(Spill),
     /// Whether a record of these fields matches.
     Matches(Predicate, Vec<String>),
 }
 
 impl ValueFunction {
     /// This function applied to `arguments`.
-    pub(super) fn call(self, arguments: Vec<Expr>) -> Expr {
+    pub(crate) fn call(self, arguments: Vec<Expr>) -> Expr {
         let identity = match &self {
             Self::Matches(predicate, names) => format!("{predicate} on {names:?}"),
             other => format!("{other:?}"),
@@ -89,17 +106,18 @@ impl ValueFunction {
             Self::Pattern => "pattern",
             Self::Spilled { .. } => "spilled",
             Self::Number => "number",
-            Self::NumberSum => "number_sum",
-            Self::NumberCount => "number_count",
+            Self::NumberSum(_) => "number_sum",
+            Self::NumberCount(_) => "number_count",
             Self::SortKey => "sort_key",
-            Self::LeastKey => "least_key",
-            Self::GreatestKey => "greatest_key",
+            Self::LeastKey(_) => "least_key",
+            Self::GreatestKey(_) => "greatest_key",
             Self::KeyText => "key_text",
             Self::Bucket(_) => "bucket",
-            Self::AnyValue => "any_value",
+            Self::AnyValue(_) => "any_value",
             Self::Tuple => "tuple",
-            Self::Length => "length",
-            Self::JsonArray(_) => "json_array",
+            Self::Object(..) => "object",
+            Self::Digest => "digest",
+            Self::Length(_) => "length",
             Self::Matches(..) => "matches",
         }
     }
@@ -127,7 +145,9 @@ pub(crate) fn matched(call: &ScalarFunction) -> Option<Predicate> {
         .iter()
         .zip(&call.args)
         .all(|(name, argument)| matches!(argument, Expr::Column(column) if column.name() == name));
-    let all = predicate.fields().iter().all(|name| names.contains(name));
+    // Of fields that are not named it is not known which ones a pipe left.
+    let all =
+        !predicate.reads().is_open() && predicate.fields().iter().all(|name| names.contains(name));
     (own && all && names.len() == call.args.len()).then(|| predicate.clone())
 }
 
@@ -166,18 +186,19 @@ impl ScalarUDFImpl for Implementation {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match &self.function {
             ValueFunction::Text | ValueFunction::KeyText => DataType::Utf8,
-            ValueFunction::Tuple | ValueFunction::JsonArray(_) => DataType::Utf8,
+            ValueFunction::Tuple | ValueFunction::Object(..) => DataType::Utf8,
             ValueFunction::Pattern | ValueFunction::Spilled { .. } => DataType::Utf8,
-            ValueFunction::Number | ValueFunction::NumberSum => DataType::Float64,
-            ValueFunction::NumberCount | ValueFunction::Length => DataType::Int64,
-            ValueFunction::SortKey | ValueFunction::LeastKey | ValueFunction::GreatestKey => {
+            ValueFunction::Number | ValueFunction::NumberSum(_) => DataType::Float64,
+            ValueFunction::NumberCount(_) | ValueFunction::Length(_) => DataType::Int64,
+            ValueFunction::Digest => DataType::UInt64,
+            ValueFunction::SortKey | ValueFunction::LeastKey(_) | ValueFunction::GreatestKey(_) => {
                 DataType::Binary
             }
             ValueFunction::Bucket(_) => match arguments.first() {
                 Some(time @ DataType::Timestamp(TimeUnit::Nanosecond, _)) => time.clone(),
                 _ => DataType::Utf8,
             },
-            ValueFunction::AnyValue | ValueFunction::Matches(..) => DataType::Boolean,
+            ValueFunction::AnyValue(_) | ValueFunction::Matches(..) => DataType::Boolean,
         })
     }
 
@@ -217,8 +238,8 @@ fn apply(
         }
         ValueFunction::Spilled { patterns, negated } => spilled(first()?, patterns, *negated),
         ValueFunction::Number => Arc::new(number(first()?)?),
-        ValueFunction::NumberSum => Arc::new(number_sum(columns, rows)?),
-        ValueFunction::NumberCount => Arc::new(number_count(columns, rows)?),
+        ValueFunction::NumberSum(spill) => Arc::new(number_sum(columns, *spill, rows)?),
+        ValueFunction::NumberCount(spill) => Arc::new(number_count(columns, *spill, rows)?),
         ValueFunction::SortKey => {
             let column = first()?;
             Arc::new(BinaryArray::from_iter_values(
@@ -226,33 +247,65 @@ fn apply(
                     .map(|row| natural::key(&schema::value_text(column, row).unwrap_or_default())),
             ))
         }
-        ValueFunction::LeastKey => extreme_key(columns, rows, false),
-        ValueFunction::GreatestKey => extreme_key(columns, rows, true),
+        ValueFunction::LeastKey(spill) => extreme_key(columns, *spill, rows, false),
+        ValueFunction::GreatestKey(spill) => extreme_key(columns, *spill, rows, true),
         ValueFunction::KeyText => {
             let keys = first()?.as_binary::<i32>();
             Arc::new(keys.iter().map(|key| key.and_then(natural::text)).collect::<StringArray>())
         }
         ValueFunction::Bucket(bucket) => bucketed(first()?, bucket, wanted)?,
-        ValueFunction::AnyValue => {
+        ValueFunction::AnyValue(spill) => {
+            let (columns, spilled) = spill.split(columns);
             let mut any = BooleanBuffer::new_unset(rows);
             for column in columns {
                 any = &any | &not_empty(column);
             }
+            if let Some(spilled) = spilled {
+                any = &any | &any_spilled(spilled);
+            }
             Arc::new(BooleanArray::new(any, None))
         }
         ValueFunction::Tuple => tuples(columns, rows),
-        ValueFunction::Length => Arc::new(Int64Array::from_iter_values(
-            (0..rows).map(|row| values(columns, row).map(|value| value.len() as i64).sum::<i64>()),
-        )),
-        ValueFunction::JsonArray(limit) => json_arrays(first()?, *limit)?,
+        ValueFunction::Object(names, spill) => objects(names, columns, *spill, rows),
+        ValueFunction::Digest => {
+            let column = first()?;
+            let digest = |row| Some(digest(&schema::value_text(column, row)?));
+            Arc::new((0..rows).map(digest).collect::<UInt64Array>())
+        }
+        ValueFunction::Length(spill) => {
+            let length = |row| {
+                let mut length = 0;
+                each_value(columns, *spill, row, |value| length += value.len() as i64);
+                length
+            };
+            Arc::new(Int64Array::from_iter_values((0..rows).map(length)))
+        }
         ValueFunction::Matches(predicate, names) => {
             Arc::new(matches(predicate, names, columns, rows)?)
         }
     })
 }
 
+/// Calls `each` with the text of every value of a row that is not empty.
+pub(super) fn each_value(
+    columns: &[ArrayRef],
+    spill: Spill,
+    row: usize,
+    mut each: impl FnMut(&str),
+) {
+    let (columns, spilled) = spill.split(columns);
+    values(columns, row).filter(|value| !value.is_empty()).for_each(|value| each(&value));
+    if let Some(text) = spilled.and_then(|spilled| schema::value_text(spilled, row)) {
+        overflow::for_each(&text, |_, value| {
+            if !value.is_empty() {
+                each(value);
+            }
+        });
+    }
+}
+
 /// The text forms of a row's values; missing values are empty.
-fn values(columns: &[ArrayRef], row: usize) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
+fn values(columns: &[ArrayRef], row: usize) -> impl Iterator<Item = Cow<'_, str>> {
     columns.iter().map(move |column| schema::value_text(column, row).unwrap_or_default())
 }
 
@@ -290,7 +343,7 @@ fn spilled(column: &ArrayRef, patterns: &[FieldPattern], negated: bool) -> Array
     Arc::new((0..column.len()).map(kept).collect::<StringArray>())
 }
 
-fn number(column: &ArrayRef) -> Result<Float64Array> {
+pub(super) fn number(column: &ArrayRef) -> Result<Float64Array> {
     match column.data_type() {
         DataType::Int64 | DataType::UInt64 => {
             Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
@@ -316,17 +369,42 @@ fn number(column: &ArrayRef) -> Result<Float64Array> {
     }
 }
 
-fn number_sum(columns: &[ArrayRef], rows: usize) -> Result<Float64Array> {
+fn number_sum(columns: &[ArrayRef], spill: Spill, rows: usize) -> Result<Float64Array> {
+    let (columns, spilled) = spill.split(columns);
     let numbers: Vec<Float64Array> = columns.iter().map(number).collect::<Result<_>>()?;
-    if let [only] = numbers.as_slice() {
+    if let ([only], None) = (numbers.as_slice(), spilled) {
         return Ok(only.clone());
     }
-    Ok((0..rows)
-        .map(|row| {
-            let present = numbers.iter().filter(|numbers| numbers.is_valid(row));
-            present.map(|numbers| numbers.value(row)).reduce(|sum, value| sum + value)
-        })
-        .collect())
+    let sum = |row: usize| {
+        let present = numbers.iter().filter(|numbers| numbers.is_valid(row));
+        let mut sum = present.map(|numbers| numbers.value(row)).reduce(|sum, value| sum + value);
+        each_number(spilled, row, |more| sum = Some(sum.unwrap_or(0.0) + more));
+        sum
+    };
+    Ok((0..rows).map(sum).collect())
+}
+
+/// Calls `each` with every number among a row's fields without a column.
+pub(super) fn each_number(spilled: Option<&ArrayRef>, row: usize, mut each: impl FnMut(f64)) {
+    if let Some(text) = spilled.and_then(|spilled| schema::value_text(spilled, row)) {
+        overflow::for_each(&text, |_, value| {
+            if let Some(number) = parse_number(value) {
+                each(number);
+            }
+        });
+    }
+}
+
+/// In which rows any field without a column is not empty.
+fn any_spilled(spilled: &ArrayRef) -> BooleanBuffer {
+    let any = |row: usize| {
+        let mut any = false;
+        if let Some(text) = schema::value_text(spilled, row) {
+            overflow::for_each(&text, |_, value| any |= !value.is_empty());
+        }
+        any
+    };
+    BooleanBuffer::collect_bool(spilled.len(), any)
 }
 
 /// Which values of a column are not empty.
@@ -356,7 +434,8 @@ fn not_empty(column: &ArrayRef) -> BooleanBuffer {
     }
 }
 
-fn number_count(columns: &[ArrayRef], rows: usize) -> Result<Int64Array> {
+fn number_count(columns: &[ArrayRef], spill: Spill, rows: usize) -> Result<Int64Array> {
+    let (columns, spilled) = spill.split(columns);
     let mut counts = vec![0; rows];
     for column in columns {
         let numbers = number(column)?;
@@ -364,15 +443,26 @@ fn number_count(columns: &[ArrayRef], rows: usize) -> Result<Int64Array> {
             *count += i64::from(numbers.is_valid(row));
         }
     }
+    if spilled.is_some() {
+        for (row, count) in counts.iter_mut().enumerate() {
+            each_number(spilled, row, |_| *count += 1);
+        }
+    }
     // A row without a number has nothing to say, not zero to add.
     Ok(counts.into_iter().map(|count| (count > 0).then_some(count)).collect())
 }
 
-fn extreme_key(columns: &[ArrayRef], rows: usize, greatest: bool) -> ArrayRef {
+fn extreme_key(columns: &[ArrayRef], spill: Spill, rows: usize, greatest: bool) -> ArrayRef {
     let keys = (0..rows).map(|row| {
-        let keys = values(columns, row).filter(|value| !value.is_empty());
-        let keys = keys.map(|value| natural::key(&value));
-        if greatest { keys.max() } else { keys.min() }
+        let mut extreme: Option<Vec<u8>> = None;
+        each_value(columns, spill, row, |value| {
+            let key = natural::key(value);
+            let better = |known: &Vec<u8>| if greatest { key > *known } else { key < *known };
+            if extreme.as_ref().is_none_or(better) {
+                extreme = Some(key);
+            }
+        });
+        extreme
     });
     Arc::new(BinaryArray::from_iter(keys))
 }
@@ -410,33 +500,54 @@ fn tuples(columns: &[ArrayRef], rows: usize) -> ArrayRef {
     Arc::new(out.finish())
 }
 
-fn json_arrays(column: &ArrayRef, limit: Option<u64>) -> Result<ArrayRef> {
-    let lists = column.as_list_opt::<i32>().ok_or_else(|| {
-        DataFusionError::Internal(format!("expected a list, not {}", column.data_type()))
-    })?;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let mut out = StringBuilder::new();
-    for list in lists.iter() {
-        let mut texts: Vec<String> = Vec::new();
-        if let Some(list) = list {
-            texts.extend((0..list.len()).filter_map(|row| {
-                schema::value_text(&list, row).map(std::borrow::Cow::into_owned)
-            }));
-        }
-        texts.sort_by_cached_key(|text| natural::key(text));
-        texts.dedup();
-        texts.truncate(limit);
-        let mut json = String::from("[");
-        for (index, text) in texts.iter().enumerate() {
-            if index > 0 {
-                json.push(',');
+/// Appends a row's fields that are not empty to `out`, as a JSON object, in the order of their names;
+/// nothing if all are empty.
+pub(super) fn push_object(
+    out: &mut String,
+    names: &[String],
+    columns: &[ArrayRef],
+    spill: Spill,
+    row: usize,
+) {
+    let (columns, spilled) = spill.split(columns);
+    let mut fields: Vec<(Cow<'_, str>, Cow<'_, str>)> = names
+        .iter()
+        .zip(columns)
+        .filter_map(|(name, column)| {
+            let value = schema::value_text(column, row).filter(|value| !value.is_empty())?;
+            Some((Cow::Borrowed(name.as_str()), value))
+        })
+        .collect();
+    if let Some(text) = spilled.and_then(|spilled| schema::value_text(spilled, row)) {
+        overflow::for_each(&text, |name, value| {
+            if !value.is_empty() {
+                fields.push((Cow::Owned(name.to_owned()), Cow::Owned(value.to_owned())));
             }
-            overflow::push_json_string(&mut json, text);
-        }
-        json.push(']');
-        out.append_value(json);
+        });
     }
-    Ok(Arc::new(out.finish()))
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut object = String::new();
+    fields.iter().for_each(|(name, value)| overflow::append(&mut object, name, value));
+    overflow::close(&mut object);
+    out.push_str(&object);
+}
+
+fn objects(names: &[String], columns: &[ArrayRef], spill: Spill, rows: usize) -> ArrayRef {
+    let mut out = StringBuilder::new();
+    let mut text = String::new();
+    for row in 0..rows {
+        text.clear();
+        push_object(&mut text, names, columns, spill, row);
+        out.append_option((!text.is_empty()).then_some(&text));
+    }
+    Arc::new(out.finish())
+}
+
+/// Of a fixed key: parts of a query, and queries, agree on it.
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn matches(

@@ -9,11 +9,15 @@ mod aggregation;
 mod buckets;
 mod fields;
 mod functions;
+mod gather;
+mod histogram;
+mod kept;
 mod natural;
 mod pipes;
 mod quantile;
 mod single;
 mod stats;
+mod step;
 mod trend;
 
 use std::sync::Arc;
@@ -26,11 +30,15 @@ use lodge_record::field;
 use lodge_segment::predicate::Predicate;
 
 use crate::error::QueryError;
-use crate::logsql::{Pipe, Query, SortKey, SortPipe};
-use crate::scan::{LogsTable, Source, TopByTime, Types, table_schema};
+use crate::logsql::{self, Pipe, Query, SortKey, SortPipe, Targets};
+use crate::scan::{Context, LogsTable, Source, TopByTime, Types, table_schema};
+use crate::stage::{self, Ordered, schema_of};
+use crate::transform::Later;
+use fields::Needed;
 
 pub(crate) use aggregation::SegmentAggregation;
-pub(crate) use functions::matched;
+pub(crate) use functions::{ValueFunction, matched};
+pub(crate) use step::bucket_function;
 
 /// Which rows of an answer the caller wants.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,6 +53,20 @@ pub(crate) fn trend_parts(span: (i64, i64), buckets: usize) -> (i64, i64) {
     (parts.start_ns, parts.step_ns)
 }
 
+/// Bytes that compare as LogsQL orders values.
+pub(crate) fn sort_key(text: &str) -> Vec<u8> {
+    natural::key(text)
+}
+
+/// Per pipe what those behind it look at, of a query whose rows are wanted whole.
+pub(crate) fn later(pipes: &[Pipe]) -> Vec<Later> {
+    let needs = fields::needed(pipes, Needed::everything());
+    needs.iter().skip(1).map(Needed::later).collect()
+}
+
+/// Most queries within a query.
+const INNER_QUERIES_MAX: usize = 64;
+
 /// Plans `query` over `source`, whose predicate is already that of the query.
 pub(crate) fn query_frame(
     state: SessionState,
@@ -53,31 +75,148 @@ pub(crate) fn query_frame(
     query: &Query,
     page: Page,
 ) -> Result<DataFrame, QueryError> {
-    let span = source.span();
-    let needed = fields::needed(&query.pipes);
-    let only = needed.only.as_deref();
-    let schema = table_schema(&source.snapshot, only, &needed.named, &Types::Text);
-    let (top, pipes) = leaf_top(&query.pipes, page);
-    let table = LogsTable::new(source, schema, partitions, top);
-    let table = provider_as_source(Arc::new(table));
-    let leaf = LogicalPlanBuilder::scan(UNNAMED_TABLE, table, None)?.build()?;
-    let mut frame = DataFrame::new(state, leaf);
-    for pipe in &pipes {
-        frame = pipes::apply(frame, pipe, span)?;
+    let count = inner_queries(query);
+    if count > INNER_QUERIES_MAX {
+        return Err(QueryError::invalid(format!(
+            "the query has {count} queries within it, the most is {INNER_QUERIES_MAX}; take some of \
+             the `join` and `union` pipes out"
+        )));
     }
-    match (page.limit, page.offset) {
-        (None, 0) => Ok(frame),
-        (limit, offset) => {
-            let newest = top.is_none() && query.pipes.iter().all(Pipe::is_row_wise);
-            if newest && pipes::has_column(&frame, field::TIME) {
-                // A filter behind a renaming pipe keeps the leaf from choosing.
-                let by = vec![SortKey { name: field::TIME.to_owned(), descending: true }];
-                let sort = SortPipe { by, ..SortPipe::default() };
-                frame = pipes::apply(frame, &Pipe::Sort(sort), span)?;
+    let planner = Planner { state, partitions };
+    planner.frame(source, query, Needed::everything(), Some(page))
+}
+
+fn inner_queries(query: &Query) -> usize {
+    query.pipes.iter().filter_map(Pipe::inner).map(|inner| 1 + inner_queries(inner)).sum()
+}
+
+/// What all queries of one plan have in common.
+struct Planner {
+    state: SessionState,
+    partitions: usize,
+}
+
+impl Planner {
+    /// Plans `query` over `source`; `tail`: which fields are wanted of what it gives; `page`: which
+    /// rows, `None` of a query within another one.
+    fn frame(
+        &self,
+        source: Source,
+        query: &Query,
+        tail: Needed,
+        page: Option<Page>,
+    ) -> Result<DataFrame, QueryError> {
+        let is_within = page.is_none();
+        let page = page.unwrap_or_default();
+        let query = logsql::with_rates(query, source.predicate.time_bounds());
+        let (top, pipes) = leaf_top(&limits_first(&query.pipes), page);
+        let needs = fields::needed(&pipes, tail);
+        let mut frame = self.leaf(&source, &pipes, needs.first(), top)?;
+        let span = source.span();
+        for (at, (pipe, after)) in pipes.iter().zip(needs.iter().skip(1)).enumerate() {
+            if fields::is_idle(pipe, after) {
+                continue;
             }
-            Ok(frame.limit(offset, limit)?)
+            frame = match pipe {
+                // The leaf is what they are.
+                Pipe::StreamContext(_) if at == 0 => frame,
+                Pipe::Join(_) | Pipe::Union(_) => self.combined(frame, &source, pipe, after)?,
+                pipe => pipes::apply(frame, pipe, span, after)?,
+            };
+            let is_sorted = matches!(pipe, Pipe::Sort(_) | Pipe::Top { .. } | Pipe::Patterns(_));
+            if is_sorted && (is_within || pipes.iter().skip(at + 1).any(is_stage)) {
+                let schema = schema_of(&frame);
+                frame = stage::over(frame, Arc::new(Ordered(schema)))?;
+            }
+        }
+        match (page.limit, page.offset) {
+            (None, 0) => Ok(frame),
+            (limit, offset) => {
+                let newest = top.is_none() && query.pipes.iter().all(Pipe::is_row_wise);
+                if newest && pipes::has_column(&frame, field::TIME) {
+                    // A filter behind a renaming pipe keeps the leaf from choosing.
+                    let by = vec![SortKey { name: field::TIME.to_owned(), descending: true }];
+                    let sort = Pipe::Sort(SortPipe { by, ..SortPipe::default() });
+                    frame = pipes::apply(frame, &sort, span, &Needed::everything())?;
+                }
+                Ok(frame.limit(offset, limit)?)
+            }
         }
     }
+
+    /// Where the rows come from.
+    fn leaf(
+        &self,
+        source: &Source,
+        pipes: &[Pipe],
+        need: Option<&Needed>,
+        top: Option<TopByTime>,
+    ) -> Result<DataFrame, QueryError> {
+        let need = need.cloned().unwrap_or_default();
+        let columns = need.columns();
+        let only: Option<Vec<String>> = (!need.all)
+            .then(|| need.named.iter().filter(|n| *n != field::OVERFLOW).cloned().collect());
+        let schema = table_schema(&source.snapshot, only.as_deref(), &columns, &Types::default());
+        if let Some(Pipe::StreamContext(pipe)) = pipes.first() {
+            let context = Context::new(source.clone(), schema, *pipe);
+            return stage::leaf(self.state.clone(), Arc::new(context));
+        }
+        let table = LogsTable::new(source.clone(), schema, self.partitions, top);
+        let table = provider_as_source(Arc::new(table));
+        let leaf = LogicalPlanBuilder::scan(UNNAMED_TABLE, table, None)?.build()?;
+        Ok(DataFrame::new(self.state.clone(), leaf))
+    }
+
+    /// `frame` together with what another query gives.
+    fn combined(
+        &self,
+        frame: DataFrame,
+        source: &Source,
+        pipe: &Pipe,
+        after: &Needed,
+    ) -> Result<DataFrame, QueryError> {
+        let Some(query) = pipe.inner() else { return Ok(frame) };
+        let tail = match pipe {
+            Pipe::Join(join) => pipes::joined_need(join, after),
+            _ => after.clone(),
+        };
+        let inner = source.within_reach(query);
+        let other = self.frame(inner, query, tail, None)?;
+        pipes::combine(frame, other, pipe, after)
+    }
+}
+
+/// Whether a pipe is a step that DataFusion does not know.
+fn is_stage(pipe: &Pipe) -> bool {
+    matches!(
+        pipe,
+        Pipe::Transform(_)
+            | Pipe::Facets(_)
+            | Pipe::FieldNames
+            | Pipe::BlocksCount
+            | Pipe::Join(_)
+            | Pipe::Union(_)
+            | Pipe::StreamContext(_)
+            | Pipe::Running(_)
+            | Pipe::Sequence(_)
+    )
+}
+
+/// The pipes with limits before what does not change which rows there are: so less is done for rows
+/// that nobody sees.
+fn limits_first(pipes: &[Pipe]) -> Vec<Pipe> {
+    let mut pipes = pipes.to_vec();
+    for at in 1..pipes.len() {
+        let mut place = at;
+        while place > 0
+            && matches!(pipes.get(place), Some(Pipe::Limit(_) | Pipe::Offset(_)))
+            && pipes.get(place - 1).is_some_and(Pipe::keeps_rows)
+        {
+            pipes.swap(place - 1, place);
+            place -= 1;
+        }
+    }
+    pipes
 }
 
 /// What of the query the leaf's search by time does, and the pipes that are left.
@@ -87,7 +226,7 @@ fn leaf_top(pipes: &[Pipe], page: Page) -> (Option<TopByTime>, Vec<Pipe>) {
     let Some(Pipe::Sort(sort)) = pipes.get(place) else {
         // Of plain records the request's limit gives the newest; pipes that drop or rename fields
         // do not matter to which those are.
-        let plain = pipes.iter().all(|pipe| pipe.is_row_wise() && !matches!(pipe, Pipe::Filter(_)));
+        let plain = pipes.iter().all(Pipe::keeps_rows);
         let rows = page.limit.filter(|_| plain).map(|limit| limit.saturating_add(page.offset));
         return (rows.map(|rows| TopByTime { rows, newest: true }), rest());
     };
@@ -129,32 +268,60 @@ fn keeps_time(pipe: &Pipe) -> bool {
         Pipe::Rename(pairs) => {
             pairs.iter().all(|(from, to)| from != field::TIME && to != field::TIME)
         }
+        Pipe::Transform(transform) => match transform.targets() {
+            Targets::Named(names) => {
+                transform.keeps_count() && names.iter().all(|name| name != field::TIME)
+            }
+            Targets::Any => false,
+        },
         _ => false,
     }
 }
 
-/// The records that `query` selects before anything is aggregated or cut off, for questions about
-/// records (`what`). The pipes from the first `stats`, `limit`, … on do not matter to them.
-pub(crate) fn row_predicate(query: &Query, what: &str) -> Result<Predicate, QueryError> {
+/// The records that a question about records is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Records {
+    /// Those that this selects, as they are stored.
+    Stored(Predicate),
+    /// What these pipes make of those that the query selects.
+    Made(Query),
+}
+
+/// The records that `query` gives before anything is aggregated or cut off: the pipes from the first
+/// `stats`, `limit`, … on do not matter, nor do those that drop, copy or rename fields unless something
+/// after them looks at what they made.
+pub(crate) fn records(query: &Query) -> Records {
     let mut parts = vec![query.predicate.clone()];
-    let mut renamed = None;
+    let mut pipes = Vec::new();
+    let mut is_made = false;
     for pipe in &query.pipes {
         match pipe {
-            Pipe::Filter(filter) => match renamed {
-                None => parts.push(filter.clone()),
-                Some(name) => {
-                    return Err(QueryError::invalid(format!(
-                        "{what} cannot use the filter after `| {name}`; move the filter to the \
-                         front of the query"
-                    )));
-                }
-            },
-            Pipe::Sort(sort) if sort.limit.is_none() && sort.offset == 0 => {}
+            Pipe::Filter(filter) if pipes.is_empty() => parts.push(filter.clone()),
             Pipe::Fields(_) | Pipe::Delete(_) | Pipe::Copy(_) | Pipe::Rename(_) => {
-                renamed = Some(pipe.name());
+                pipes.push(pipe.clone());
+            }
+            Pipe::Sort(sort) if sort.limit.is_none() && sort.offset == 0 => {}
+            pipe if pipe.is_row_wise() => {
+                is_made = true;
+                pipes.push(pipe.clone());
             }
             _ => break,
         }
     }
-    Ok(Predicate::and(parts))
+    let predicate = Predicate::and(parts);
+    match is_made {
+        true => Records::Made(Query { options: query.options, ..Query::new(predicate, pipes) }),
+        false => Records::Stored(predicate),
+    }
+}
+
+/// The predicate of a query that has nothing but a filter.
+pub(crate) fn only_filter(query: Query) -> Result<Predicate, QueryError> {
+    match query.pipes.first() {
+        None => Ok(query.predicate),
+        Some(pipe) => Err(QueryError::invalid(format!(
+            "`| {}` is a pipe; only a filter can be given here",
+            pipe.name()
+        ))),
+    }
 }

@@ -1,18 +1,21 @@
 //! LogsQL's order of values, as bytes that compare in that order.
 //!
-//! Empty values come first, then numbers by value (`9 < 10`, `1s < 1m`), then texts, in which runs of
-//! digits compare as numbers (`host-9 < host-10`). The text itself is at the end of its key, so equal
-//! ranks have one order and the text can be had back:
+//! Empty values come first, then numbers by value (`9 < 10`, `1s < 1m`), then times with their zones,
+//! then texts, in which runs of digits compare as numbers (`host-9 < host-10`). The text itself is at
+//! the end of its key, so equal ranks have one order and the text can be had back:
 //!
 //! ```text
-//!  class (1) | rank (8 bytes of a number, or the text with encoded digit runs, 0) | text | length (4)
+//!  class (1) | rank | text | length (4)
+//!  rank: 8 bytes of a number or a time, or the text with encoded digit runs and a 0
 //! ```
 
+use lodge_record::time;
 use lodge_segment::predicate::parse_number;
 
 const CLASS_EMPTY: u8 = 0;
 const CLASS_NUMBER: u8 = 1;
-const CLASS_TEXT: u8 = 2;
+const CLASS_TIME: u8 = 2;
+const CLASS_TEXT: u8 = 3;
 
 /// The key of a value.
 pub(super) fn key(text: &str) -> Vec<u8> {
@@ -22,6 +25,9 @@ pub(super) fn key(text: &str) -> Vec<u8> {
     } else if let Some(number) = parse_number(text) {
         key.push(CLASS_NUMBER);
         key.extend(ordered_bits(number).to_be_bytes());
+    } else if let Some(time_ns) = moment(text) {
+        key.push(CLASS_TIME);
+        key.extend(ordered_time(time_ns).to_be_bytes());
     } else {
         key.push(CLASS_TEXT);
         push_natural(&mut key, text);
@@ -39,6 +45,19 @@ pub(super) fn text(key: &[u8]) -> Option<&str> {
     let length = u32::from_be_bytes(*length) as usize;
     let start = rest.len().checked_sub(length)?;
     std::str::from_utf8(rest.get(start..)?).ok()
+}
+
+/// The time that `text` is if it is a date and a time of day, not a date or a number alone.
+pub(super) fn moment(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let sign = |place: usize| bytes.get(place).copied();
+    let shaped = sign(4) == Some(b'-') && sign(7) == Some(b'-') && sign(13) == Some(b':');
+    shaped.then(|| time::parse(text)).flatten()
+}
+
+/// A time so that it orders as an unsigned number.
+fn ordered_time(time_ns: i64) -> u64 {
+    time_ns.cast_unsigned() ^ 1 << 63
 }
 
 /// The bits of a float so that they order as it does.

@@ -1,5 +1,7 @@
 //! Each pipe as a step of a DataFusion plan.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
@@ -11,20 +13,27 @@ use datafusion::prelude::DataFrame;
 use lodge_record::field;
 use lodge_segment::predicate::{FieldTest, Predicate};
 
+use super::fields::Needed;
 use super::functions::ValueFunction;
 use super::stats;
 use super::trend::trend;
 use crate::error::QueryError;
-use crate::logsql::{FieldPattern, PatternsPipe, Pipe, SortKey, SortPipe};
+use crate::logsql::{FieldPattern, JoinPipe, PatternsPipe, Pipe, SortKey, SortPipe};
+use crate::stage::{
+    self, Blocks, Chain, Facets, FieldNames, Join, Running, Sequence, Stage, schema_of,
+};
+use crate::transform::Step;
 
 /// A column that only lives inside a plan.
 const PLACE: &str = "__lodge_place";
 
-/// `frame` with `pipe` applied; `span`: first and last time that a record can have.
+/// `frame` with `pipe` applied; `span`: first and last time that a record can have; `after`: what the
+/// pipes behind it look at.
 pub(super) fn apply(
     frame: DataFrame,
     pipe: &Pipe,
     span: Option<(i64, i64)>,
+    after: &Needed,
 ) -> Result<DataFrame, QueryError> {
     match pipe {
         Pipe::Fields(patterns) => keep(frame, patterns),
@@ -40,7 +49,7 @@ pub(super) fn apply(
             delete(frame, &[FieldPattern::Name(from.clone())])
         }),
         Pipe::Filter(predicate) => {
-            let condition = matches(&frame, predicate);
+            let condition = condition(&frame, predicate);
             Ok(frame.filter(condition)?)
         }
         Pipe::Sort(pipe) => sort(frame, pipe),
@@ -50,6 +59,60 @@ pub(super) fn apply(
         Pipe::Top { limit, by, hits, rank } => top(frame, *limit, by, hits, rank.as_deref()),
         Pipe::Uniq { by, hits, limit } => uniq(frame, by, hits.as_deref(), *limit),
         Pipe::Patterns(pipe) => patterns(frame, pipe, span),
+        Pipe::Transform(pipe) => {
+            let step = Step::new(pipe, &schema_of(&frame), &after.later());
+            stage::over(frame, Arc::new(step))
+        }
+        Pipe::Facets(pipe) => stage::over(frame, Arc::new(Facets(*pipe))),
+        Pipe::FieldNames => stage::over(frame, Arc::new(FieldNames)),
+        Pipe::FieldValues { field, limit } => field_values(frame, field, *limit),
+        Pipe::BlocksCount => stage::over(frame, Arc::new(Blocks)),
+        Pipe::Running(pipe) => {
+            let running = Running::new(pipe.clone(), &schema_of(&frame));
+            stage::over(frame, Arc::new(running))
+        }
+        Pipe::Sequence(rows) => stage::alone(frame, Arc::new(Sequence { rows: *rows })),
+        // These are planned where their queries and records are known.
+        Pipe::Join(_) | Pipe::Union(_) | Pipe::StreamContext(_) => {
+            Err(QueryError::internal(format!("`| {}` stands at the wrong place", pipe.name())))
+        }
+    }
+}
+
+/// `frame` and what the query within `pipe` gives, put together.
+pub(super) fn combine(
+    frame: DataFrame,
+    other: DataFrame,
+    pipe: &Pipe,
+    after: &Needed,
+) -> Result<DataFrame, QueryError> {
+    let (left, right) = (schema_of(&frame), schema_of(&other));
+    let stage: Arc<dyn Stage> = match pipe {
+        Pipe::Join(join) => Arc::new(Join::new(join, &left, &right, &after.later())),
+        _ => Arc::new(Chain::new(&[left, right])),
+    };
+    stage::over_all(frame, vec![other], stage)
+}
+
+/// What a join needs of the other query for what comes behind it.
+pub(super) fn joined_need(join: &JoinPipe, after: &Needed) -> Needed {
+    let own = |name: &String| name.strip_prefix(join.prefix.as_str()).map(str::to_owned);
+    let named = after.named.iter().filter_map(own);
+    Needed { named: named.chain(join.by.iter().cloned()).collect(), ..after.clone() }
+}
+
+/// The values of a field that are not empty, each with the number of its rows.
+fn field_values(
+    frame: DataFrame,
+    field: &str,
+    limit: Option<u64>,
+) -> Result<DataFrame, QueryError> {
+    let hits = if field == "hits" { "hits_total" } else { "hits" };
+    let present = matches(&frame, &Predicate::field(field, FieldTest::Any));
+    let frame = counted(frame.filter(present)?, &[field.to_owned()], hits)?;
+    match limit {
+        Some(limit) => Ok(frame.limit(0, Some(rows_of(limit)))?),
+        None => Ok(frame),
     }
 }
 
@@ -94,14 +157,32 @@ pub(super) fn group_value(frame: &DataFrame, name: &str) -> Expr {
     }
 }
 
-/// Whether a row of `frame` matches.
-pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
-    let mut wanted = predicate.fields();
-    wanted.insert(field::OVERFLOW.to_owned());
-    wanted.insert(field::STREAM_ID.to_owned());
-    let names: Vec<String> = wanted.into_iter().filter(|name| has_column(frame, name)).collect();
+/// Whether a row of `frame` matches, told of at least one column if there is any: DataFusion takes what
+/// looks at none for a constant, and moves it to where it is tested for other rows, or for none.
+fn condition(frame: &DataFrame, predicate: &Predicate) -> Expr {
+    let mut names = read_by(frame, predicate);
+    if names.is_empty() {
+        names.extend(self::names(frame).into_iter().next());
+    }
     let columns = names.iter().map(|name| column(name)).collect();
     ValueFunction::Matches(predicate.clone(), names).call(columns)
+}
+
+/// Whether a row of `frame` matches.
+pub(super) fn matches(frame: &DataFrame, predicate: &Predicate) -> Expr {
+    let names = read_by(frame, predicate);
+    let columns = names.iter().map(|name| column(name)).collect();
+    ValueFunction::Matches(predicate.clone(), names).call(columns)
+}
+
+/// The columns that a predicate looks at.
+fn read_by(frame: &DataFrame, predicate: &Predicate) -> Vec<String> {
+    let reads = predicate.reads();
+    let needed =
+        |name: &String| name == field::OVERFLOW || name == field::STREAM_ID || reads.has(name);
+    let mut names: Vec<String> = names(frame).into_iter().filter(needed).collect();
+    names.sort();
+    names
 }
 
 /// `_overflow` with only those of its fields that are kept.

@@ -18,13 +18,14 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use super::functions::{Spill, each_number, number};
 use super::single::Single;
 
-/// The `phi`-quantile of `number`; null if there is no number.
-pub(super) fn quantile(phi: f64, number: Expr) -> Expr {
-    let signature = Signature::exact(vec![DataType::Float64], Volatility::Immutable);
-    let name = format!("logsql_quantile_{phi}");
-    AggregateUDF::new_from_impl(Quantile { phi, name, signature }).call(vec![number])
+/// The `phi`-quantile of all numbers in `columns`; null if there is no number.
+pub(super) fn quantile(phi: f64, columns: Vec<Expr>, spill: Spill) -> Expr {
+    let signature = Signature::variadic_any(Volatility::Immutable);
+    let name = format!("logsql_quantile_{phi}_{}", spill.0);
+    AggregateUDF::new_from_impl(Quantile { phi, spill, name, signature }).call(columns)
 }
 
 /// Whether it is a quantile of numbers.
@@ -35,6 +36,7 @@ pub(super) fn is_quantile(function: &AggregateUDF) -> bool {
 #[derive(Debug)]
 struct Quantile {
     phi: f64,
+    spill: Spill,
     name: String,
     signature: Signature,
 }
@@ -76,7 +78,7 @@ impl AggregateUDFImpl for Quantile {
     }
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Single(Kept::new(self.phi, 1))))
+        Ok(Box::new(Single(Kept::new(self.phi, self.spill, 1))))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
@@ -87,7 +89,7 @@ impl AggregateUDFImpl for Quantile {
         &self,
         _: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Kept::new(self.phi, 0)))
+        Ok(Box::new(Kept::new(self.phi, self.spill, 0)))
     }
 }
 
@@ -95,14 +97,15 @@ impl AggregateUDFImpl for Quantile {
 #[derive(Debug)]
 struct Kept {
     phi: f64,
+    spill: Spill,
     groups: Vec<Vec<f64>>,
     /// Numbers that there is room for in all groups.
     room: usize,
 }
 
 impl Kept {
-    fn new(phi: f64, groups: usize) -> Self {
-        Self { phi, groups: vec![Vec::new(); groups], room: 0 }
+    fn new(phi: f64, spill: Spill, groups: usize) -> Self {
+        Self { phi, spill, groups: vec![Vec::new(); groups], room: 0 }
     }
 
     fn push(&mut self, group: usize, number: f64) {
@@ -167,12 +170,20 @@ impl GroupsAccumulator for Kept {
         total_num_groups: usize,
     ) -> Result<()> {
         self.groups.resize_with(total_num_groups.max(self.groups.len()), Vec::new);
-        let numbers = values.first().and_then(|v| v.as_primitive_opt::<Float64Type>());
-        let numbers = numbers.ok_or_else(no_numbers)?;
-        for (row, group) in group_indices.iter().enumerate() {
-            let wanted = opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
-            if wanted && numbers.is_valid(row) {
-                self.push(*group, numbers.value(row));
+        let wanted =
+            |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        let (columns, spilled) = self.spill.split(values);
+        for column in columns {
+            let numbers = number(column)?;
+            for (row, group) in group_indices.iter().enumerate() {
+                if numbers.is_valid(row) && wanted(row) {
+                    self.push(*group, numbers.value(row));
+                }
+            }
+        }
+        if spilled.is_some() {
+            for (row, group) in group_indices.iter().enumerate().filter(|(row, _)| wanted(*row)) {
+                each_number(spilled, row, |number| self.push(*group, number));
             }
         }
         Ok(())
@@ -206,7 +217,7 @@ impl GroupsAccumulator for Kept {
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
         let rows = values.first().map_or(0, |column| column.len());
-        let mut each = Self::new(self.phi, rows);
+        let mut each = Self::new(self.phi, self.spill, rows);
         let groups: Vec<usize> = (0..rows).collect();
         each.update_batch(values, &groups, opt_filter, rows)?;
         each.state(EmitTo::All)

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::Source;
 use super::exec::Scan;
 use super::fold::{fold, on_runtime};
-use super::leaf::{Leaf, LeafExec};
+use super::leaf::{Leaf, LeafExec, Reads};
 use super::reader::{Found, arrow_error};
 use super::tally::{Grouping, Key, Tally};
 use crate::engine::Admitted;
@@ -60,6 +60,16 @@ impl Leaf for Aggregate {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (keys, functions) = (self.grouping.keys.len(), self.grouping.functions.len());
         write!(f, "keys={keys}, functions={functions}, filter={}", self.source.predicate)
+    }
+
+    fn reads(&self) -> Reads {
+        let (keys, functions) = (self.grouping.keys.len(), self.grouping.functions.len());
+        let does = match keys {
+            0 => format!("aggregates matching records ({functions} functions)"),
+            _ => format!("groups matching records by {keys} keys ({functions} functions)"),
+        };
+        let (source, wanted) = (self.source.clone(), self.grouping.wanted());
+        Reads { source, wanted, does, may_stop: false }
     }
 
     fn rows(&self, _: usize, context: &TaskContext) -> Result<SendableRecordBatchStream> {

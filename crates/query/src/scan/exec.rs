@@ -7,14 +7,15 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 
-use super::leaf::{Leaf, LeafExec};
+use super::leaf::{Leaf, LeafExec, Reads};
+use super::newest::Top;
 use super::reader::{Columns, Reader, Wanted, rows_only};
 use super::shape::Shape;
-use super::{Source, Work};
+use super::{Source, TopByTime, Work};
 
 /// Rows of a batch that stands for rows nobody looks at.
 const COUNT_ROWS: usize = 65_536;
@@ -45,6 +46,11 @@ impl Scan {
 
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The search for the first rows by time of what it gives.
+    pub(crate) fn newest(&self, top: TopByTime) -> Arc<dyn ExecutionPlan> {
+        Top::plan(self.source.clone(), self.shape.clone(), self.partitions, top)
     }
 
     /// What it gives of each record.
@@ -107,6 +113,16 @@ impl Leaf for Scan {
             write!(f, ", limit={limit}")?;
         }
         Ok(())
+    }
+
+    fn reads(&self) -> Reads {
+        let does = match self.limit {
+            Some(limit) => format!("gives up to {limit} matching records"),
+            None => "gives all matching records".to_owned(),
+        };
+        let wanted = Wanted::of(Columns::Of(self.shape.clone()));
+        let may_stop = self.limit.is_some();
+        Reads { source: self.source.clone(), wanted, does, may_stop }
     }
 
     fn rows(&self, partition: usize, context: &TaskContext) -> Result<SendableRecordBatchStream> {

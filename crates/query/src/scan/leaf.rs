@@ -14,6 +14,21 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 
+use super::Source;
+use super::reader::Wanted;
+
+/// What a leaf reads, for who wants to know before it does.
+#[derive(Debug, Clone)]
+pub(super) struct Reads {
+    pub(super) source: Source,
+    /// What of matching records.
+    pub(super) wanted: Wanted,
+    /// What it does with them, for people.
+    pub(super) does: String,
+    /// Whether it may stop before it has read all of this.
+    pub(super) may_stop: bool,
+}
+
 /// One way to read a source.
 pub(super) trait Leaf: fmt::Debug + Send + Sync + 'static {
     /// Its name in a printed plan.
@@ -21,6 +36,9 @@ pub(super) trait Leaf: fmt::Debug + Send + Sync + 'static {
 
     /// Its line in a printed plan.
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// What it reads.
+    fn reads(&self) -> Reads;
 
     /// The rows of one partition, which exists.
     fn rows(&self, partition: usize, context: &TaskContext) -> Result<SendableRecordBatchStream>;

@@ -14,12 +14,16 @@
 //! - a dropped stream reads no further block; the deadline is looked at before every block.
 
 mod aggregate;
+mod context;
+mod cost;
 mod exec;
 mod fold;
 mod leaf;
 mod newest;
+mod reach;
 mod reader;
 mod shape;
+mod spilled;
 mod table;
 mod tally;
 
@@ -33,12 +37,18 @@ use tokio::sync::OnceCell;
 
 use crate::budget::QueryControl;
 use crate::error::QueryError;
+use crate::logsql::Query;
 
 pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
+pub(crate) use context::Context;
+pub(crate) use cost::leaf_costs;
+pub use cost::{LeafCost, Share};
 pub(crate) use exec::Scan;
 pub(crate) use fold::{fold, on_runtime};
+pub(crate) use reach::Reach;
 pub(crate) use reader::{Columns, Found, TextOf, Wanted};
 pub(crate) use shape::{Types, stream_ids, table_schema};
+pub(crate) use spilled::spilled_type;
 pub(crate) use table::{LogsTable, TopByTime};
 pub(crate) use tally::{Function, Grouping, Key, Through, bucket_floor};
 
@@ -54,6 +64,8 @@ pub(crate) struct Source {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) predicate: Arc<Predicate>,
     pub(crate) control: Arc<QueryControl>,
+    /// What queries within the query may read of the snapshot.
+    pub(crate) reach: Arc<Reach>,
 }
 
 /// A segment, or some of its blocks, to be read by one partition.
@@ -102,6 +114,50 @@ impl Opened {
         let prepared = segment.prepare(&source.predicate).await?;
         Ok(Arc::new(Self { segment, prepared }))
     }
+
+    /// Charges for looking at which rows of a block match; whether that is to be done: not where none
+    /// can match, and not where a partial answer ends (`None`).
+    fn charge(&self, block: usize, control: &QueryControl) -> Result<Option<Verdict>, QueryError> {
+        let verdict = self.segment.block_verdict(&self.prepared, block)?;
+        if verdict == Verdict::None {
+            control.skip_blocks(1);
+            return Ok(None);
+        }
+        let rows = self.segment.blocks().get(block).map_or(0, |info| info.rows);
+        let goes_on = control.charge_block(rows, self.tested_bytes(block, verdict))?;
+        Ok(goes_on.then_some(verdict))
+    }
+
+    /// Charges for reading `names` of some rows of a block; whether that is to be done.
+    fn charge_rows<'n>(
+        &self,
+        (block, rows): (usize, usize),
+        verdict: Verdict,
+        names: impl Iterator<Item = &'n str>,
+        control: &QueryControl,
+    ) -> Result<bool, QueryError> {
+        let bytes =
+            self.segment.block_bytes(block, names.filter(|name| !self.is_tested(name, verdict)));
+        let total = self.segment.blocks().get(block).map_or(0, |info| info.rows);
+        let share = rows as f64 / total.max(1) as f64;
+        control.charge_bytes((bytes as f64 * share).ceil() as u64)
+    }
+
+    /// Whether a column was looked at to tell which rows of a block match.
+    fn is_tested(&self, name: &str, verdict: Verdict) -> bool {
+        verdict == Verdict::Some && self.prepared.columns().iter().any(|column| column == name)
+    }
+
+    /// The bytes of the columns that tell which rows of a block match.
+    fn tested_bytes(&self, block: usize, verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Some => {
+                let columns = self.prepared.columns().iter().map(String::as_str);
+                self.segment.block_bytes(block, columns)
+            }
+            Verdict::None | Verdict::All => 0,
+        }
+    }
 }
 
 impl Work {
@@ -125,13 +181,27 @@ impl Work {
 }
 
 impl Source {
+    /// What `query` reads of a snapshot, within `reach`.
     pub(crate) fn new(
         store: Arc<Store>,
         snapshot: Arc<Snapshot>,
-        predicate: Predicate,
+        query: &Query,
+        reach: Reach,
         control: Arc<QueryControl>,
     ) -> Self {
-        Self { store, snapshot, predicate: Arc::new(predicate), control }
+        let predicate = Arc::new(reach.bounded(query));
+        Self { store, snapshot, predicate, control, reach: Arc::new(reach) }
+    }
+
+    /// What another query reads of the same snapshot, within the same reach.
+    pub(crate) fn within_reach(&self, query: &Query) -> Self {
+        Self { predicate: Arc::new(self.reach.bounded(query)), ..self.clone() }
+    }
+
+    /// The same at any time: records around those of the query.
+    fn at_any_time(&self, predicate: Predicate) -> Self {
+        let predicate = Predicate::and([self.reach.view().clone(), predicate]);
+        Self { predicate: Arc::new(predicate), ..self.clone() }
     }
 
     /// The same snapshot, narrowed by one more predicate.

@@ -24,15 +24,17 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
+use lodge_record::field;
 use lodge_segment::Mask;
 use lodge_segment::predicate::Verdict;
 use lodge_store::{OpenSegment, SegmentRef};
 use tokio::task::JoinError;
 
-use super::leaf::{Leaf, LeafExec};
-use super::reader::{arrow_error, rows_only, stored_names};
+use super::leaf::{Leaf, LeafExec, Reads};
+use super::reader::{Columns, Wanted, arrow_error, rows_only, stored_names};
 use super::shape::Shape;
 use super::{ALONE_ROWS_MAX, Opened, Source, TopByTime};
+use crate::budget::QueryControl;
 use crate::error::QueryError;
 
 /// Rows of a batch handed on.
@@ -75,6 +77,14 @@ impl Leaf for Top {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let which = if self.top.newest { "newest" } else { "oldest" };
         write!(f, "{which}={}, filter={}", self.top.rows, self.source.predicate)
+    }
+
+    fn reads(&self) -> Reads {
+        let which = if self.top.newest { "newest" } else { "oldest" };
+        let mut wanted = Wanted::of(Columns::Of(self.shape.clone()));
+        wanted.times = true;
+        let does = format!("finds the {} {which} matching records", self.top.rows);
+        Reads { source: self.source.clone(), wanted, does, may_stop: true }
     }
 
     fn rows(&self, _: usize, context: &TaskContext) -> Result<SendableRecordBatchStream> {
@@ -172,7 +182,8 @@ impl Search {
                 }
                 if alone {
                     let place = (number, block as u32);
-                    let hits = search_block(&this, place, self.top, &self.bar).await?;
+                    let control = &self.source.control;
+                    let hits = search_block(&this, place, self.top, &self.bar, control).await?;
                     self.keep((this.clone(), hits), &mut best, &mut opened)?;
                     continue;
                 }
@@ -198,6 +209,7 @@ impl Search {
             .map(|(index, info)| (self.best_key(info.time_min_ns, info.time_max_ns), index))
             .filter(|(best, _)| self.is_useful(*best))
             .collect();
+        self.source.control.skip_blocks(open.blocks().len() - ranked.len());
         ranked.sort_by_key(|(best, index)| (Reverse(*best), *index));
         ranked.into_iter().map(|(_, index)| index).collect()
     }
@@ -218,9 +230,10 @@ impl Search {
         block: usize,
     ) -> impl Future<Output = std::result::Result<Searched, JoinError>> + use<> {
         let (top, bar) = (self.top, self.bar.clone());
+        let control = Arc::clone(&self.source.control);
         let task = SpawnedTask::spawn(async move {
             let place = (segment, block as u32);
-            let hits = search_block(&opened, place, top, &bar).await?;
+            let hits = search_block(&opened, place, top, &bar, &control).await?;
             Ok((opened, hits))
         });
         task.join()
@@ -282,7 +295,9 @@ impl Search {
             let shape = self.shape.clone();
             let control = self.source.control.clone();
             async move {
-                if !control.proceed()? {
+                let names = row_columns(&from, &shape);
+                let names = names.iter().map(String::as_str);
+                if !from.charge_rows((block, rows.len()), Verdict::Some, names, &control)? {
                     // Rows that were found but can no longer be read are left out of a partial
                     // answer.
                     return Ok(None);
@@ -350,9 +365,15 @@ async fn search_block(
     (number, block): (u32, u32),
     top: TopByTime,
     bar: &AtomicI64,
+    control: &QueryControl,
 ) -> Result<Vec<Hit>, QueryError> {
     let Opened { segment, prepared } = opened;
     let index = block as usize;
+    let Some(verdict) = opened.charge(index, control)? else { return Ok(Vec::new()) };
+    let rows = segment.blocks().get(index).map_or(0, |info| info.rows);
+    if !opened.charge_rows((index, rows), verdict, [field::TIME].into_iter(), control)? {
+        return Ok(Vec::new());
+    }
     let bar = bar.load(Ordering::Relaxed);
     let key = |time: i64| if top.newest { time } else { !time };
     let hit = |time: i64, row: usize| {
@@ -384,16 +405,21 @@ async fn search_block(
     Ok(hits)
 }
 
+/// The stored columns that rows are made of.
+fn row_columns(opened: &Opened, shape: &Shape) -> Vec<String> {
+    let schema = opened.segment.schema();
+    stored_names(schema, shape.columns(schema).iter().map(String::as_str))
+}
+
 /// Some rows of a block, ascending, in the shape of the plan.
-async fn read_rows(
+pub(super) async fn read_rows(
     opened: &Opened,
     block: usize,
     shape: &Shape,
     rows: &[u32],
 ) -> Result<RecordBatch, QueryError> {
     let segment = &opened.segment;
-    let columns = shape.columns(segment.schema());
-    let names = stored_names(segment.schema(), columns.iter().map(String::as_str));
+    let names = row_columns(opened, shape);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut mask = Mask::none(segment.blocks().get(block).map_or(0, |info| info.rows));
     rows.iter().for_each(|row| mask.set(*row as usize));

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::RecordBatchOptions;
+use arrow::array::{RecordBatchOptions, StringArray};
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -17,6 +18,7 @@ use lodge_store::{Groups, SegmentRef};
 
 use super::shape::Shape;
 use super::{Opened, Source, Work};
+use crate::budget::QueryControl;
 use crate::error::QueryError;
 
 /// Rows looked at after which others get the thread; some milliseconds of work.
@@ -49,6 +51,8 @@ pub(crate) struct Wanted {
     pub(crate) times: bool,
     /// Fields as the different texts that they have.
     pub(crate) groups: Vec<TextOf>,
+    /// Which of `groups` are still wanted, where that may change: of the others there is nothing.
+    pub(crate) live: Option<Arc<[AtomicBool]>>,
 }
 
 /// A text of each record.
@@ -78,7 +82,24 @@ pub(crate) enum Columns {
 impl Wanted {
     /// Nothing but `columns`.
     pub(crate) fn of(columns: Columns) -> Self {
-        Self { columns, times: false, groups: Vec::new() }
+        Self { columns, times: false, groups: Vec::new(), live: None }
+    }
+
+    /// The stored columns that are read for it, beside `columns`.
+    pub(super) fn names<'n>(&'n self, columns: &'n [String]) -> impl Iterator<Item = &'n str> {
+        let times = self.times.then_some(field::TIME);
+        let live = self.groups.iter().enumerate().filter(|(place, _)| self.is_live(*place));
+        let groups = live.map(|(_, text)| match text.field.as_str() {
+            field::STREAM_ID => field::STREAM,
+            name => name,
+        });
+        columns.iter().map(String::as_str).chain(times).chain(groups)
+    }
+
+    /// Whether the texts at this place of `groups` are still wanted.
+    fn is_live(&self, place: usize) -> bool {
+        let live = self.live.as_ref().and_then(|live| live.get(place));
+        live.is_none_or(|live| live.load(Ordering::Relaxed))
     }
 
     /// Whether the number of records is enough.
@@ -93,7 +114,7 @@ impl Wanted {
 
 impl Columns {
     /// The names of the columns to read of a segment with the columns `stored`.
-    fn stored(&self, stored: &Schema) -> Vec<String> {
+    pub(super) fn stored(&self, stored: &Schema) -> Vec<String> {
         match self {
             Self::Named(names) => stored_names(stored, names.iter().map(String::as_str)),
             Self::Of(shape) => {
@@ -197,7 +218,7 @@ impl Reader {
                 tokio::task::yield_now().await;
             }
             self.turn_rows = self.turn_rows.saturating_add(info.rows);
-            let found = found(&self.wanted, &open, block).await?;
+            let found = found(&self.wanted, &open, block, &self.source.control).await?;
             self.open = Some(open);
             if let Some(found) = found {
                 let held = self.reservation.try_resize(found.batch.get_array_memory_size());
@@ -240,9 +261,13 @@ impl Reader {
         let known = opened.prepared.count().filter(|rows| counting || *rows == 0);
         if let Some(rows) = known {
             // One part of the segment gives the rows of all.
-            return match work.blocks.take() {
-                0 if rows > 0 => Found::count(rows, work.segment).map(Some),
-                _ => Ok(None),
+            if work.blocks.take() > 0 {
+                return Ok(None);
+            }
+            self.source.control.skip_blocks(opened.segment.blocks().len());
+            return match rows {
+                0 => Ok(None),
+                _ => Found::count(rows, work.segment).map(Some),
             };
         }
         let columns = self.wanted.columns.stored(opened.segment.schema());
@@ -251,12 +276,23 @@ impl Reader {
     }
 }
 
-/// What is wanted of the matching rows of a block, `None` if there are no such rows.
-async fn found(wanted: &Wanted, open: &Open, block: usize) -> Result<Option<Found>, QueryError> {
+/// What is wanted of the matching rows of a block, `None` if there are no such rows, or if a partial
+/// answer ends here.
+async fn found(
+    wanted: &Wanted,
+    open: &Open,
+    block: usize,
+    control: &QueryControl,
+) -> Result<Option<Found>, QueryError> {
     let Opened { segment, prepared } = open.opened.as_ref();
+    let Some(verdict) = open.opened.charge(block, control)? else { return Ok(None) };
     let mask = segment.select(prepared, block, None).await?;
     let rows = mask.count();
     if rows == 0 {
+        return Ok(None);
+    }
+    let names = wanted.names(&open.columns);
+    if !open.opened.charge_rows((block, rows), verdict, names, control)? {
         return Ok(None);
     }
     let picked = (rows < mask.len()).then_some(&mask);
@@ -265,7 +301,11 @@ async fn found(wanted: &Wanted, open: &Open, block: usize) -> Result<Option<Foun
         false => Vec::new(),
     };
     let mut groups = Vec::with_capacity(wanted.groups.len());
-    for text in &wanted.groups {
+    for (place, text) in wanted.groups.iter().enumerate() {
+        if !wanted.is_live(place) {
+            groups.push(Groups { values: StringArray::new_null(0), codes: Vec::new() });
+            continue;
+        }
         groups.push(match text.pattern {
             true => segment.patterns(block, &text.field, picked).await?,
             false => segment.groups(block, &text.field, picked).await?,

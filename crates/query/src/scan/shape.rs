@@ -22,20 +22,24 @@ use super::reader::arrow_error;
 use crate::error::QueryError;
 
 /// Types of columns over segments with an `_overflow`, in which every value is text.
-#[derive(Debug, Clone)]
-pub(crate) enum Types {
-    /// Text, all of them.
-    Text,
-    /// Their own, but for the fields that are known to hold text as well.
-    But(BTreeSet<String>),
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Types {
+    /// Whether they keep their own, but for `texts`; else all are text.
+    pub(crate) own: bool,
+    /// Fields that are known to hold text as well.
+    pub(crate) texts: BTreeSet<String>,
+    /// Fields that are in no column, and the types of the values that were looked at.
+    pub(crate) spilled: BTreeMap<String, DataType>,
 }
 
 impl Types {
     fn is_kept(&self, name: &str) -> bool {
-        match self {
-            Self::Text => false,
-            Self::But(texts) => !texts.contains(name),
-        }
+        self.own && !self.texts.contains(name)
+    }
+
+    fn spilled(&self, name: &str) -> DataType {
+        let kind = self.spilled.get(name).filter(|_| self.is_kept(name));
+        kind.cloned().unwrap_or(DataType::Utf8)
     }
 }
 
@@ -59,7 +63,7 @@ pub(crate) fn table_schema(
                 found.clone().with_nullable(!schema::is_reserved(name) || name == field::MSG)
             }
             _ if name == field::TIME => Field::new(name, schema::time_type(), true),
-            _ => Field::new(name, DataType::Utf8, true),
+            _ => Field::new(name, types.spilled(name), true),
         }
     };
     let Some(wanted) = wanted else {
@@ -252,6 +256,22 @@ fn from_overflow(
         }
         _ => Arc::new(rows.map(text).collect::<StringArray>()),
     })
+}
+
+/// The type that all of `texts` are of, if they are read as it would write them.
+pub(super) fn type_of_texts<'t>(texts: impl Iterator<Item = &'t str> + Clone) -> DataType {
+    let all = |is: fn(&str) -> bool| texts.clone().all(is);
+    let is_integer = |text: &str| text.parse::<i64>().is_ok_and(|n| n.to_string() == text);
+    let is_float = |text: &str| text.parse().is_ok_and(|n| schema::float_text(n) == text);
+    if all(is_integer) {
+        DataType::Int64
+    } else if all(is_float) {
+        DataType::Float64
+    } else if all(|text| matches!(text, "true" | "false")) {
+        DataType::Boolean
+    } else {
+        DataType::Utf8
+    }
 }
 
 /// The `_stream_id` of each row of a `_stream` column, as a dictionary where that is one.

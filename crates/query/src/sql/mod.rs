@@ -3,17 +3,29 @@
 //! Field names are case sensitive; a name with dots or other signs goes in double quotes:
 //! `SELECT "kubernetes.pod.name" FROM logs`.
 
+pub(crate) mod functions;
+mod newest;
 pub(crate) mod pushdown;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SQLOptions, SessionContext};
+use lodge_record::field;
+use tokio::runtime::Handle;
 
+use crate::engine::Admitted;
 use crate::error::QueryError;
 use crate::logsql::QUERY_BYTES_MAX;
-use crate::scan::{LogsTable, Source, Types, table_schema};
+use crate::scan::{self, LogsTable, Source, Types, table_schema};
+
+pub(crate) use newest::NewestRows;
+
+/// Fields of a query that are in no column and are looked for in `_overflow`.
+const SPILLED_FIELDS_MAX: usize = 64;
 
 /// Refuses a text that is too long before anything looks at it. What is nested too deep, the SQL
 /// parser refuses itself.
@@ -33,23 +45,46 @@ pub(crate) fn check_length(query: &str) -> Result<(), QueryError> {
 /// Plans a SQL query.
 pub(crate) async fn query_plan(
     session: &SessionContext,
-    partitions: usize,
+    admitted: &Admitted,
+    runtime: &Handle,
     source: Source,
     query: &str,
-    types: &Types,
+    types: &mut Types,
 ) -> Result<LogicalPlan, QueryError> {
     // Of more fields than a table can have columns, those that the text names must be there.
     let stored = source.snapshot.schema();
-    let named: BTreeSet<String> = if stored.fields().len() > lodge_record::limits::COLUMNS_MAX {
+    let mut named: BTreeSet<String> = if stored.fields().len() > lodge_record::limits::COLUMNS_MAX {
         let names = stored.fields().iter().map(|field| field.name());
         names.filter(|name| query.contains(name.as_str())).cloned().collect()
     } else {
         BTreeSet::new()
     };
-    let schema = table_schema(&source.snapshot, None, &named, types);
-    let table = LogsTable::new(source, schema, partitions, None);
-    session.register_table("logs", Arc::new(table))?;
-    let plan = session.state().create_logical_plan(query).await?;
+    loop {
+        let schema = table_schema(&source.snapshot, None, &named, types);
+        let table = LogsTable::new(source.clone(), schema, admitted.partitions, None);
+        session.deregister_table("logs")?;
+        session.register_table("logs", Arc::new(table))?;
+        let error = match session.state().create_logical_plan(query).await {
+            Ok(plan) => return only_reads(plan),
+            Err(error) => error,
+        };
+        // A field that is in no column may be in `_overflow`, or be derived.
+        let Some(name) = missing_field(&error).filter(|name| !named.contains(name)) else {
+            return Err(error.into());
+        };
+        if named.len() >= SPILLED_FIELDS_MAX {
+            return Err(error.into());
+        }
+        if name != field::STREAM_ID {
+            let kind = scan::spilled_type(runtime, admitted, &source, &name).await?;
+            let Some(kind) = kind else { return Err(error.into()) };
+            types.spilled.insert(name.clone(), kind);
+        }
+        named.insert(name);
+    }
+}
+
+fn only_reads(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
     SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
@@ -63,4 +98,15 @@ pub(crate) async fn query_plan(
             ))
         })?;
     Ok(plan)
+}
+
+/// The field that a plan names and no table has.
+fn missing_field(error: &DataFusionError) -> Option<String> {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => Some(field.name().to_owned()),
+            _ => None,
+        },
+        _ => None,
+    }
 }

@@ -1,15 +1,16 @@
 //! SQL conditions as predicates of the leaf.
 //!
 //! Invariant: a condition is translated only if the predicate is true for exactly the rows for which
-//! the condition is true. SQL's "unknown" counts as not true, so a negation is never translated.
+//! the condition is true. SQL's "unknown" counts as not true, so a negation is only translated of what is
+//! never unknown.
 
 use crate::plan::matched;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{InList, Like};
+use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use lodge_record::field;
-use lodge_segment::predicate::{FieldTest, NumberRange, Predicate};
+use lodge_record::{field, schema};
+use lodge_segment::predicate::{FieldTest, NumberRange, Pattern, Predicate};
 
 /// The predicate that is true exactly where `condition` is, if there is one.
 pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> {
@@ -19,6 +20,13 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
             Some(Predicate::or([predicate(left, schema)?, predicate(right, schema)?]))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::RegexMatch, right }) => {
+            let (Expr::Column(column), Expr::Literal(value, _)) = (&**left, &**right) else {
+                return None;
+            };
+            let test = FieldTest::Regex(regex(value.try_as_str()??)?);
+            is_text(column.name(), schema).then(|| Predicate::field(column.name(), test))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
             (Expr::Column(column), Expr::Literal(value, _)) => {
@@ -50,9 +58,42 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
             Some(Predicate::or(parts.collect::<Option<Vec<_>>>()?))
         }
         Expr::Like(like) => like_pattern(like, schema),
-        Expr::ScalarFunction(call) => matched(call),
+        Expr::ScalarFunction(call) => matched(call).or_else(|| text_function(call, schema)),
+        // These are never unknown.
+        Expr::Not(inner) => match &**inner {
+            Expr::ScalarFunction(call) => matched(call).map(Predicate::not),
+            _ => None,
+        },
         _ => None,
     }
+}
+
+/// `contains`, `starts_with` and `regexp_like` of a field's text and a constant.
+fn text_function(call: &ScalarFunction, schema: &Schema) -> Option<Predicate> {
+    let [Expr::Column(column), Expr::Literal(value, _)] = call.args.as_slice() else {
+        return None;
+    };
+    let text = value.try_as_str()??;
+    if !is_text(column.name(), schema) || text.is_empty() {
+        return None;
+    }
+    let test = match call.name() {
+        "contains" => FieldTest::Substring(text.to_owned()),
+        "starts_with" => FieldTest::ExactPrefix(text.to_owned()),
+        "regexp_like" => FieldTest::Regex(regex(text)?),
+        _ => return None,
+    };
+    Some(Predicate::field(column.name(), test))
+}
+
+/// An expression that does not take the missing value, which is the empty text to the leaf.
+fn regex(text: &str) -> Option<Pattern> {
+    Pattern::new(text).ok().filter(|pattern| !pattern.is_match(""))
+}
+
+fn is_text(name: &str, schema: &Schema) -> bool {
+    let field = schema.field_with_name(name);
+    field.is_ok_and(|f| matches!(f.data_type(), DataType::Utf8 | DataType::Dictionary(..)))
 }
 
 fn comparison(
@@ -74,6 +115,7 @@ fn comparison(
                 .then(|| Predicate::field(name, FieldTest::exact(text)))
         }
         (DataType::Int64, ScalarValue::Int64(Some(number))) => integer(name, operator, *number),
+        (DataType::Float64, ScalarValue::Float64(Some(number))) => float(name, operator, *number),
         (DataType::Boolean, ScalarValue::Boolean(Some(flag))) => {
             (operator == Operator::Eq).then(|| {
                 Predicate::field(name, FieldTest::exact(if *flag { "true" } else { "false" }))
@@ -129,6 +171,31 @@ fn integer(name: &str, operator: Operator, number: i64) -> Option<Predicate> {
     Some(Predicate::field(name, FieldTest::Number(range)))
 }
 
+/// Finite floats compare the same in both languages, but for the zeros, which differ in SQL alone; NaN
+/// is beyond all others there.
+fn float(name: &str, operator: Operator, number: f64) -> Option<Predicate> {
+    if !number.is_finite() || number == 0.0 {
+        return None;
+    }
+    let (least, most) = (f64::NEG_INFINITY, f64::INFINITY);
+    let range = |min, min_open, max, max_open| {
+        let range = FieldTest::Number(NumberRange { min, min_open, max, max_open });
+        Predicate::field(name, range)
+    };
+    let or_text = |range: Predicate, texts: &[f64]| {
+        let texts = texts.iter().map(|text| schema::float_text(*text)).collect();
+        Predicate::or([range, Predicate::field(name, FieldTest::In(texts))])
+    };
+    Some(match operator {
+        Operator::Eq => range(number, false, number, false),
+        Operator::Gt => or_text(range(number, true, most, false), &[most, f64::NAN]),
+        Operator::GtEq => or_text(range(number, false, most, false), &[most, f64::NAN]),
+        Operator::Lt => or_text(range(least, false, number, true), &[least]),
+        Operator::LtEq => or_text(range(least, false, number, false), &[least]),
+        _ => return None,
+    })
+}
+
 /// `LIKE 'text'`, `'text%'` and `'%text%'`.
 fn like_pattern(like: &Like, schema: &Schema) -> Option<Predicate> {
     if like.negated || like.case_insensitive || like.escape_char.is_some() {
@@ -137,10 +204,7 @@ fn like_pattern(like: &Like, schema: &Schema) -> Option<Predicate> {
     let (Expr::Column(column), Expr::Literal(value, _)) = (&*like.expr, &*like.pattern) else {
         return None;
     };
-    let is_text = matches!(
-        schema.field_with_name(column.name()).ok()?.data_type(),
-        DataType::Utf8 | DataType::Dictionary(..)
-    );
+    let is_text = is_text(column.name(), schema);
     let pattern = value.try_as_str()??;
     let (starts, rest) = match pattern.strip_prefix('%') {
         Some(rest) => (true, rest),

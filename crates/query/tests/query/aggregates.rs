@@ -184,7 +184,7 @@ fn histograms_agree_with_stats_model() {
                     budget: request.budget,
                 };
                 let mut counted: Vec<String> = Vec::new();
-                for group in lab.engine.hits(hits).await.unwrap() {
+                for group in lab.engine.hits(hits).await.unwrap().value {
                     for (start, hits) in group.timestamps_ns.iter().zip(&group.values) {
                         let mut row = format!("_time={}", lodge_record::time::format(*start));
                         for (name, value) in group.fields.iter().filter(|(_, v)| !v.is_empty()) {

@@ -41,8 +41,8 @@ async fn an_empty_store_answers_every_question() {
     assert_eq!(lab.logsql("* | stats count() n, sum(x) s, max(x) m").await, ["n=0 s=NaN"]);
     assert_eq!(lab.logsql("* | stats by (a) count() n").await, [""; 0]);
     assert_eq!(lab.sql("SELECT count(*) AS n FROM logs").await, ["n=0"]);
-    assert_eq!(lab.engine.streams(lab.fields_request("*")).await.unwrap(), []);
-    assert_eq!(lab.engine.field_names(lab.fields_request("*")).await.unwrap(), []);
+    assert_eq!(lab.engine.streams(lab.fields_request("*")).await.unwrap().value, []);
+    assert_eq!(lab.engine.field_names(lab.fields_request("*")).await.unwrap().value, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,9 +294,9 @@ async fn fields_in_overflow_are_fields() {
         assert_eq!(all.len(), 1, "round {round}");
         assert_eq!(all[0].matches(" f").count(), 1200, "round {round}");
         assert_eq!(all[0].matches("f1190=").count(), 1, "round {round}");
-        let values = lab.engine.field_values(lab.fields_request("*"), "f1190").await.unwrap();
+        let values = lab.engine.field_values(lab.fields_request("*"), "f1190").await.unwrap().value;
         assert_eq!(values.len(), 2);
-        let names = lab.engine.field_names(lab.fields_request("wide")).await.unwrap();
+        let names = lab.engine.field_names(lab.fields_request("wide")).await.unwrap().value;
         assert_eq!(names.len(), 1200 + 4, "round {round}");
         assert_eq!(lab.logsql("size:>=3900 | fields size").await, ["size=3900"]);
         lab.build().await;
@@ -404,7 +404,7 @@ async fn patterns_of_messages() {
         field: "_msg".into(),
         buckets: 4,
     };
-    let found = lab.engine.patterns(request).await.unwrap();
+    let found = lab.engine.patterns(request).await.unwrap().value;
     assert_eq!(found.trend_start_ns, DAY);
     assert_eq!(found.patterns.len(), 2);
     assert_eq!(found.patterns[0].trend.iter().sum::<u64>(), 20);

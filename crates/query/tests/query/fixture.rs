@@ -216,6 +216,19 @@ impl Lab {
         Ok(rows(&self.engine.sql(request).await?.collect().await?))
     }
 
+    /// The answer of a SQL query as it comes.
+    pub async fn sql_batches(&self, query: &str) -> Vec<RecordBatch> {
+        let request = SqlRequest {
+            view: View::default(),
+            query: query.to_owned(),
+            start_ns: None,
+            end_ns: None,
+            budget: Budget::default(),
+        };
+        let rows = self.engine.sql(request).await;
+        rows.unwrap_or_else(|error| panic!("{query}: {error}")).collect().await.unwrap()
+    }
+
     pub async fn sql(&self, query: &str) -> Vec<String> {
         self.try_sql(query).await.unwrap_or_else(|error| panic!("{query}: {error}"))
     }

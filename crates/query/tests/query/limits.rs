@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lodge_query::{Budget, QueryErrorKind};
+use lodge_query::{
+    Budget, Engine, EngineLimits, QueryErrorKind, SUBQUERY_VALUES_MAX, TenantLimits, View, logsql,
+};
 
 use crate::fixture::{DAY, Lab, Record, S, record};
 
@@ -60,7 +62,7 @@ async fn time_beyond_the_budget_is_an_error_or_a_marked_answer() {
                 batch.unwrap();
             }
             // The time is over before the first block is read.
-            assert!(rows.partial().is_some_and(|why| why.contains("time budget")));
+            assert!(rows.partial().is_some_and(|why| why.message().contains("time budget")));
         }
         // The query could not even be planned in time.
         Err(error) => assert_eq!(error.kind(), QueryErrorKind::BudgetTime, "{error}"),
@@ -137,4 +139,170 @@ async fn a_catastrophic_regex_is_no_catastrophe() {
     lab.commit(&[record(DAY, &evil), record(DAY + S, "b")]).await;
     assert_eq!(lab.logsql("~\"(a+)+$\" | count() n").await, ["n=0"]);
     assert_eq!(lab.logsql("~\"^(a|aa)+!$\" | count() n").await, ["n=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_inside_filters_have_a_limit_of_values() {
+    let over = SUBQUERY_VALUES_MAX as i64 + 100;
+    let lab = filled(over).await;
+    let query = "id:in(* | fields id) | count() n";
+    let error = lab.ask(lab.request(query)).await.expect_err(query);
+    assert_eq!(error.kind(), QueryErrorKind::BudgetMemory, "{error}");
+    let expected = format!(
+        "in the query at column 7: the queries inside filters give more than \
+                            {SUBQUERY_VALUES_MAX} different values"
+    );
+    assert!(error.message().starts_with(&expected), "{error}");
+    // Just as many as there may be, in two queries of one request.
+    let half = over / 2;
+    let query = format!(
+        "(id:in(id:<{half} | fields id) or id:in(id:range[{half}, {}) | fields id)) | count() n",
+        SUBQUERY_VALUES_MAX
+    );
+    assert_eq!(lab.logsql(&query).await, [format!("n={SUBQUERY_VALUES_MAX}")]);
+    // Other questions about everything are answered within the usual budget.
+    for (query, rows) in [
+        ("* | stats by (id, _msg) count() n | count() groups", format!("groups={over}")),
+        ("* | sort by (_msg) | offset 5 | count() n", format!("n={}", over - 5)),
+        ("~\"(x+x+)+y\" | count() n", "n=0".to_owned()),
+        ("~\"(.*.*)*some text to make it longer$\" | count() n", format!("n={over}")),
+    ] {
+        assert_eq!(lab.logsql(query).await, [rows], "{query}");
+    }
+}
+
+#[test]
+fn queries_that_are_too_long_or_too_deep_are_refused_with_a_reason() {
+    let refused = |query: &str, reason: &str| {
+        let error = logsql::parse(query, DAY).expect_err("this is too much");
+        assert!(matches!(error.kind(), QueryErrorKind::Parse { .. }), "{error}");
+        assert!(error.message().contains(reason), "{error}");
+    };
+    refused(&"error or ".repeat(120_000), "the limit is");
+    refused(&format!("a:in({})", "value,".repeat(200_000)), "the limit is");
+    let deep =
+        |open: &str, close: &str| format!("{}a{}", open.repeat(10_000), close.repeat(10_000));
+    refused(&deep("(", ")"), "levels deep");
+    refused(&deep("!", ""), "levels deep");
+    refused(&deep("not ", ""), "levels deep");
+    refused(&deep("a:in(", " | fields a)"), "levels deep");
+    refused(&deep("a:(", ")"), "levels deep");
+    refused(&deep("_time:!", ""), "levels deep");
+    refused(r#"~"(\\w{100}){100}""#, "size limit");
+    refused(&format!("pattern_match(\"{}\")", "<UUID>-".repeat(20_000)), "size limit");
+    // A long one within the limits.
+    let long = format!("a:in({}b)", "value,".repeat(40_000));
+    assert_eq!(logsql::parse(&long, DAY).unwrap().predicate.to_string(), r#"a:in("b","value")"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_and_bytes_beyond_the_budget_are_an_error_or_a_marked_answer() {
+    let lab = filled(150_000).await;
+    lab.build().await;
+    type Change = fn(&mut Budget);
+    let cases: [(Change, QueryErrorKind, &str); 2] = [
+        (|b| b.rows_max = Some(70_000), QueryErrorKind::BudgetRows, "budget of 70000 records"),
+        (|b| b.bytes_max = Some(1_000), QueryErrorKind::BudgetBytes, "budget of 1000 bytes"),
+    ];
+    for (change, kind, words) in cases {
+        for query in ["number | stats by (key) count() n", "message", "* | sort by (_time) limit 3"]
+        {
+            let mut request = lab.request(query);
+            change(&mut request.budget);
+            let error = lab.ask(request.clone()).await.expect_err(query);
+            assert_eq!(error.kind(), kind, "{query}: {error}");
+            assert!(error.message().contains(words), "{query}: {error}");
+            request.budget.allow_partial = true;
+            let mut rows = lab.engine.logsql(request).await.unwrap();
+            while let Some(batch) = rows.next().await {
+                batch.unwrap();
+            }
+            assert_eq!(rows.partial().expect(query).kind(), kind, "{query}");
+        }
+        let mut request = lab.fields_request("message");
+        change(&mut request.budget);
+        let error = lab.engine.field_values(request.clone(), "key").await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        request.budget.allow_partial = true;
+        let values = lab.engine.field_values(request, "key").await.unwrap();
+        assert_eq!(values.partial.expect("it is marked").kind(), kind);
+    }
+    // What the catalog or an index knows costs nothing.
+    for query in ["* | count() n", "nosuchword | count() n"] {
+        let mut request = lab.request(query);
+        request.budget.rows_max = Some(1);
+        request.budget.bytes_max = Some(1);
+        assert_eq!(lab.ask(request).await.unwrap().len(), 1, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_beyond_the_budget_is_a_marked_answer_where_that_is_allowed() {
+    let lab = Lab::new().await;
+    for chunk in many(60_000).chunks(2_500) {
+        lab.commit(chunk).await;
+    }
+    let mut request = lab.request("* | stats by (key, _msg) count() n");
+    request.budget.memory_bytes_max = 8 << 20;
+    request.budget.allow_partial = true;
+    let mut rows = lab.engine.logsql(request).await.unwrap();
+    let mut groups = 0;
+    while let Some(batch) = rows.next().await {
+        groups += batch.unwrap().num_rows();
+    }
+    let excess = rows.partial().expect("it is marked");
+    assert_eq!(excess.kind(), QueryErrorKind::BudgetMemory, "{excess}");
+    assert!(groups > 0 && groups < 60_000, "{groups} groups");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_used_up_its_minute_waits_and_others_do_not() {
+    let lab = filled(60_000).await;
+    let of = |tenant: TenantLimits| {
+        let limits = EngineLimits { threads: 2, tenant, ..EngineLimits::default() };
+        Engine::new(lab.store.clone(), limits)
+    };
+    let cases = [
+        TenantLimits { rows_max_per_minute: Some(50_000), ..TenantLimits::default() },
+        TenantLimits { bytes_max_per_minute: Some(1_000), ..TenantLimits::default() },
+        TenantLimits {
+            time_max_per_minute: Some(Duration::from_nanos(1)),
+            ..TenantLimits::default()
+        },
+    ];
+    for limits in cases {
+        let engine = of(limits);
+        let ask = |view: &View| {
+            let view = view.clone();
+            let request = lodge_query::LogsqlRequest { view, ..lab.request("message") };
+            let engine = engine.clone();
+            async move { engine.logsql(request).await?.collect().await }
+        };
+        let mut outcome = ask(&View::default()).await;
+        for _ in 0..2 {
+            // At the latest the next query finds that all is used up.
+            if outcome.is_ok() {
+                outcome = ask(&View::default()).await;
+            }
+        }
+        let error = outcome.expect_err("the minute is used up");
+        let QueryErrorKind::BudgetTenant { retry_after_s } = error.kind() else {
+            panic!("{limits:?}: {error}");
+        };
+        assert!((1..=60).contains(&retry_after_s), "{error}");
+        if limits.time_max_per_minute.is_some() {
+            // Nobody can ask anything within a nanosecond.
+            continue;
+        }
+        let other = View::from("other".parse::<lodge_record::TenantId>().unwrap());
+        assert!(ask(&other).await.is_ok(), "{limits:?}");
+    }
+    let limits = TenantLimits { memory_bytes_max: Some(1 << 20), ..TenantLimits::default() };
+    let request = lab.request("* | sort by (_msg)");
+    let error = match of(limits).logsql(request).await {
+        Ok(rows) => rows.collect().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), QueryErrorKind::BudgetMemory);
+    assert!(error.message().contains("the limit of its tenant"), "{error}");
 }

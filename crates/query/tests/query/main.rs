@@ -3,12 +3,20 @@
 
 mod aggregates;
 mod answers;
+mod differential;
 mod endpoints;
+mod explain;
+mod filters;
 mod fixture;
 mod limits;
 mod model;
 mod naive;
+mod naive_stats;
 mod sql;
+mod stages;
+mod stats;
 mod syntax;
 mod tail;
+mod transforms;
+mod transforms_model;
 mod views;

@@ -27,6 +27,12 @@ const TEXTS: &[&str] = &[
     "2KiB",
     "host-9",
     "host-10",
+    "10.0.0.7",
+    "10.0.1.200",
+    "2001:db8::1",
+    "2026-01-02T03:04:05Z",
+    "ERROR",
+    "[\"error\", 10]",
     "a\"quote\\and\nline",
 ];
 
@@ -112,6 +118,28 @@ fn test() -> impl Strategy<Value = Test> {
         1 => (operator, pick(&["error", "host-9", "z"]))
             .prop_map(|(operator, text)| Test::TextCompare { operator, text }),
         1 => (0usize..6, 0usize..20).prop_map(|(min, more)| Test::Length(min, min + more)),
+        1 => (pick(TEXTS), pick(TEXTS)).prop_map(|(min, max)| Test::TextRange { min, max }),
+        1 => pick(WORDS).prop_map(Test::AnyCasePrefix),
+        1 => pick(&["10.0.0.0", "10.0.1.0"])
+            .prop_map(|min| Test::Ipv4(min, "10.0.1.200".to_owned())),
+        1 => pick(&["::", "2001:db8::1", "2001:db8::2"])
+            .prop_map(|min| Test::Ipv6(min, "2001:db9::".to_owned())),
+        1 => pick(&["string", "uint8", "uint64", "int64", "float64", "ipv4", "iso8601"])
+            .prop_map(Test::Kind),
+        1 => vec(pick(&["error", "10", "host"]), 0..3).prop_map(Test::JsonArray),
+        1 => vec(pick(&["Error", "error", "Host", "OPEN"]), 1..3)
+            .prop_map(Test::ContainsCommonCase),
+        1 => vec(pick(&["Error", "ERROR", "True"]), 1..3).prop_map(Test::EqualsCommonCase),
+        1 => (
+            pick(&[
+                "pattern_match",
+                "pattern_match_full",
+                "pattern_match_prefix",
+                "pattern_match_suffix",
+            ]),
+            pick(&["host-<N>", "error", "-<N>"]),
+        )
+            .prop_map(|(function, pattern)| Test::Pattern { function, pattern }),
         1 => Just(Test::Empty),
         1 => Just(Test::Any),
     ]
@@ -131,6 +159,26 @@ pub fn ask() -> impl Strategy<Value = Ask> {
             .prop_map(|(label, value, negated)| Ask::Stream { label, value, negated }),
         1 => (pick(&["app", "host"]), pick(&["api|web", "a.*", ".*"]))
             .prop_map(|(label, regex)| Ask::StreamRegex { label, regex }),
+        1 => (pick(&["_m", "m", "l", "h", "absent", "app", "n"]), test())
+            .prop_map(|(prefix, test)| Ask::AnyField { prefix, test }),
+        1 => (
+            pick(FIELDS),
+            pick(&["eq_field", "lt_field", "le_field"]),
+            pick(FIELDS),
+        )
+            .prop_map(|(left, function, right)| Ask::Compare { left, function, right }),
+        1 => (0i64..3, 0i64..1440, any::<bool>(), any::<bool>(), -90i64..90).prop_map(
+            |(from, to, from_open, to_open, offset)| Ask::DayRange {
+                from, to, from_open, to_open, offset
+            }
+        ),
+        1 => (0usize..7, 0usize..7, any::<bool>(), any::<bool>(), -60i64..60).prop_map(
+            |(from, to, from_open, to_open, offset)| Ask::WeekRange {
+                from, to, from_open, to_open, offset
+            }
+        ),
+        1 => (pick(&["app", "host"]), vec(pick(&["api", "a", ""]), 0..3), any::<bool>())
+            .prop_map(|(label, values, negated)| Ask::StreamIn { label, values, negated }),
         1 => Just(Ask::All),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {

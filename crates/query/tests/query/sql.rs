@@ -2,7 +2,7 @@
 
 use lodge_query::QueryErrorKind;
 
-use crate::fixture::{DAY, Lab, Record, S, record};
+use crate::fixture::{DAY, Lab, Record, S, Value, record};
 
 fn logs() -> Vec<Record> {
     (0..100)
@@ -167,4 +167,136 @@ async fn fields_keep_their_types_beside_a_record_with_too_many_fields() {
     assert_eq!(all.len(), 3, "{all:?}");
     let counted = "SELECT f1197, count(*) AS n FROM logs WHERE f1197 IS NOT NULL GROUP BY f1197";
     assert_eq!(lab.sql(counted).await.len(), all.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_mean_what_logsql_means_and_reach_the_leaf() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let pairs = [
+        ("\"took 3ms\"", "match(_msg, 'took 3ms')"),
+        ("request", "match(_msg, 'request')"),
+        ("reque", "match(_msg, 'reque')"),
+        ("tok*", "match_prefix(_msg, 'tok')"),
+        ("reque*", "match_prefix(_msg, 'reque')"),
+        ("i(REQUEST)", "match_i(_msg, 'REQUEST')"),
+        ("contains_all(request, 3ms)", "match_all(_msg, 'request', '3ms')"),
+        ("contains_any(3ms, 5ms)", "match_any(_msg, '3ms', '5ms')"),
+        ("*ook*", "match_substring(_msg, 'ook')"),
+        ("~\"took [35]ms\"", "match_regexp(_msg, 'took [35]ms')"),
+        ("~\"took [35]ms\"", "_msg ~ 'took [35]ms'"),
+        ("!\"took 3ms\"", "NOT match(_msg, 'took 3ms')"),
+        ("{app=\"api\"}", "stream('{app=\"api\"}')"),
+        ("{app=~\"a.*\"} status:500", "stream('{app=~\"a.*\"}') AND status = 500"),
+        ("app:web -status:500", "logsql('app:web -status:500')"),
+        ("app:web or ratio:>20", "logsql('app:web or ratio:>20')"),
+        ("ratio:>10.5", "ratio > 10.5"),
+        ("ratio:range[1.5, 9.25]", "ratio BETWEEN 1.5 AND 9.25"),
+        ("kubernetes.pod:pod-3", "match(\"kubernetes.pod\", 'pod-3')"),
+        ("status:500", "match(status, '500')"),
+    ];
+    for (logsql, sql) in pairs {
+        let expected = lab.logsql(&format!("{logsql} | count() n")).await;
+        let query = format!("SELECT count(*) AS n FROM logs WHERE {sql}");
+        assert_eq!(lab.sql(&query).await, expected, "{logsql} and {sql}");
+        let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n");
+        assert!(plan.contains("SegmentAggregate"), "{sql}: {plan}");
+        assert!(!plan.contains("FilterExec"), "{sql}: {plan}");
+    }
+    // As a value, and over what is no field.
+    assert_eq!(
+        lab.sql("SELECT match(upper(_msg), 'REQUEST') AS m, count(*) AS n FROM logs GROUP BY 1")
+            .await,
+        ["m=true n=100"]
+    );
+    let buckets = "SELECT time_bucket('30s', _time) AS t, count(*) AS n FROM logs GROUP BY 1 \
+                   ORDER BY 1 LIMIT 2";
+    assert_eq!(
+        lab.sql(buckets).await,
+        ["t=2026-01-02T00:00:00Z n=30", "t=2026-01-02T00:00:30Z n=30"]
+    );
+    let plan = lab.sql(&format!("EXPLAIN {buckets}")).await.join("\n");
+    assert!(plan.contains("SegmentAggregate"), "{plan}");
+    let days = lab.sql("SELECT DISTINCT time_bucket('1d', _time, '1h') AS t FROM logs").await;
+    assert_eq!(days, ["t=2026-01-01T23:00:00Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_are_misused_say_how_they_are_written() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    for (condition, words) in [
+        ("match(_msg)", "match(field, 'a phrase')"),
+        ("match(_msg, app)", "the texts are constants"),
+        ("match(_msg, '')", "not empty"),
+        ("stream('app')", "selector in braces"),
+        ("stream('{app=')", "character"),
+        ("logsql('* | limit 3')", "only a filter"),
+        ("match_regexp(_msg, '(')", "match_regexp"),
+        ("time_bucket('5 parsecs', _time) > _time", "no step of time"),
+        ("time_bucket('5m', _msg) IS NULL", "a time"),
+    ] {
+        let error = lab.try_sql(&format!("SELECT 1 FROM logs WHERE {condition}")).await;
+        let error = error.expect_err(condition);
+        assert_eq!(error.kind(), QueryErrorKind::Invalid, "{condition}: {error}");
+        assert!(error.message().contains(words), "{condition}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_rows_are_searched_for_and_not_sorted_out_of_all() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    for (order, pipe) in [("DESC", "sort by (_time desc) limit 7"), ("", "sort by (_time) limit 7")]
+    {
+        let query =
+            format!("SELECT _msg FROM logs WHERE app = 'web' ORDER BY _time {order} LIMIT 7");
+        let expected = lab.logsql(&format!("app:=web | {pipe} | fields _msg")).await;
+        assert_eq!(lab.sql(&query).await, expected);
+        let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n");
+        assert!(plan.contains("SegmentTop"), "{plan}");
+    }
+    let offset = "SELECT _msg FROM logs ORDER BY _time DESC LIMIT 2 OFFSET 3";
+    assert_eq!(lab.sql(offset).await, ["_msg=request 96 took 5ms", "_msg=request 95 took 4ms"]);
+    let other = "SELECT _msg FROM logs ORDER BY _time DESC, app LIMIT 2";
+    assert!(!lab.sql(&format!("EXPLAIN {other}")).await.join("\n").contains("SegmentTop"));
+    let limited = "SELECT * FROM (SELECT * FROM logs LIMIT 50) ORDER BY _time DESC LIMIT 2";
+    assert!(!lab.sql(&format!("EXPLAIN {limited}")).await.join("\n").contains("SegmentTop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_without_a_column_have_names_and_types() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let wide = |name: &str, at: i64, zi: Value| {
+        let mut wide = record(DAY + at, name);
+        for i in 0..1_200 {
+            wide = wide.with(&format!("f{i:04}"), i);
+        }
+        wide.with("zt", "text").with("zi", zi).with("zf", 0.5).with("zb", true)
+    };
+    lab.commit(&[wide("one", 1, Value::Int(41)), wide("two", 2, Value::Int(42))]).await;
+    let stored = lab.store.snapshot(&lodge_record::TenantId::default(), None).await.unwrap();
+    assert!(stored.schema().index_of("zi").is_err(), "it is in no column");
+    assert_eq!(
+        lab.sql("SELECT sum(zi) AS s, max(zt) AS t FROM logs WHERE zi > 41 OR zb").await,
+        ["s=83 t=text"]
+    );
+    let types = "SELECT arrow_typeof(zt) AS t, arrow_typeof(zi) AS i, arrow_typeof(zf) AS f, \
+                 arrow_typeof(zb) AS b FROM logs LIMIT 1";
+    assert_eq!(lab.sql(types).await, ["t=Utf8 i=Int64 f=Float64 b=Boolean"]);
+    let joined = "WITH w AS (SELECT zi FROM logs WHERE zi IS NOT NULL) \
+                  SELECT count(*) AS n FROM w JOIN logs l ON w.zi = l.zi";
+    assert_eq!(lab.sql(joined).await, ["n=2"]);
+    // A text among the numbers makes the field text, whenever it comes.
+    lab.commit(&[wide("three", 3, "many".into())]).await;
+    let mut all = lab.sql("SELECT zi FROM logs WHERE zi IS NOT NULL").await;
+    all.sort();
+    assert_eq!(all, ["zi=41", "zi=42", "zi=many"]);
+    let error = lab.try_sql("SELECT nowhere FROM logs").await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::Invalid);
+    assert!(error.message().contains("nowhere"), "{error}");
+    assert_eq!(lab.sql("SELECT count(DISTINCT _stream_id) AS n FROM logs").await, ["n=3"]);
+    // What nobody names stays where it is.
+    assert!(lab.sql("SELECT * FROM logs LIMIT 1").await.len() == 1);
 }

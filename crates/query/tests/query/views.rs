@@ -50,9 +50,9 @@ async fn a_narrowed_view_shows_nothing_else_whatever_is_asked() {
     }
 
     let fields = || lodge_query::FieldsRequest { view: shop(), ..lab.fields_request("*") };
-    let values = lab.engine.field_values(fields(), "secret").await.unwrap();
+    let values = lab.engine.field_values(fields(), "secret").await.unwrap().value;
     assert!(values.iter().all(|v| v.value.starts_with("shop-")), "{values:?}");
-    let streams = lab.engine.streams(fields()).await.unwrap();
+    let streams = lab.engine.streams(fields()).await.unwrap().value;
     assert_eq!(streams.iter().map(|v| v.value.as_str()).collect::<Vec<_>>(), ["{app=\"shop\"}"]);
     let lodge_query::LogsqlRequest { view: _, query, start_ns, end_ns, now_ns, budget, .. } =
         lab.request("*");
@@ -68,7 +68,7 @@ async fn a_narrowed_view_shows_nothing_else_whatever_is_asked() {
         now_ns,
         budget,
     };
-    let groups = lab.engine.hits(hits).await.unwrap();
+    let groups = lab.engine.hits(hits).await.unwrap().value;
     assert_eq!(groups.iter().map(|g| g.total).sum::<u64>(), 20, "{groups:?}");
 
     let tail = lab.engine.tail(&shop(), "*", DAY).unwrap();

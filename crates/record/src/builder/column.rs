@@ -68,6 +68,8 @@ pub(super) struct Column {
     pub(super) next_hint: u32,
     /// The row that had several values of this name last, and how many.
     repeats: (u32, u32),
+    /// The column of a row's second value of this name, once one has come.
+    second: Option<u32>,
     rows: Rows,
     data: Data,
     /// Its texts are not worth a dictionary.
@@ -108,6 +110,7 @@ impl Column {
             name: name.into(),
             next_hint: 0,
             repeats: NO_REPEATS,
+            second: None,
             rows: Rows::All(0),
             data,
             plain: false,
@@ -148,6 +151,25 @@ impl Column {
         codes.push(code);
         self.rows.add(row);
         true
+    }
+
+    /// The column of a row's second value of this name, which comes now; none if that is not known
+    /// or if it came before.
+    #[inline]
+    pub(super) fn take_second(&mut self, row: u32) -> Option<u32> {
+        let second = self.second.filter(|_| self.repeats.0 != row)?;
+        self.repeats = (row, 2);
+        Some(second)
+    }
+
+    /// Where a row's second value of this name goes from now on.
+    pub(super) fn remember_second(&mut self, column: u32) {
+        self.second = Some(column);
+    }
+
+    /// Forgets that, as columns are made anew.
+    pub(super) fn forget_second(&mut self) {
+        self.second = None;
     }
 
     /// The name of this row's next value, as it has one, and which value that is: counted, so that

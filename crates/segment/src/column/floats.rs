@@ -85,7 +85,10 @@ impl Values for Floats {
         let letter = |b: u8| matches!(b.to_ascii_lowercase(), b'n' | b'a' | b'i' | b'f');
         Ok(match test {
             FieldTest::Any => How::Fixed(true),
-            FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
+            FieldTest::Empty
+            | FieldTest::Ipv4 { .. }
+            | FieldTest::Ipv6 { .. }
+            | FieldTest::JsonArray(_) => How::Fixed(false),
             _ if is_refuted(test, |b| {
                 b.is_ascii_digit() || matches!(b, b'-' | b'.') || letter(b)
             }) =>

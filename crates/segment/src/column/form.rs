@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use lodge_record::{schema, time};
 
 use super::test::{How, is_refuted};
-use crate::predicate::{FieldTest, NumberRange, Phrase, parse_ipv4, parse_number};
+use crate::predicate::{FieldTest, NumberRange, Phrase, ValueKind, parse_ipv4, parse_number};
 
 /// Most digits of a decimal: 10^18 still fits into 64 bits.
 pub(super) const DECIMAL_DIGITS_MAX: usize = 18;
@@ -182,7 +182,10 @@ impl Form {
             FieldTest::Ipv4 { min, max } if self == Self::Ip => {
                 How::interval(i64::from(*min), i64::from(*max))
             }
-            FieldTest::Ipv4 { .. } => How::Fixed(false),
+            FieldTest::Ipv4 { .. } | FieldTest::Ipv6 { .. } | FieldTest::JsonArray(_) => {
+                How::Fixed(false)
+            }
+            FieldTest::Kind(kind) => self.kind(*kind).unwrap_or_else(|| How::Text(test.clone())),
             FieldTest::Contains(phrase) | FieldTest::ContainsAnyCase(phrase) => {
                 self.words(phrase).map_or_else(|| How::Text(test.clone()), How::integers)
             }
@@ -191,6 +194,19 @@ impl Form {
                 sets.map_or_else(|| How::Text(test.clone()), |sets| How::integers(sets.concat()))
             }
             _ => How::Text(test.clone()),
+        }
+    }
+
+    /// The values of a kind, where the form tells.
+    fn kind(self, kind: ValueKind) -> Option<How> {
+        match self {
+            Self::Int64 | Self::IntText => Some(match (kind, kind.unsigned_max()) {
+                (ValueKind::Int64 | ValueKind::Float64, _) => How::Fixed(true),
+                (_, None) => How::Fixed(false),
+                (_, Some(max)) => How::interval(0, i64::try_from(max).unwrap_or(i64::MAX)),
+            }),
+            Self::Ip => Some(How::Fixed(kind == ValueKind::Ipv4)),
+            _ => None,
         }
     }
 

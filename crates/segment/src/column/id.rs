@@ -280,7 +280,10 @@ impl Values for Ids {
         Ok(match test {
             _ if is_refuted(test, alphabet) => How::Fixed(false),
             FieldTest::Any => How::Fixed(true),
-            FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
+            FieldTest::Empty
+            | FieldTest::Ipv4 { .. }
+            | FieldTest::Ipv6 { .. }
+            | FieldTest::JsonArray(_) => How::Fixed(false),
             FieldTest::Length { min, max } => {
                 How::Fixed((*min..=*max).contains(&self.shape.chars()))
             }

@@ -80,7 +80,10 @@ impl Values for Scaled {
     fn prepare(&self, test: &FieldTest) -> Result<How, SegmentError> {
         Ok(match test {
             FieldTest::Any => How::Fixed(true),
-            FieldTest::Empty | FieldTest::Ipv4 { .. } => How::Fixed(false),
+            FieldTest::Empty
+            | FieldTest::Ipv4 { .. }
+            | FieldTest::Ipv6 { .. }
+            | FieldTest::JsonArray(_) => How::Fixed(false),
             _ if is_refuted(test, |b| b.is_ascii_digit() || matches!(b, b'-' | b'.')) => {
                 How::Fixed(false)
             }

@@ -172,6 +172,7 @@ pub(super) fn is_refuted(test: &FieldTest, alphabet: impl Fn(u8) -> bool) -> boo
         }
         FieldTest::ContainsAny(phrases) => phrases.iter().all(|phrase| alien(phrase.text())),
         FieldTest::In(texts) => texts.iter().all(|text| alien(text)),
+        FieldTest::Regex(pattern) => pattern.literals().iter().any(|text| alien(text)),
         _ => false,
     }
 }

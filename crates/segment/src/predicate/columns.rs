@@ -11,8 +11,8 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Int32Type, TimeUnit, TimestampNanosecondType};
 use lodge_record::schema;
 
-use super::FieldTest;
 use super::words::Phrase;
+use super::{FieldTest, ValueKind};
 
 /// A whole buffer is searched at once if at least one row in this many is of interest.
 const SPARSE_ROWS: usize = 16;
@@ -212,6 +212,13 @@ fn integers(array: &Int64Array, test: &FieldTest, within: Option<&BooleanBuffer>
         FieldTest::Number(range) => {
             BooleanBuffer::collect_bool(values.len(), |row| range.contains(values[row] as f64))
         }
+        FieldTest::Kind(kind) => match (kind, kind.unsigned_max()) {
+            (ValueKind::Int64 | ValueKind::Float64, _) => BooleanBuffer::new_set(array.len()),
+            (_, None) => BooleanBuffer::new_unset(array.len()),
+            (_, Some(max)) => BooleanBuffer::collect_bool(values.len(), |row| {
+                u64::try_from(values[row]).is_ok_and(|value| value <= max)
+            }),
+        },
         // Only the canonical text of a number is the text of an integer column's value.
         FieldTest::Exact(text) => match canonical_integer(text) {
             Some(wanted) => equal(wanted),

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Int32Type, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 use lodge_record::{field, overflow, stream};
 
-use super::{FieldTest, Predicate, columns, in_day_range, in_week_range};
+use super::{FieldTest, Predicate, across, columns, in_day_range, in_week_range};
 
 /// The rows of `batch` that `predicate` selects; no null in the answer.
 ///
@@ -44,6 +44,10 @@ fn decide(
         }
         Predicate::Stream(selector) => of_streams(batch, |canonical| selector.matches(canonical)),
         Predicate::Field { name, test } => of_field(name, test, batch, within),
+        Predicate::AnyField { prefix, test } => across::any_field(prefix, test, batch, within),
+        Predicate::Compare { left, order, right } => {
+            across::compared(left, *order, right, batch, within)
+        }
     }
 }
 
@@ -98,6 +102,9 @@ fn cost(predicate: &Predicate) -> u32 {
         Predicate::DayRange { .. } | Predicate::WeekRange { .. } => 2,
         Predicate::Field { name, test } if name == field::MSG => test.cost() * 2,
         Predicate::Field { test, .. } => test.cost(),
+        Predicate::Compare { .. } => 20,
+        // There may be many fields.
+        Predicate::AnyField { test, .. } => test.cost().saturating_mul(50),
         Predicate::Not(inner) => cost(inner),
         Predicate::And(parts) | Predicate::Or(parts) => {
             parts.iter().fold(0, |sum, part| sum.saturating_add(cost(part)))
@@ -168,26 +175,35 @@ fn of_field(
     within: Option<&BooleanBuffer>,
 ) -> BooleanBuffer {
     let length = batch.num_rows();
-    let column = match batch.column_by_name(name) {
-        Some(column) => Some(column.clone()),
-        None if name == field::STREAM_ID => batch.column_by_name(field::STREAM).map(stream_ids),
-        None => None,
-    };
+    let column = field_column(name, batch);
     let bits = match &column {
         Some(column) => columns::passing(column, test, within),
         None if test.matches("") => BooleanBuffer::new_set(length),
         None => BooleanBuffer::new_unset(length),
     };
-    let spilled = batch
-        .column_by_name(field::OVERFLOW)
-        .and_then(|column| column.as_string_opt::<i32>())
-        .filter(|column| column.null_count() < length);
-    match spilled {
+    match overflow_of(batch) {
         Some(spilled) if name != field::OVERFLOW => {
             with_overflow(name, test, column.as_ref(), spilled, bits)
         }
         _ => bits,
     }
+}
+
+/// The column of a field; that of `_stream_id` is made if it is not there.
+pub(super) fn field_column(name: &str, batch: &RecordBatch) -> Option<ArrayRef> {
+    match batch.column_by_name(name) {
+        Some(column) => Some(column.clone()),
+        None if name == field::STREAM_ID => batch.column_by_name(field::STREAM).map(stream_ids),
+        None => None,
+    }
+}
+
+/// The `_overflow` of a batch, if any row has one.
+pub(super) fn overflow_of(batch: &RecordBatch) -> Option<&StringArray> {
+    batch
+        .column_by_name(field::OVERFLOW)
+        .and_then(|column| column.as_string_opt::<i32>())
+        .filter(|column| column.null_count() < batch.num_rows())
 }
 
 /// Corrects `bits` in the rows that hold the field in `_overflow`.

@@ -6,11 +6,16 @@
 //! Invariants:
 //! - [`evaluate`] is exact: true for the rows that match and for no other;
 //! - [`Predicate::verdict`] is safe: it says none or all only where `evaluate` would;
-//! - a test on a dictionary column is decided once per dictionary value.
+//! - a test on a dictionary column is decided once per dictionary value;
+//! - its text (`Display`) is LogsQL that means the same.
 
+mod across;
 mod columns;
 mod evaluate;
+mod json;
+mod kind;
 mod number;
+mod placeholders;
 mod print;
 mod streams;
 mod test;
@@ -21,11 +26,15 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lodge_record::field;
+use lodge_record::{field, schema};
 
+pub use across::FieldOrder;
 pub(crate) use columns::passing;
 pub use evaluate::evaluate;
-pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_number};
+pub use kind::ValueKind;
+pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_ipv6, parse_number};
+pub use placeholders::Ends;
+pub use print::{Named, Quoted};
 pub use streams::{LabelMatcher, LabelTest, StreamSelector};
 pub use test::{FieldTest, NumberRange, Pattern, TextRange};
 pub use verdict::{Facts, Verdict};
@@ -79,6 +88,51 @@ pub enum Predicate {
         /// What its value must be.
         test: FieldTest,
     },
+    /// Records of which any field passes a test: one that they have, so that its value is not empty.
+    AnyField {
+        /// How the field's name begins; empty for any field.
+        prefix: String,
+        /// What its value must be.
+        test: FieldTest,
+    },
+    /// Records with two fields in this order.
+    Compare {
+        /// The first field's name.
+        left: String,
+        /// How its value relates to the other one's.
+        order: FieldOrder,
+        /// The other field's name.
+        right: String,
+    },
+}
+
+/// Which fields must be read to evaluate a predicate.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reads {
+    names: BTreeSet<String>,
+    prefixes: BTreeSet<String>,
+}
+
+impl Reads {
+    /// Whether the stored column `name` is needed.
+    pub fn has(&self, name: &str) -> bool {
+        let named = |name: &str| {
+            self.names.contains(name) || self.prefixes.iter().any(|p| name.starts_with(p.as_str()))
+        };
+        match name {
+            field::OVERFLOW => {
+                let may_be_there = |name: &String| !schema::is_reserved(name);
+                named(name) || !self.prefixes.is_empty() || self.names.iter().any(may_be_there)
+            }
+            field::STREAM => named(name) || named(field::STREAM_ID),
+            _ => named(name),
+        }
+    }
+
+    /// Whether fields are needed whose names are not known.
+    pub fn is_open(&self) -> bool {
+        !self.prefixes.is_empty()
+    }
 }
 
 impl Predicate {
@@ -177,10 +231,30 @@ impl Predicate {
         }
     }
 
-    /// The fields that must be read to evaluate this, `_overflow` aside: `_stream_id` is derived
-    /// from `_stream` and gives that name.
+    /// The fields that this names, `_overflow` aside: `_stream_id` is derived from `_stream` and
+    /// gives that name. See [`Predicate::reads`] for those that it does not name.
     pub fn fields(&self) -> BTreeSet<String> {
         self.tests().into_keys().map(str::to_owned).collect()
+    }
+
+    /// What must be read to evaluate this.
+    pub fn reads(&self) -> Reads {
+        let mut prefixes = BTreeSet::new();
+        self.collect_prefixes(&mut prefixes);
+        Reads { names: self.fields(), prefixes }
+    }
+
+    fn collect_prefixes(&self, found: &mut BTreeSet<String>) {
+        match self {
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().for_each(|part| part.collect_prefixes(found));
+            }
+            Self::Not(inner) => inner.collect_prefixes(found),
+            Self::AnyField { prefix, .. } => {
+                found.insert(prefix.clone());
+            }
+            _ => {}
+        }
     }
 
     /// The tests of each field that must be read to evaluate this; none of a field that is read for
@@ -204,6 +278,14 @@ impl Predicate {
                 (field::TIME, None)
             }
             Self::Stream(_) => (field::STREAM, None),
+            Self::AnyField { .. } => return,
+            Self::Compare { left, right, .. } => {
+                for name in [left, right] {
+                    let stored = if name == field::STREAM_ID { field::STREAM } else { name };
+                    found.insert(stored, None);
+                }
+                return;
+            }
             Self::Field { name, test } if name == field::STREAM_ID => (field::STREAM, Some(test)),
             Self::Field { name, test } => (name.as_str(), Some(test)),
         };

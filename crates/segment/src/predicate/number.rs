@@ -3,7 +3,7 @@
 //! A value is a number if its whole text is one: `12`, `-0.5`, `1_000`, `1e3`, with a short suffix
 //! (`10KiB`, `1.5M`) or as a duration (`1m30s`, in nanoseconds). Nothing else compares by value.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Length of the longest text that can be a number; anything longer is text.
 const NUMBER_BYTES_MAX: usize = 64;
@@ -34,13 +34,35 @@ pub fn parse_number(text: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// A number for a query's bound: as [`parse_number`], and `inf`, `-inf`, `+inf` in any case.
+/// A number for a query's bound: as [`parse_number`], and `inf`, `-inf`, `+inf` in any case, and
+/// whole numbers in hexadecimal (`0xff`), octal (`0o17`) or binary (`0b101`) form.
 pub fn parse_bound(text: &str) -> Option<f64> {
+    if text.len() > NUMBER_BYTES_MAX * 2 {
+        return None;
+    }
     match text.to_ascii_lowercase().as_str() {
         "inf" | "+inf" => Some(f64::INFINITY),
         "-inf" => Some(f64::NEG_INFINITY),
-        _ => parse_number(text),
+        lower => parse_number(text).or_else(|| of_radix(lower)),
     }
+}
+
+/// A whole number with a prefix that names its radix, in lower case.
+fn of_radix(text: &str) -> Option<f64> {
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (radix, digits) = match unsigned.split_at_checked(2)? {
+        ("0x", digits) => (16, digits),
+        ("0o", digits) => (8, digits),
+        ("0b", digits) => (2, digits),
+        _ => return None,
+    };
+    let digits = digits.replace('_', "");
+    // Signs would be taken as part of the digits.
+    digits.starts_with(|c: char| c.is_ascii_hexdigit()).then_some(())?;
+    u64::from_str_radix(&digits, radix).ok().map(|number| sign * number as f64)
 }
 
 /// The nanoseconds of a duration: `5m`, `1h30m`, `1.5d`, `-4h`. A bare number is none.
@@ -60,6 +82,11 @@ pub fn parse_duration_ns(text: &str) -> Option<i64> {
 /// The IPv4 address that `text` is, as a number that orders as addresses do.
 pub fn parse_ipv4(text: &str) -> Option<u32> {
     text.parse::<Ipv4Addr>().ok().map(u32::from)
+}
+
+/// The IPv6 address that `text` is, as a number that orders as addresses do.
+pub fn parse_ipv6(text: &str) -> Option<u128> {
+    text.parse::<Ipv6Addr>().ok().map(u128::from)
 }
 
 /// An unsigned number at the start of `text` (with `_` between digits and an exponent), and what
@@ -170,6 +197,13 @@ mod tests {
         }
         assert_eq!(parse_bound("Inf"), Some(f64::INFINITY));
         assert_eq!(parse_bound("-inf"), Some(f64::NEG_INFINITY));
+        assert_eq!(parse_bound("0xff"), Some(255.0));
+        assert_eq!(parse_bound("0xAB_CD"), Some(43_981.0));
+        assert_eq!(parse_bound("-0b100110"), Some(-38.0));
+        assert_eq!(parse_bound("0o17"), Some(15.0));
+        for text in ["0x", "0b2", "0x-1", "x1", "0xfg", "0x1.5"] {
+            assert_eq!(parse_bound(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -187,5 +221,7 @@ mod tests {
     fn addresses_order_as_numbers() {
         assert!(parse_ipv4("10.0.0.2") < parse_ipv4("10.0.0.10"));
         assert_eq!(parse_ipv4("10.0.0"), None);
+        assert!(parse_ipv6("2001:db8::2") < parse_ipv6("2001:db8::10"));
+        assert_eq!(parse_ipv6("10.0.0.1"), None);
     }
 }

@@ -1,7 +1,5 @@
 //! Selecting streams by their labels: `{service="api",host=~"web-.*" or host="db"}`.
 
-use std::fmt;
-
 use lodge_record::stream::StreamLabels;
 
 use super::Pattern;
@@ -55,45 +53,6 @@ impl LabelMatcher {
             LabelTest::NotIn(values) => values.iter().all(|unwanted| unwanted != value),
             LabelTest::Regex(pattern) => pattern.is_match(value),
             LabelTest::NotRegex(pattern) => !pattern.is_match(value),
-        }
-    }
-}
-
-impl fmt::Display for StreamSelector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{")?;
-        for (index, group) in self.groups.iter().enumerate() {
-            if index > 0 {
-                f.write_str(" or ")?;
-            }
-            for (index, matcher) in group.iter().enumerate() {
-                if index > 0 {
-                    f.write_str(",")?;
-                }
-                write!(f, "{matcher}")?;
-            }
-        }
-        f.write_str("}")
-    }
-}
-
-impl fmt::Display for LabelMatcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
-        let list = |values: &[String]| {
-            values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(",")
-        };
-        match &self.test {
-            LabelTest::In(values) => match values.as_slice() {
-                [value] => write!(f, "{name}={value:?}"),
-                _ => write!(f, "{name} in ({})", list(values)),
-            },
-            LabelTest::NotIn(values) => match values.as_slice() {
-                [value] => write!(f, "{name}!={value:?}"),
-                _ => write!(f, "{name} not_in ({})", list(values)),
-            },
-            LabelTest::Regex(pattern) => write!(f, "{name}=~{:?}", pattern.text()),
-            LabelTest::NotRegex(pattern) => write!(f, "{name}!~{:?}", pattern.text()),
         }
     }
 }

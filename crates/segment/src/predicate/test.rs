@@ -6,7 +6,10 @@ use std::ops::Bound;
 
 use regex::Regex;
 
-use super::number::{parse_ipv4, parse_number};
+use super::json;
+use super::kind::ValueKind;
+use super::number::{parse_ipv4, parse_ipv6, parse_number};
+use super::placeholders::{self, Ends};
 use super::words::Phrase;
 
 /// Bytes that one compiled regular expression may take.
@@ -17,11 +20,17 @@ const REGEX_BYTES_MAX: usize = 2 << 20;
 pub struct Pattern {
     text: String,
     regex: Regex,
+    /// It was written with placeholders, not as an expression.
+    ends: Option<Ends>,
+    /// Texts that are in every value that it matches, as far as they are known.
+    literals: Vec<String>,
 }
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.regex.as_str() == other.regex.as_str()
+        self.text == other.text
+            && self.ends == other.ends
+            && self.regex.as_str() == other.regex.as_str()
     }
 }
 
@@ -36,13 +45,30 @@ impl Pattern {
         Self::compile(text, &format!("^(?:{text})$"))
     }
 
+    /// A text with placeholders such as `<N>` for a number.
+    pub fn placeholders(text: &str, ends: Ends) -> Result<Self, String> {
+        let (source, literals) = placeholders::compile(text, ends);
+        let pattern = Self::compile(text, &source)?;
+        Ok(Self { ends: Some(ends), literals, ..pattern })
+    }
+
     fn compile(text: &str, source: &str) -> Result<Self, String> {
         let regex = regex::RegexBuilder::new(source)
             .size_limit(REGEX_BYTES_MAX)
             .dfa_size_limit(REGEX_BYTES_MAX)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { text: text.to_owned(), regex })
+        Ok(Self { text: text.to_owned(), regex, ends: None, literals: Vec::new() })
+    }
+
+    /// Where it lies in a value, if it was written with placeholders.
+    pub(crate) fn ends(&self) -> Option<Ends> {
+        self.ends
+    }
+
+    /// Texts that are in every value that it matches, as far as they are known.
+    pub(crate) fn literals(&self) -> &[String] {
+        &self.literals
     }
 
     /// The expression as it was written.
@@ -146,6 +172,17 @@ pub enum FieldTest {
         /// Highest address.
         max: u32,
     },
+    /// The value is an IPv6 address in this range, both ends included.
+    Ipv6 {
+        /// Lowest address.
+        min: u128,
+        /// Highest address.
+        max: u128,
+    },
+    /// The value is of this kind.
+    Kind(ValueKind),
+    /// The value is a JSON array with one of these among its members.
+    JsonArray(BTreeSet<String>),
     /// The value has this many characters, both ends included.
     Length {
         /// Fewest characters.
@@ -218,6 +255,11 @@ impl FieldTest {
             Self::Ipv4 { min, max } => {
                 parse_ipv4(value).is_some_and(|address| (*min..=*max).contains(&address))
             }
+            Self::Ipv6 { min, max } => {
+                parse_ipv6(value).is_some_and(|address| (*min..=*max).contains(&address))
+            }
+            Self::Kind(kind) => kind.holds(value),
+            Self::JsonArray(wanted) => json::array_holds(value, wanted),
             Self::Length { min, max } => {
                 let length = value.chars().count() as u64;
                 (*min..=*max).contains(&length)
@@ -230,11 +272,13 @@ impl FieldTest {
         match self {
             Self::Empty | Self::Any | Self::Exact(_) | Self::ExactPrefix(_) => 2,
             Self::In(_) | Self::Number(_) | Self::Text(_) | Self::Ipv4 { .. } => 3,
+            Self::Ipv6 { .. } | Self::Kind(_) => 4,
             Self::Contains(_) | Self::Substring(_) => 5,
             Self::Length { .. } | Self::ContainsAll(_) | Self::Sequence(_) => 6,
             Self::ContainsAny(_) => 8,
             Self::ContainsAnyCase(_) => 10,
             Self::Regex(_) => 12,
+            Self::JsonArray(_) => 15,
         }
     }
 }

@@ -32,6 +32,10 @@ const TEXTS: &[&str] = &[
     "error_1",
     "erro",
     "errorerror",
+    "2001:db8::1",
+    "2026-01-02T03:04:05Z",
+    "[\"error\",10]",
+    "256",
 ];
 
 fn texts() -> impl Strategy<Value = Vec<Option<String>>> {
@@ -92,6 +96,15 @@ fn test() -> impl Strategy<Value = FieldTest> {
         Just(FieldTest::Regex(Pattern::new("^.r+|0").expect("a valid expression"))),
         Just(FieldTest::Ipv4 { min: 0, max: u32::MAX }),
         Just(FieldTest::Length { min: 2, max: 5 }),
+        Just(FieldTest::Ipv6 { min: 1, max: u128::MAX }),
+        proptest::sample::select(ValueKind::ALL.map(|(_, kind)| kind).to_vec())
+            .prop_map(FieldTest::Kind),
+        vec(text(), 0..3)
+            .prop_map(|texts| FieldTest::JsonArray(texts.into_iter().map(Into::into).collect())),
+        proptest::sample::select(&["<N>", "error<W>", "<N>.<N>", "-<N>"][..]).prop_map(|text| {
+            let pattern = Pattern::placeholders(text, Ends::Open);
+            FieldTest::Regex(pattern.expect("a valid pattern"))
+        }),
     ]
 }
 

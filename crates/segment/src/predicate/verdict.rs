@@ -58,10 +58,22 @@ impl Predicate {
             Self::Field { name, test } if name == field::STREAM_ID => {
                 of_streams(facts, |stream| test.matches(&stream::stream_id(stream)))
             }
-            Self::Field { name, test } => {
-                let absent = facts.schema.is_some_and(|schema| {
-                    schema.index_of(name).is_err() && schema.index_of(field::OVERFLOW).is_err()
+            Self::AnyField { prefix, .. } => {
+                let may_be_there = facts.schema.is_none_or(|schema| {
+                    schema.fields().iter().any(|field| {
+                        field.name() == field::OVERFLOW || field.name().starts_with(prefix.as_str())
+                    })
                 });
+                let derived = field::STREAM_ID.starts_with(prefix.as_str());
+                if may_be_there || derived { Verdict::Some } else { Verdict::None }
+            }
+            Self::Compare { left, order, right } => {
+                let there = |name| (!is_absent(facts, name)).then_some(name);
+                let simpler = order.of_absent(there(left.as_str()), there(right.as_str()));
+                simpler.map_or(Verdict::Some, |simpler| simpler.verdict(facts))
+            }
+            Self::Field { name, test } => {
+                let absent = is_absent(facts, name);
                 match (absent, absent && test.matches("")) {
                     (false, _) => Verdict::Some,
                     (true, true) => Verdict::All,
@@ -70,6 +82,14 @@ impl Predicate {
             }
         }
     }
+}
+
+/// Whether no record has a field.
+fn is_absent(facts: &Facts<'_>, name: &str) -> bool {
+    let stored = if name == field::STREAM_ID { field::STREAM } else { name };
+    facts.schema.is_some_and(|schema| {
+        schema.index_of(stored).is_err() && schema.index_of(field::OVERFLOW).is_err()
+    })
 }
 
 /// `And` (one `None` decides) and `Or` (one `All` decides) are the same but for these two.

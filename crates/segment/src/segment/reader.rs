@@ -123,6 +123,25 @@ impl Segment {
         self.sections.range(section)
     }
 
+    /// Stored bytes of a column, all of its sections together; 0 if the segment does not have it.
+    pub fn column_bytes(&self, name: &str) -> u64 {
+        let Some(column) = self.place(name).and_then(|place| self.columns.get(place)) else {
+            return 0;
+        };
+        let own = match &column.codec {
+            Codec::Plain(reader) => reader.sections(),
+            Codec::Text(reader) => reader.sections(),
+            Codec::Runs(section) => *section..section.saturating_add(1),
+        };
+        // What is by stream is nothing without where each stream begins.
+        let streams = matches!(column.codec, Codec::Runs(_)).then_some(self.streams_section);
+        own.chain(column.presence)
+            .chain(streams)
+            .filter_map(|section| self.sections.range(section))
+            .map(|range| range.end.saturating_sub(range.start))
+            .sum()
+    }
+
     /// Whether a section is in memory: [`Segment::supply`] brought it there.
     pub fn has(&self, section: SectionNo) -> bool {
         self.sections.has(section)

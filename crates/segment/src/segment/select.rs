@@ -38,6 +38,8 @@ enum Node {
     Time(i64, i64),
     /// A test of `_time` that is no range.
     Clock(Predicate),
+    /// A test of two columns.
+    Compare(Predicate),
     Streams(Vec<bool>),
     Column(ColumnNode),
     /// A field that may be in `_overflow`.
@@ -82,6 +84,13 @@ impl Prepared {
 impl Segment {
     /// Decides what can be decided of `predicate` for the whole segment.
     pub fn prepare(&self, predicate: &Predicate) -> Result<Prepared, SegmentError> {
+        let spelled_out;
+        let predicate = if predicate.reads().is_open() {
+            spelled_out = self.spelled_out(predicate);
+            &spelled_out
+        } else {
+            predicate
+        };
         self.require_for(predicate)?;
         let node = self.compile(predicate)?;
         let count = self.known_count(&node)?;
@@ -129,6 +138,31 @@ impl Segment {
         if missing.is_empty() { Ok(()) } else { Err(SegmentError::Missing(missing)) }
     }
 
+    /// The same predicate with tests of any field as tests of those that the segment has, so that
+    /// each is decided on its column. With an `_overflow` they stay: it is read once for all fields.
+    fn spelled_out(&self, predicate: &Predicate) -> Predicate {
+        let each = |parts: &[Predicate]| -> Vec<Predicate> {
+            parts.iter().map(|part| self.spelled_out(part)).collect()
+        };
+        match predicate {
+            Predicate::And(parts) => Predicate::and(each(parts)),
+            Predicate::Or(parts) => Predicate::or(each(parts)),
+            Predicate::Not(inner) => self.spelled_out(inner).not(),
+            Predicate::AnyField { prefix, test } if self.place(field::OVERFLOW).is_none() => {
+                let stored = self.schema().fields().iter().map(|field| field.name().as_str());
+                let names = stored.chain([field::STREAM_ID]);
+                let names = names.filter(|name| name.starts_with(prefix.as_str()));
+                Predicate::or(names.map(|name| {
+                    let passes = Predicate::field(name, test.clone());
+                    // Of a field that a record does not have nothing is said.
+                    let there = test.matches("").then(|| Predicate::field(name, FieldTest::Any));
+                    Predicate::and(there.into_iter().chain([passes]))
+                }))
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Whether a field's values may be in `_overflow`.
     fn may_overflow(&self, name: &str) -> bool {
         !schema::is_reserved(name) && self.place(field::OVERFLOW).is_some()
@@ -160,6 +194,17 @@ impl Segment {
             }
             Predicate::Stream(selector) => self.of_streams(|text| selector.matches(text))?,
             Predicate::Field { name, test } => self.field(name, test, predicate)?,
+            Predicate::AnyField { .. } => Node::Overflow(predicate.clone()),
+            Predicate::Compare { left, order, right } => {
+                let there = |name| {
+                    let stored = if name == field::STREAM_ID { field::STREAM } else { name };
+                    (self.place(stored).is_some() || self.may_overflow(name)).then_some(name)
+                };
+                match order.of_absent(there(left.as_str()), there(right.as_str())) {
+                    Some(simpler) => self.compile(&simpler)?,
+                    None => Node::Compare(predicate.clone()),
+                }
+            }
         })
     }
 
@@ -355,7 +400,7 @@ impl Segment {
                 found
             }
             Node::Time(min_ns, max_ns) => self.in_time(rows, *min_ns, *max_ns)?,
-            Node::Clock(predicate) | Node::Overflow(predicate) => {
+            Node::Clock(predicate) | Node::Compare(predicate) | Node::Overflow(predicate) => {
                 self.by_reading(predicate, rows, within)?
             }
             Node::Streams(wanted) => self.streams()?.marked(wanted, rows.clone()),
@@ -388,11 +433,9 @@ impl Segment {
         rows: &Range<usize>,
         within: Option<&Mask>,
     ) -> Result<Mask, SegmentError> {
-        let mut names: Vec<String> = predicate.fields().into_iter().collect();
-        if names.iter().any(|name| self.may_overflow(name)) {
-            names.push(field::OVERFLOW.to_owned());
-        }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let reads = predicate.reads();
+        let stored = self.schema().fields().iter().map(|field| field.name().as_str());
+        let names: Vec<&str> = stored.filter(|name| reads.has(name)).collect();
         let batch = self.read_range(rows.clone(), within, &names)?;
         let passed = Mask::from_arrow(predicate::evaluate(predicate, &batch).values());
         Ok(match within {
@@ -457,6 +500,7 @@ fn cost(node: &Node) -> u32 {
             nodes.iter().fold(0, |sum, node| sum.saturating_add(cost(node)))
         }
         Node::Clock(_) => 20,
+        Node::Compare(_) => 200,
         Node::Overflow(_) => 1_000,
     }
 }

@@ -108,6 +108,10 @@ impl<'a> Needle<'a> {
             }
             FieldTest::ExactPrefix(text) => absent(&Needle::start(text)),
             FieldTest::Substring(text) => absent(&Needle::substring(text)),
+            FieldTest::Regex(pattern) => {
+                let found = for_all(pattern.literals(), |text| absent(&Needle::substring(text)));
+                Ok(found?.contains(&true))
+            }
             _ => Ok(false),
         }
     }

@@ -14,7 +14,7 @@ use super::slot::{Kind, Slot};
 use super::{MARK_ANY, MARK_TOKEN};
 use crate::SegmentError;
 use crate::bits::Mask;
-use crate::predicate::{FieldTest, Pattern, TextRange, Verdict};
+use crate::predicate::{FieldTest, Pattern, TextRange, ValueKind, Verdict};
 use crate::sections::{Sections, for_all};
 
 /// Ordinals of a template that are decided at once.
@@ -289,6 +289,9 @@ impl TextColumn {
             | FieldTest::Number(_)
             | FieldTest::Text(_)
             | FieldTest::Ipv4 { .. }
+            | FieldTest::Ipv6 { .. }
+            | FieldTest::Kind(_)
+            | FieldTest::JsonArray(_)
             | FieldTest::Length { .. } => {
                 self.all().map(|no| (no, self.by_form(no, test))).collect()
             }
@@ -402,7 +405,23 @@ impl TextColumn {
                     && literals.iter().all(|literal| literal.iter().all(fits));
                 if possible { None } else { Some(false) }
             }
-            FieldTest::Ipv4 { .. } if !four_tokens(self.key(no)) => Some(false),
+            FieldTest::Ipv4 { .. } | FieldTest::Kind(ValueKind::Ipv4)
+                if !four_tokens(self.key(no)) =>
+            {
+                Some(false)
+            }
+            FieldTest::Ipv6 { .. } => {
+                let fits = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
+                let possible = literals.iter().all(|literal| literal.iter().all(fits))
+                    && literals.iter().any(|literal| literal.contains(&b':'));
+                if possible { None } else { Some(false) }
+            }
+            // Slots are letters and digits, so only the beginning of the text can open an array.
+            FieldTest::JsonArray(_) => {
+                let opens = first.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+                if opens { None } else { Some(false) }
+            }
+            FieldTest::Kind(kind) => of_kind(*kind, &literals),
             FieldTest::Text(range) => beside(range, first, slots == 0),
             FieldTest::Length { min, max } => {
                 let chars = |literal: &&[u8]| literal.iter().filter(|b| **b & 0xc0 != 0x80).count();
@@ -412,6 +431,18 @@ impl TextColumn {
             }
             _ => None,
         })
+    }
+}
+
+/// Whether a text with these literals can be of a kind.
+fn of_kind(kind: ValueKind, literals: &[&[u8]]) -> Option<bool> {
+    // What no number, address or time has.
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.:".contains(byte);
+    let special = literals.iter().all(|literal| literal.iter().all(fits));
+    match (special, kind) {
+        (true, _) => None,
+        (false, ValueKind::String) => Some(true),
+        (false, _) => Some(false),
     }
 }
 

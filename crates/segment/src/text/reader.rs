@@ -51,7 +51,6 @@ impl TextReader {
     }
 
     /// All sections of the column.
-    #[cfg(test)]
     pub(crate) fn sections(&self) -> std::ops::Range<SectionNo> {
         self.first..self.head() + 1
     }

@@ -42,7 +42,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate,zstd");
+const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate,zstd,snappy");
 
 pub(crate) fn routes() -> Routes {
     const SERVICES: [&str; 4] = [
@@ -138,7 +138,7 @@ fn encoding_of(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     let value = value.to_str().unwrap_or("?");
     Encoding::from_header(value).ok_or_else(|| {
         let problem =
-            format!("grpc-encoding `{value}` is not one of identity, gzip, deflate, zstd");
+            format!("grpc-encoding `{value}` is not one of identity, gzip, deflate, zstd, snappy");
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "grpc_encoding", problem)
     })
 }

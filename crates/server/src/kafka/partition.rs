@@ -299,6 +299,14 @@ impl Partition {
         vec![Action::Pause, Action::Look]
     }
 
+    /// The place of a partition of which it is not known why Kafka went back.
+    pub(crate) fn looking(&self) -> Option<i64> {
+        match self.state {
+            State::Looking(next) => Some(next),
+            _ => None,
+        }
+    }
+
     /// Where the partition begins and ends, if Kafka said so. Behind its end nothing can be read: a
     /// topic of that name was made anew, or its log was cut, and what is there now is new. Gives
     /// what is to be done and whether it is so.

@@ -387,11 +387,12 @@ impl Reader {
             }
             Event::Sought(place, is_done) => partition.sought(place, is_done),
             Event::Looked(ends) => {
+                let place = partition.looking();
                 let (actions, is_new) = partition.looked(ends);
                 if is_new {
-                    tracing::warn!(topic = %source.topic, partition = source.partition,
-                        "the partition ends before its place: it was made anew, and is read from \
-                         its beginning");
+                    tracing::warn!(topic = %source.topic, partition = source.partition, ?place,
+                        ?ends, "the partition ends before its place: it was made anew, and is read \
+                         from its beginning");
                 }
                 actions
             }
@@ -427,6 +428,9 @@ impl Reader {
             Verdict::Drop => {}
             Verdict::Before => {
                 let actions = slot.partition.went_back();
+                tracing::info!(topic = %key.0, partition = key.1, offset = message.offset(),
+                    place = ?slot.partition.looking(),
+                    "Kafka went back on its own; looking where the partition ends");
                 self.act(&key, actions);
             }
             Verdict::Take => {

@@ -143,3 +143,82 @@ async fn logs_and_messages_are_taken_and_a_keep_alive_stores_nothing() {
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{reply}");
     rig.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_in_snappy_are_taken_in_frames_and_as_a_block() {
+    let rig = Rig::start().await;
+    let message = b"{\"short_message\":\"in snappy\",\"_msg\":\"in snappy\"}\n".repeat(100);
+    let mut frames = snap::write::FrameEncoder::new(Vec::new());
+    std::io::Write::write_all(&mut frames, &message).unwrap();
+    let frames = frames.into_inner().unwrap();
+    let block = snap::raw::Encoder::new().compress_vec(&message).unwrap();
+    for path in ["/gelf", "/insert/jsonline"] {
+        for (name, body) in [("snappy", &frames), ("x-snappy-framed", &frames), ("snappy", &block)]
+        {
+            let request = rig.post(path).header("content-encoding", name).body(body.clone());
+            let (status, _, reply) = said(request).await;
+            assert!(status.is_success(), "{path} {name}: {status} {reply}");
+        }
+        let cut = rig.post(path).header("content-encoding", "snappy").body(block[..30].to_vec());
+        let (status, _, reply) = said(cut).await;
+        assert!(status == StatusCode::BAD_REQUEST && reply.contains("snappy"), "{path}: {reply}");
+    }
+    assert_eq!(rig.count().await, 600);
+    rig.server.stop().await;
+}
+
+/// A request that each door takes, and how its protocol words "later": while there is too much at
+/// once, and while there is no room on the disk.
+const LATER: [(&str, &str, &str, &str); 9] = [
+    (
+        "/elasticsearch/_bulk",
+        "{\"create\":{}}\n{\"message\":\"m\"}\n",
+        "es_rejected_execution_exception",
+        "unavailable_shards_exception",
+    ),
+    (
+        "/loki/api/v1/push",
+        r#"{"streams":[{"stream":{"a":"b"},"values":[["1772366400000000001","m"]]}]}"#,
+        "too many inserts at once",
+        "disk",
+    ),
+    (
+        "/v1/logs",
+        r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"m"}}]}]}]}"#,
+        "\"code\":8",
+        "\"code\":14",
+    ),
+    ("/services/collector/event", "{\"event\":\"m\"}", "\"code\":9", "\"code\":9"),
+    ("/services/collector/raw", "m\n", "\"code\":9", "\"code\":9"),
+    ("/api/v2/logs", "[{\"message\":\"m\"}]", "\"status\":\"429\"", "\"status\":\"503\""),
+    ("/v1/input", "[{\"message\":\"m\"}]", "\"status\":\"429\"", "\"status\":\"503\""),
+    ("/gelf", "{\"short_message\":\"m\"}", "\"code\":\"overloaded\"", "\"code\":\"disk_full\""),
+    ("/insert/jsonline", "{\"_msg\":\"m\"}\n", "\"code\":\"overloaded\"", "\"code\":\"disk_full\""),
+];
+
+async fn is_put_off(rig: &Rig, path: &str, body: String, status: StatusCode, words: &str) {
+    let request = rig.post(path).header("content-type", "application/json").body(body);
+    let (found, headers, reply) = said(request).await;
+    assert_eq!(found, status, "{path}: {reply}");
+    let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=600).contains(&seconds), "{path}: Retry-After: {seconds}");
+    assert!(reply.contains(words), "{path}: {reply}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_says_when_to_come_again_in_its_own_words() {
+    let rig = Rig::with(|config| config.insert_memory_bytes_max = 8 << 10).await;
+    for (path, body, too_much, _) in LATER {
+        // The same many times: what is refused is not looked at.
+        let much = body.repeat(1 + (64 << 10) / body.len());
+        is_put_off(&rig, path, much, StatusCode::TOO_MANY_REQUESTS, too_much).await;
+    }
+    assert_eq!(rig.count().await, 0);
+    rig.server.stop().await;
+    let rig = Rig::with(|config| config.disk_free_bytes_min = Some(1 << 60)).await;
+    for (path, body, _, no_room) in LATER {
+        is_put_off(&rig, path, body.to_owned(), StatusCode::SERVICE_UNAVAILABLE, no_room).await;
+    }
+    assert_eq!(rig.count().await, 0);
+    rig.server.stop().await;
+}

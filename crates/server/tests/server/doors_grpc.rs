@@ -83,6 +83,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
+fn snappy_frames(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(bytes).unwrap();
+    encoder.into_inner().unwrap()
+}
+
 fn zlib(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
     out.write_all(bytes).unwrap();
@@ -105,6 +111,7 @@ async fn a_call_is_stored_in_every_encoding_and_answered_with_a_message_and_trai
         ("gzip", compressed(&gzip(&request(&["three"])))),
         ("deflate", compressed(&zlib(&request(&["four"])))),
         ("zstd", compressed(&zstd::encode_all(&request(&["five"])[..], 1).unwrap())),
+        ("snappy", compressed(&snappy_frames(&request(&["seven"])))),
         // A sender may leave a short message plain whatever it said.
         ("gzip", framed(&request(&["plain six"])).unwrap()),
     ] {
@@ -115,9 +122,9 @@ async fn a_call_is_stored_in_every_encoding_and_answered_with_a_message_and_trai
         assert!(told.trailers.is_some(), "the status of a success comes behind its message");
         let message = only_message(&told.body).unwrap();
         assert!(!message.is_compressed && message.bytes.is_empty(), "{encoding}");
-        assert_eq!(told.headers["grpc-accept-encoding"], "identity,gzip,deflate,zstd");
+        assert_eq!(told.headers["grpc-accept-encoding"], "identity,gzip,deflate,zstd,snappy");
     }
-    assert_eq!(rig.count().await, 6);
+    assert_eq!(rig.count().await, 7);
     let rows = rig.rows("five").await;
     assert_eq!(rows[0]["_time"], "2026-03-01T12:00:00Z");
     assert_eq!((&rows[0]["_msg"], &rows[0]["level"]), (&"five".into(), &"error".into()));
@@ -158,7 +165,7 @@ async fn what_cannot_be_taken_is_refused_in_headers_alone() {
         ("no frame", &[], b"{\"a\"".to_vec(), "3", "cut off"),
         ("not gzip", &[("grpc-encoding", "gzip")], compressed(b"plain"), "3", "gzip"),
         ("no encoding named", &[], compressed(b"plain"), "3", "no grpc-encoding"),
-        ("unknown encoding", &[("grpc-encoding", "snappy")], good.clone(), "12", "snappy"),
+        ("unknown encoding", &[("grpc-encoding", "br")], good.clone(), "12", "`br`"),
         ("no timeout", &[("grpc-timeout", "soon")], good.clone(), "3", "grpc-timeout"),
         (
             "a bomb",

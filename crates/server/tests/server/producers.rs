@@ -1,7 +1,7 @@
 //! The agent's protocol: new, again, missing, outdated.
 
 use super::rig::{Rig, answer};
-use lodge_record::{Account, Batch, Hole, Origin, Position, ProducerId, TenantId};
+use lodge_record::{Account, Batch, Hole, Origin, Position, ProducerId, Tally, TenantId};
 use lodge_wire::{agent_batch, jsonline};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ async fn the_ledger_shows_what_is_durable_on_its_way_and_missing() {
     let (_, ledger) = answer(rig.get("/api/v1/ledger")).await;
     let expected = json!({"sources": 1, "read_records": 5, "stored_records": 2,
         "dropped_records": 3, "unread_bytes": 77, "in_flight_records": 5, "holes": 1,
-        "unexplained_holes": 0});
+        "unexplained_holes": 0, "sources_counted_otherwise": 0});
     assert_eq!(ledger["totals"], expected, "{ledger}");
     let source = &ledger["sources"][0];
     assert_eq!((&source["host"], &source["source"]), (&json!("web-1"), &json!("/a.log")));
@@ -150,6 +150,37 @@ async fn the_ledger_shows_what_is_durable_on_its_way_and_missing() {
     assert_eq!(hole["unexplained"], true);
     let (_, none) = answer(rig.get("/api/v1/ledger?contains=web-2")).await;
     assert_eq!(none["totals"]["sources"], 0);
+    rig.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_count_and_what_they_count_otherwise_is_an_alarm() {
+    let rig = Rig::start().await;
+    let producer = ProducerId::random();
+    let counted = |from: Option<&str>, records: u64| {
+        let tally = Tally { read_records: records, durable_records: records, ..Tally::default() };
+        let (from, before) = (from.map(str::to_owned), Some(Box::new(tally)));
+        Account { from, read_records: 1, before, ..Account::default() }
+    };
+    send(&rig, stretch(producer, 1, counted(None, 0))).await;
+    send(&rig, stretch(producer, 2, counted(Some("at 10"), 1))).await;
+    let (_, ledger) = answer(rig.get("/api/v1/ledger")).await;
+    let both = json!({"read_records": 2, "durable_records": 2, "holes": 0});
+    assert_eq!(ledger["sources"][0]["counted_by_agent"], both, "{ledger}");
+    assert_eq!(ledger["sources"][0]["counted_otherwise"], false);
+    let (_, known) = answer(rig.get(&format!("/api/v1/producers/{producer}"))).await;
+    assert_eq!(known["counted"], both, "{known}");
+
+    // An agent that was told of seven records that are not here.
+    send(&rig, stretch(producer, 3, counted(Some("at 20"), 9))).await;
+    let rig = rig.restart().await;
+    let (_, ledger) = answer(rig.get("/api/v1/ledger")).await;
+    assert_eq!(ledger["totals"]["sources_counted_otherwise"], 1, "{ledger}");
+    assert_eq!(ledger["totals"]["unexplained_holes"], 1, "{ledger}");
+    let source = &ledger["sources"][0];
+    assert_eq!(source["counted_by_agent"]["durable_records"], 10);
+    assert_eq!(source["stored_records"], 3);
+    assert_eq!(source["holes"][0]["records"], 7);
     rig.server.stop().await;
 }
 

@@ -65,3 +65,37 @@ async fn tails_are_counted_and_limited() {
     drop(first);
     rig.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_shows_records_in_the_order_of_their_times() {
+    let rig = Rig::start().await;
+    let request = rig.get("/select/logsql/tail?query=*&offset=1s&refresh_interval=10ms");
+    let mut tail = request.send().await.unwrap();
+    let now = jiff::Timestamp::now();
+    let line = |back_ms: i64, msg: &str| {
+        let time = now - jiff::SignedDuration::from_millis(back_ms);
+        format!("{{\"_time\":\"{time}\",\"_msg\":\"{msg}\"}}\n")
+    };
+    rig.inserted(&line(100, "second")).await;
+    rig.inserted(&line(300, "first")).await;
+    rig.inserted(&line(0, "third")).await;
+    let rows = lines(&mut tail, 3).await;
+    let messages: Vec<_> = rows.iter().map(|r| r["_msg"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["first", "second", "third"]);
+    for offset in ["-1s", "2h"] {
+        let request = rig.get("/select/logsql/tail").query(&[("query", "*"), ("offset", offset)]);
+        assert_eq!(answer(request).await.0, StatusCode::BAD_REQUEST);
+    }
+    rig.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relative_time_does_not_end_a_tail() {
+    let rig = Rig::start().await;
+    let mut tail = rig.get("/select/logsql/tail?query=_time:1m").send().await.unwrap();
+    rig.inserted("{\"_msg\":\"now\"}\n{\"_time\":\"2020-01-01\",\"_msg\":\"old\"}\n").await;
+    rig.inserted("{\"_msg\":\"later\"}\n").await;
+    let rows = lines(&mut tail, 2).await;
+    assert_eq!((&rows[0]["_msg"], &rows[1]["_msg"]), (&"now".into(), &"later".into()));
+    rig.server.stop().await;
+}

@@ -82,6 +82,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The stored columns that the predicate looks at.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
     /// Whether any or all rows of the segment match.
     pub fn verdict(&self) -> Verdict {
         self.verdict
@@ -149,18 +154,35 @@ impl OpenSegment {
         &self.schema
     }
 
+    /// About how many bytes the named columns take in a block: stored ones where the segment is a file,
+    /// else those in memory. Of a column whose sections span blocks it is the block's share by rows.
+    pub fn block_bytes<'n>(&self, block: usize, names: impl Iterator<Item = &'n str>) -> u64 {
+        let Some(info) = self.blocks.get(block) else { return 0 };
+        let of = |name: &str| -> u64 {
+            match &self.source {
+                Source::Hot(blocks) => {
+                    let column =
+                        blocks.batches.get(block).and_then(|batch| batch.column_by_name(name));
+                    column.and_then(|c| c.to_data().get_slice_memory_size().ok()).unwrap_or(0)
+                        as u64
+                }
+                Source::Table(table, _) => table.column_bytes(block, name),
+                Source::Built(built, ..) => {
+                    let segment = built.segment();
+                    let share = info.rows as f64 / segment.rows().max(1) as f64;
+                    (segment.column_bytes(name) as f64 * share).ceil() as u64
+                }
+            }
+        };
+        names.map(of).sum()
+    }
+
     /// Decides `predicate` once for all blocks.
     pub async fn prepare(&self, predicate: &Arc<Predicate>) -> Result<Prepared, StoreError> {
         let time = (self.segment.time_min_ns, self.segment.time_max_ns);
-        let fields = predicate.fields();
-        let mut columns: Vec<String> =
-            fields.iter().filter(|name| self.has(name)).cloned().collect();
-        if self.has(field::OVERFLOW)
-            && !columns.iter().any(|name| name == field::OVERFLOW)
-            && fields.iter().any(|name| !schema::is_reserved(name))
-        {
-            columns.push(field::OVERFLOW.to_owned());
-        }
+        let reads = predicate.reads();
+        let stored = self.schema.fields().iter().map(|field| field.name());
+        let columns: Vec<String> = stored.filter(|name| reads.has(name)).cloned().collect();
         let mut verdict = predicate.verdict(&self.facts(time));
         let mut built = None;
         if let (Source::Built(open, objects, cache), Verdict::Some) = (&self.source, verdict) {
@@ -172,6 +194,18 @@ impl OpenSegment {
         Ok(Prepared { predicate: Arc::clone(predicate), verdict, rows, columns, built })
     }
 
+    /// Whether any or all rows of a block can match, as far as its times and what was prepared tell.
+    pub fn block_verdict(&self, prepared: &Prepared, block: usize) -> Result<Verdict, StoreError> {
+        let info = self.info(block)?;
+        Ok(match prepared.verdict {
+            // What is not decided for all blocks may be for the times of this one.
+            Verdict::Some => {
+                prepared.predicate.verdict(&self.facts((info.time_min_ns, info.time_max_ns)))
+            }
+            decided => decided,
+        })
+    }
+
     /// The rows of a block that match: those of `within`, if it is given, that the predicate selects.
     pub async fn select(
         &self,
@@ -180,14 +214,7 @@ impl OpenSegment {
         within: Option<&Mask>,
     ) -> Result<Mask, StoreError> {
         let info = self.info(block)?;
-        let verdict = match prepared.verdict {
-            // What is not decided for all blocks may be for the times of this one.
-            Verdict::Some => {
-                prepared.predicate.verdict(&self.facts((info.time_min_ns, info.time_max_ns)))
-            }
-            decided => decided,
-        };
-        let mut mask = match verdict {
+        let mut mask = match self.block_verdict(prepared, block)? {
             Verdict::None => return Ok(Mask::none(info.rows)),
             Verdict::All => Mask::all(info.rows),
             Verdict::Some

@@ -89,6 +89,12 @@ impl OpenTable {
         self.footer.blocks().iter().map(info).collect()
     }
 
+    /// Stored bytes of a column's chunk in a block.
+    pub(super) fn column_bytes(&self, block: usize, name: &str) -> u64 {
+        let chunk = self.footer.column(name).and_then(|at| self.footer.chunk_range(block, at));
+        chunk.map_or(0, |range| range.end.saturating_sub(range.start))
+    }
+
     fn at(&self, range: Range<u64>) -> Range<u64> {
         self.offset.saturating_add(range.start)..self.offset.saturating_add(range.end)
     }
