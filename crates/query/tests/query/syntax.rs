@@ -219,7 +219,7 @@ fn errors_point_at_the_column() {
     wrong(
         "a:in(x:y)",
         expect![
-            "7: expected `,` or `)` in in(…), not `:`; put values with spaces or signs in quotes (a query inside in(…) is not supported yet)"
+            "7: expected `,` or `)` in in(…), not `:`; put values with spaces or signs in quotes"
         ],
     );
     wrong(
@@ -229,7 +229,7 @@ fn errors_point_at_the_column() {
     wrong(
         "* | stats by (a)",
         expect![
-            "17: expected a stats function, not the end of the query; there are: count, count_empty, count_uniq, count_uniq_hash, sum, avg, min, max, median, quantile, sum_len, uniq_values"
+            "17: expected a stats function, not the end of the query; there are: any, avg, count, count_empty, count_uniq, count_uniq_hash, field_max, field_min, histogram, json_values, max, median, min, quantile, rate, rate_sum, row_any, row_max, row_min, stddev, sum, sum_len, uniq_values, values"
         ],
     );
     wrong(
