@@ -264,16 +264,22 @@ impl<'t> Cursor<'t> {
         }
     }
 
+    /// An error if there is no level beneath this one.
+    pub(super) fn check_depth(&self) -> Result<(), QueryError> {
+        if self.depth < QUERY_DEPTH_MAX {
+            return Ok(());
+        }
+        Err(self.error(format!(
+            "the query is nested more than {QUERY_DEPTH_MAX} levels deep; remove parentheses"
+        )))
+    }
+
     /// Runs `parse` one level deeper, unless that is too deep.
     pub(super) fn nested<T>(
         &mut self,
         parse: impl FnOnce(&mut Self) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
-        if self.depth >= QUERY_DEPTH_MAX {
-            return Err(self.error(format!(
-                "the query is nested more than {QUERY_DEPTH_MAX} levels deep; remove parentheses"
-            )));
-        }
+        self.check_depth()?;
         self.depth += 1;
         let result = parse(self);
         self.depth -= 1;

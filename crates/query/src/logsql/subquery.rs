@@ -54,6 +54,7 @@ pub(super) fn values(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Values> {
     cursor.advance(1);
     cursor.skip_space();
     let begin = cursor.at();
+    cursor.check_depth()?;
     let query = match cursor.inside(|cursor| cursor.nested(parse_up_to)) {
         Ok(query) => query,
         Err(other) => return Err(farther(error, other)),

@@ -174,7 +174,10 @@ impl GroupsAccumulator for Kept {
             |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         let (columns, spilled) = self.spill.split(values);
         for column in columns {
-            let numbers = number(column)?;
+            // One column of numbers is what `Number` gave: there is nothing left to look for.
+            let alone = values.len() == 1;
+            let known = column.as_primitive_opt::<Float64Type>().filter(|_| alone);
+            let numbers = known.cloned().map_or_else(|| number(column), Ok)?;
             for (row, group) in group_indices.iter().enumerate() {
                 if numbers.is_valid(row) && wanted(row) {
                     self.push(*group, numbers.value(row));

@@ -164,13 +164,16 @@ impl Search {
             streams.into_iter().map(|(name, (first, _))| (first, name)).collect();
         ordered.sort();
         let mut rows: Vec<Row> = Vec::new();
+        // The stream of the last row.
+        let mut last: Arc<str> = Arc::from("");
         for (_, name) in ordered {
             let places = places.remove(&name).unwrap_or_default();
             let name: Arc<str> = Arc::from(name);
             for run in around(&places, self.context.pipe) {
                 if let Some(Row::Record(before)) = rows.last() {
-                    rows.push(Row::Delimiter(before.time_ns, Arc::clone(&name)));
+                    rows.push(Row::Delimiter(before.time_ns, Arc::clone(&last)));
                 }
+                last = Arc::clone(&name);
                 self.hold(run.len() * size_of::<Row>())?;
                 rows.extend(run.iter().map(|place| Row::Record(*place)));
             }

@@ -87,8 +87,7 @@ pub struct Call {
     fields: Vec<&'static str>,
 }
 
-const NUMBERS: &[&str] =
-    &["sum", "avg", "median", "quantile(0.3", "stddev", "rate_sum", "histogram"];
+const NUMBERS: &[&str] = &["sum", "avg", "median", "quantile(0.3", "stddev", "histogram"];
 const VALUES: &[&str] = &[
     "count",
     "count_empty",
@@ -110,7 +109,6 @@ const VALUES: &[&str] = &[
     "field_max",
     "min",
     "max",
-    "rate",
 ];
 
 impl Call {
@@ -128,7 +126,6 @@ impl Call {
             "json_values" | "json_values sort" | "row_any" => {
                 Self { function, fields: vec!["id", "level"] }
             }
-            "rate" => Self { function, fields: Vec::new() },
             function => Self { function, fields },
         })
     }
@@ -156,7 +153,7 @@ impl Call {
         let sum: f64 = numbers.iter().sum();
         let total = if numbers.is_empty() { f64::NAN } else { sum };
         match self.function {
-            "sum" | "rate_sum" => is(total),
+            "sum" => is(total),
             "avg" => is(total / numbers.len() as f64),
             "median" => is(quantile(&numbers, 0.5)),
             "quantile(0.3" => is(quantile(&numbers, 0.3)),
@@ -209,7 +206,6 @@ impl Call {
         let ids = || -> Vec<i64> { rows.iter().map(|row| id(&value(row, "id"))).collect() };
         let found_ids = || -> Vec<i64> { array(found).iter().map(object_id).collect() };
         match self.function {
-            "count" | "rate" if self.fields.is_empty() => count(rows.len()),
             "count" => count(some().count()),
             "count_empty" => count(tuples.iter().filter(is_empty).count()),
             "count_uniq" | "count_uniq_hash" => count(different(some().cloned().collect()).len()),

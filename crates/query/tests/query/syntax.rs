@@ -179,7 +179,7 @@ fn errors_point_at_the_column() {
     wrong(
         "error |",
         expect![
-            "8: expected a pipe after `|`; there are: fields, delete, copy, rename, filter, sort, first, last, limit, offset, stats, top, uniq, patterns"
+            "8: expected a pipe after `|`; there are: blocks_count, coalesce, collapse_nums, copy, decolorize, delete, drop_empty_fields, extract, extract_regexp, facets, field_names, field_values, fields, filter, first, format, generate_sequence, hash, join, json_array_concat, json_array_len, last, len, limit, math, offset, pack_json, pack_logfmt, patterns, rename, replace, replace_regexp, running_stats, sample, set_stream_fields, sort, split, stats, stream_context, time_add, top, total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, unpack_words, unroll"
         ],
     );
     wrong(
@@ -219,7 +219,7 @@ fn errors_point_at_the_column() {
     wrong(
         "a:in(x:y)",
         expect![
-            "7: expected `,` or `)` in in(…), not `:`; put values with spaces or signs in quotes (a query inside in(…) is not supported yet)"
+            "7: expected `,` or `)` in in(…), not `:`; put values with spaces or signs in quotes"
         ],
     );
     wrong(
@@ -229,7 +229,7 @@ fn errors_point_at_the_column() {
     wrong(
         "* | stats by (a)",
         expect![
-            "17: expected a stats function, not the end of the query; there are: count, count_empty, count_uniq, count_uniq_hash, sum, avg, min, max, median, quantile, sum_len, uniq_values"
+            "17: expected a stats function, not the end of the query; there are: any, avg, count, count_empty, count_uniq, count_uniq_hash, field_max, field_min, histogram, json_values, max, median, min, quantile, rate, rate_sum, row_any, row_max, row_min, stddev, sum, sum_len, uniq_values, values"
         ],
     );
     wrong(

@@ -158,6 +158,7 @@ fn extract_regexp(
     pipe: &mut TransformPipe,
 ) -> Result<Transform, QueryError> {
     pipe.condition = condition(cursor)?;
+    cursor.skip_space();
     let start = cursor.at();
     let pattern = regex(cursor)?;
     if pattern.0.capture_names().flatten().next().is_none() {
