@@ -164,8 +164,8 @@ enum State {
     Reading(Option<i64>),
     /// Paused until there is room.
     Held(Place),
-    /// Paused, until it is known why Kafka went back.
-    Looking(i64),
+    /// Paused before `next`, until it is known why Kafka went back to `seen`.
+    Looking { next: i64, seen: i64 },
 }
 
 /// One partition that the group gave us.
@@ -209,7 +209,7 @@ impl Partition {
             State::Seeking(_) => "seeking",
             State::Reading(_) => "reading",
             State::Held(_) => "held",
-            State::Looking(_) => "looking",
+            State::Looking { .. } => "looking",
         }
     }
 
@@ -292,28 +292,31 @@ impl Partition {
         }
     }
 
-    /// A message of before the place came.
-    pub(crate) fn went_back(&mut self) -> Vec<Action> {
+    /// A message of before the place came: that at `offset`.
+    pub(crate) fn went_back(&mut self, offset: i64) -> Vec<Action> {
         let State::Reading(Some(next)) = self.state else { return Vec::new() };
-        self.state = State::Looking(next);
+        self.state = State::Looking { next, seen: offset };
         vec![Action::Pause, Action::Look]
     }
 
     /// The place of a partition of which it is not known why Kafka went back.
     pub(crate) fn looking(&self) -> Option<i64> {
         match self.state {
-            State::Looking(next) => Some(next),
+            State::Looking { next, .. } => Some(next),
             _ => None,
         }
     }
 
     /// Where the partition begins and ends, if Kafka said so. Behind its end nothing can be read: a
-    /// topic of that name was made anew, or its log was cut, and what is there now is new. Gives
-    /// what is to be done and whether it is so.
+    /// topic of that name was made anew, or its log was cut, and what is there now is new. An end
+    /// that is not behind the message that came is no answer to believe: to begin anew by mistake
+    /// would double the whole partition. Gives what is to be done and whether it is so.
     pub(crate) fn looked(&mut self, ends: Option<(i64, i64)>) -> (Vec<Action>, bool) {
-        let State::Looking(next) = self.state else { return (Vec::new(), false) };
+        let State::Looking { next, seen } = self.state else { return (Vec::new(), false) };
         match ends {
-            Some((low, high)) if high < next => (self.seek(Place::At(low.max(0))), true),
+            Some((low, high)) if seen < high && high < next => {
+                (self.seek(Place::At(low.max(0))), true)
+            }
             _ => (self.seek(Place::At(next)), false),
         }
     }

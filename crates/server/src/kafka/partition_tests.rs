@@ -139,15 +139,25 @@ fn without_room_or_in_trouble_it_is_paused_and_sought_again() {
 fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
     let look = [Action::Pause, Action::Look];
     let mut partition = reading(1_000);
-    assert_eq!(partition.went_back(), look);
+    assert_eq!(partition.went_back(0), look);
     assert_eq!(partition.judge(0), Verdict::Drop);
     let (actions, is_new) = partition.looked(Some((0, 20)));
     assert_eq!((actions, is_new), (vec![Action::Seek(Place::At(0), SOON)], true));
     // Kafka has the place: what came of before it was a mistake, or nobody knows.
     for ends in [Some((0, 1_000)), None] {
         let mut partition = reading(1_000);
-        assert_eq!(partition.went_back(), look);
+        assert_eq!(partition.went_back(0), look);
         let (actions, is_new) = partition.looked(ends);
+        assert_eq!((actions, is_new), (vec![Action::Seek(Place::At(1_000), SOON)], false));
+    }
+}
+
+#[test]
+fn an_end_before_a_message_that_came_is_not_believed() {
+    for (seen, high) in [(0, 0), (7, 7), (7, 3)] {
+        let mut partition = reading(1_000);
+        partition.went_back(seen);
+        let (actions, is_new) = partition.looked(Some((0, high)));
         assert_eq!((actions, is_new), (vec![Action::Seek(Place::At(1_000), SOON)], false));
     }
 }

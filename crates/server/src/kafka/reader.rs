@@ -427,7 +427,7 @@ impl Reader {
         match slot.partition.judge(message.offset()) {
             Verdict::Drop => {}
             Verdict::Before => {
-                let actions = slot.partition.went_back();
+                let actions = slot.partition.went_back(message.offset());
                 tracing::info!(topic = %key.0, partition = key.1, offset = message.offset(),
                     place = ?slot.partition.looking(),
                     "Kafka went back on its own; looking where the partition ends");
