@@ -66,15 +66,6 @@ fn curl_streams_a_million_rows_without_memory_growth_on_either_side_e2e() {
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
     let second = stream(&server, "*");
     let (peak, after) = (memory(server.pid(), "VmHWM"), memory(server.pid(), "VmRSS"));
-    println!(
-        "{} rows, {} MiB; server before {} MiB, peak {} MiB, after {} MiB; curl's peak {} MiB",
-        second.rows,
-        second.bytes / MIB,
-        before / MIB,
-        peak / MIB,
-        after / MIB,
-        second.curl_peak / MIB
-    );
     assert_eq!((second.rows, second.bytes), (ROWS, first.bytes));
     assert!(second.bytes > 200 * MIB, "{} bytes", second.bytes);
     assert!(peak < before + 64 * MIB, "the server grew from {before} to {peak} bytes");

@@ -26,7 +26,7 @@ enum Questioned {
     /// As they are stored.
     Stored(Admitted, Source),
     /// What pipes make of them.
-    Made(Admitted, Source, Query),
+    Made(Admitted, Source, Box<Query>),
 }
 
 impl Questioned {
@@ -62,7 +62,7 @@ impl Engine {
                 hits::hits(self.runtime(), &admitted, source, &request).await?
             }
             Questioned::Made(admitted, source, query) => {
-                let rows = self.made(admitted, source, query, Some(hits::counting(&request)));
+                let rows = self.made(admitted, source, *query, Some(hits::counting(&request)));
                 hits::made(&rows.await?.collect().await?, &request)?
             }
         };
@@ -112,7 +112,7 @@ impl Engine {
                 discover::field_names(self.runtime(), &admitted, source, request.limit).await?
             }
             Questioned::Made(admitted, source, query) => {
-                let rows = self.made(admitted, source, query, None).await?;
+                let rows = self.made(admitted, source, *query, None).await?;
                 discover::made_names(rows, request.limit).await?
             }
         };
@@ -132,7 +132,7 @@ impl Engine {
                 discover::field_values(self.runtime(), &admitted, source, field, limit).await?
             }
             Questioned::Made(admitted, source, query) => {
-                let rows = self.made(admitted, source, query, Some(discover::counting(field)));
+                let rows = self.made(admitted, source, *query, Some(discover::counting(field)));
                 discover::made_values(&rows.await?.collect().await?, field, limit)?
             }
         };
@@ -179,7 +179,7 @@ impl Engine {
                 facets::facets(self.runtime(), &admitted, source, &request).await?
             }
             Questioned::Made(admitted, source, query) => {
-                facets::made(self.made(admitted, source, query, None).await?, &request).await?
+                facets::made(self.made(admitted, source, *query, None).await?, &request).await?
             }
         };
         Ok(marked(found, &control))
@@ -195,7 +195,7 @@ impl Engine {
                 let predicate = source.predicate.as_ref().clone();
                 (admitted, source, Query::new(predicate, Vec::new()))
             }
-            Questioned::Made(admitted, source, query) => (admitted, source, query),
+            Questioned::Made(admitted, source, query) => (admitted, source, *query),
         };
         let Some(span) = source.span() else { return Ok(Marked::default()) };
         let limit = records.limit.map_or(u64::MAX, |limit| limit as u64);
@@ -209,14 +209,16 @@ impl Engine {
     async fn asked(&self, request: &FieldsRequest) -> Result<Questioned, QueryError> {
         let mut understood = self.understood(&request.query, asked!(request, now_ns)).await?;
         let records = plan::records(&understood.query);
-        understood.query = match &records {
+        let options = understood.query.options;
+        let query = match &records {
             Records::Stored(predicate) => Query::new(predicate.clone(), Vec::new()),
             Records::Made(query) => query.clone(),
         };
+        understood.query = Query { options, ..query };
         let (admitted, source) = self.ready(&request.view, &understood).await?;
         Ok(match records {
             Records::Stored(_) => Questioned::Stored(admitted, source),
-            Records::Made(query) => Questioned::Made(admitted, source, query),
+            Records::Made(query) => Questioned::Made(admitted, source, Box::new(query)),
         })
     }
 

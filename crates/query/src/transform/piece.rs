@@ -61,8 +61,8 @@ impl<'w> Piece<'w> {
         self.rows.push(u32::try_from(record.row).unwrap_or(u32::MAX));
         let keep = step.pipe.keep;
         let is_taken = |name: &str, new: &str| {
-            !(keep.unless_found && new.is_empty())
-                && !(keep.original && !record.value(name).is_empty())
+            let (lacks_result, is_kept) = (new.is_empty(), || !record.value(name).is_empty());
+            !(keep.unless_found && lacks_result || keep.original && is_kept())
         };
         let mut spills = false;
         for (name, new) in writes.iter() {
