@@ -29,17 +29,17 @@ def check(frame, source):
 
 
 with pyarrow.ipc.open_stream(arrow_path) as reader:
-    table = reader.read_all()
-assert pyarrow.types.is_timestamp(table.schema.field("_time").type), table.schema
-assert pyarrow.types.is_integer(table.schema.field("n").type), table.schema
-check(table.to_pandas(), "Arrow, pandas")
+    arrow_rows = reader.read_all()
+assert pyarrow.types.is_timestamp(arrow_rows.schema.field("_time").type), arrow_rows.schema
+assert pyarrow.types.is_integer(arrow_rows.schema.field("n").type), arrow_rows.schema
+check(arrow_rows.to_pandas(), "Arrow, pandas")
 check(pandas.read_csv(csv_path), "CSV, pandas")
 
 connection = duckdb.connect()
-check(connection.execute("SELECT * FROM table").df(), "Arrow, DuckDB")
+check(connection.execute("SELECT * FROM arrow_rows").df(), "Arrow, DuckDB")
 check(connection.execute("SELECT * FROM read_csv(?)", [csv_path]).df(), "CSV, DuckDB")
 by_level = "SELECT level, count(*) AS c, sum(n) AS s FROM {} GROUP BY level ORDER BY level"
-of_arrow = connection.execute(by_level.format("table")).fetchall()
+of_arrow = connection.execute(by_level.format("arrow_rows")).fetchall()
 of_csv = connection.execute(by_level.format(f"read_csv('{csv_path}')")).fetchall()
 assert of_arrow == of_csv and len(of_arrow) == 3, (of_arrow, of_csv)
 print("read", count)
