@@ -519,8 +519,12 @@ async fn queries_inside_filters_keep_to_the_request() {
         match endpoint {
             "hits" => {
                 let hits = lab.engine.field_values(lab.fields_request(query), "user_id").await;
-                let values: Vec<String> =
-                    hits.unwrap().iter().map(|hit| format!("{}={}", hit.value, hit.hits)).collect();
+                let values: Vec<String> = hits
+                    .unwrap()
+                    .value
+                    .iter()
+                    .map(|hit| format!("{}={}", hit.value, hit.hits))
+                    .collect();
                 assert_eq!(values, ["ann=2", "cid=2"]);
             }
             "tail" => {
