@@ -8,7 +8,6 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use lodge_segment::predicate::Predicate;
 
 use super::Source;
 use super::exec::Scan;
@@ -67,9 +66,8 @@ impl TableProvider for LogsTable {
             None => self.schema.clone(),
         };
         let shape = Shape::new(self.schema.clone(), output);
-        let translated = filters.iter().map(|filter| pushdown::predicate(filter, &self.schema));
-        let source = match translated.collect::<Option<Vec<_>>>() {
-            Some(parts) if !parts.is_empty() => self.source.narrowed(Predicate::and(parts)),
+        let source = match pushdown::conjunction(filters, &self.schema) {
+            Some(predicate) if !filters.is_empty() => self.source.narrowed(predicate),
             // A filter that cannot be translated was refused in `supports_filters_pushdown`.
             _ => self.source.clone(),
         };

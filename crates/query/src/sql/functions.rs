@@ -244,6 +244,10 @@ impl SqlFunction {
         let mut wanted = predicate.fields();
         wanted.insert(field::OVERFLOW.to_owned());
         wanted.insert(field::STREAM_ID.to_owned());
+        if predicate.reads().is_open() {
+            // A filter on any field looks at each that there is.
+            wanted.extend(info.schema().fields().iter().map(|field| field.name().clone()));
+        }
         let (mut names, mut columns) = (Vec::new(), Vec::new());
         for name in wanted {
             let found = info.schema().qualified_fields_with_unqualified_name(&name);

@@ -68,6 +68,59 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
     }
 }
 
+/// The predicate that is true exactly where all `conditions` are, if there is one. Two bounds of a
+/// field become one range: it is looked at once.
+pub(crate) fn conjunction(conditions: &[Expr], schema: &Schema) -> Option<Predicate> {
+    let translated = conditions.iter().map(|condition| predicate(condition, schema));
+    let mut parts = translated.collect::<Option<Vec<_>>>()?;
+    while let Some((lower, upper, range)) = pair_of_bounds(&parts) {
+        parts.swap_remove(lower.max(upper));
+        parts.swap_remove(lower.min(upper));
+        parts.push(range);
+    }
+    Some(Predicate::and(parts))
+}
+
+/// A lower and an upper bound of one field, by their places, and the range that they make.
+fn pair_of_bounds(parts: &[Predicate]) -> Option<(usize, usize, Predicate)> {
+    let bounds = || parts.iter().enumerate().filter_map(|(at, part)| Some((at, bound(part)?)));
+    let is_lower = |range: &NumberRange| range.min.is_finite() && range.max == f64::INFINITY;
+    let is_upper = |range: &NumberRange| range.max.is_finite() && range.min == f64::NEG_INFINITY;
+    for (lower, (name, from)) in bounds().filter(|(_, (_, range))| is_lower(range)) {
+        let to = bounds().find(|(_, (other, range))| *other == name && is_upper(range));
+        if let Some((upper, (_, to))) = to {
+            let range = NumberRange { max: to.max, max_open: to.max_open, ..from };
+            return Some((lower, upper, Predicate::field(name, FieldTest::Number(range))));
+        }
+    }
+    None
+}
+
+/// The field and the range of a comparison with a number. What a bound of floats takes beyond numbers
+/// is on the other side of every number, so that an opposite bound takes it away.
+fn bound(part: &Predicate) -> Option<(&str, NumberRange)> {
+    let range_of = |part| match part {
+        &Predicate::Field { ref name, test: FieldTest::Number(range) } => Some((&**name, range)),
+        _ => None,
+    };
+    match part {
+        Predicate::Or(parts) => {
+            let [number, Predicate::Field { name: other, test: FieldTest::In(texts) }] = &**parts
+            else {
+                return None;
+            };
+            let (name, range) = range_of(number)?;
+            let is_beyond = |text: &String| match text.parse::<f64>() {
+                Ok(value) if range.max == f64::INFINITY => value.is_nan() || value == range.max,
+                Ok(value) => range.min == f64::NEG_INFINITY && value == range.min,
+                Err(_) => false,
+            };
+            (name == other && texts.iter().all(is_beyond)).then_some((name, range))
+        }
+        part => range_of(part),
+    }
+}
+
 /// `contains`, `starts_with` and `regexp_like` of a field's text and a constant.
 fn text_function(call: &ScalarFunction, schema: &Schema) -> Option<Predicate> {
     let [Expr::Column(column), Expr::Literal(value, _)] = call.args.as_slice() else {

@@ -54,7 +54,7 @@ async fn a_tail_makes_fields_of_fields() {
             "* | unpack_json | delete _time, _stream, _msg",
             vec!["level=error ip=1.2.3.4 deep.n=7 list=[1,2]", "level=info"],
         ),
-        ("* | unpack_json | filter deep.n:>5 | fields ip, deep*", vec!["ip=1.2.3.4 deep.n=7"]),
+        ("* | unpack_json | filter deep.n:>5 | fields ip, deep*", vec!["deep.n=7 ip=1.2.3.4"]),
         ("* | unpack_json | delete deep*, l* | fields i*", vec!["ip=1.2.3.4", ""]),
         (
             "* | unpack_json | unroll (list) | format '<level>-<list>' as x | fields x",

@@ -171,7 +171,7 @@ async fn bodies_in_snappy_are_taken_in_frames_and_as_a_block() {
 /// once, and while there is no room on the disk.
 const LATER: [(&str, &str, &str, &str); 9] = [
     (
-        "/elasticsearch/_bulk",
+        "/elasticsearch/logs/_bulk",
         "{\"create\":{}}\n{\"message\":\"m\"}\n",
         "es_rejected_execution_exception",
         "unavailable_shards_exception",
