@@ -13,6 +13,8 @@ use crate::mint::{LineId, Mint, Verdict};
 
 /// How long one query may keep us waiting for its next bytes.
 const QUERY_WAIT: Duration = Duration::from_secs(60);
+/// How long reading all records back may take, of which there are millions after a long run.
+const READ_WAIT: Duration = Duration::from_secs(600);
 
 /// How many examples of foreign and corrupted rows are kept.
 const EXAMPLES_MAX: usize = 5;
@@ -195,10 +197,12 @@ impl FarEnd {
         query: &str,
         on_row: &mut dyn FnMut(Map<String, Value>),
     ) -> Result<u64, ReadError> {
-        let target = format!("/select/logsql/query?query={}", http::encode(query));
+        let seconds = READ_WAIT.as_secs();
+        let target =
+            format!("/select/logsql/query?timeout={seconds}s&query={}", http::encode(query));
         let mut rows = 0_u64;
         let mut bad = None;
-        let answer = http::request_lines(self.addr, &target, QUERY_WAIT, &mut |line| {
+        let answer = http::request_lines(self.addr, &target, READ_WAIT, &mut |line| {
             match serde_json::from_slice(line) {
                 // An error that struck after the first rows is a last line of the answer.
                 Ok(Value::Object(row)) if row.contains_key("error") && row.contains_key("code") => {
