@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::far_end::Found;
+use crate::far_end::{Found, READ_SETTING};
 use crate::ledger::Account;
 use crate::load::{self, Load};
 use crate::mint::Mint;
@@ -112,7 +112,7 @@ impl<'o> Rig<'o> {
         let server = Server::new(&binaries.lodge, &data, folder)?;
         let (addresses, config) = doors(server.addr())?;
         let file = folder.join("lodge.toml");
-        fs::write(&file, config)?;
+        fs::write(&file, config + READ_SETTING)?;
         let mut server = server.with_args(&["--config", &file.display().to_string()]);
         server.start()?;
         let load = Load::new(Mint::new(options.seed));

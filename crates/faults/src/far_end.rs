@@ -15,6 +15,8 @@ use crate::mint::{LineId, Mint, Verdict};
 const QUERY_WAIT: Duration = Duration::from_secs(60);
 /// How long reading all records back may take, of which there are millions after a long run.
 const READ_WAIT: Duration = Duration::from_secs(600);
+/// The setting that a server needs for it.
+pub const READ_SETTING: &str = "query_time_max = \"10m\"\n";
 
 /// How many examples of foreign and corrupted rows are kept.
 const EXAMPLES_MAX: usize = 5;

@@ -3,13 +3,14 @@
 //! Files are written and rotated and HTTP requests are sent all the time; each round picks a fault
 //! by the seed. What is compared, and when, is [`Rig`]'s.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
+use crate::far_end::READ_SETTING;
 use crate::proxy::Weather;
 use crate::report::Floor;
 use crate::rig::{Finished, Options, Plan, Rig, RigError};
@@ -95,7 +96,11 @@ impl fmt::Display for Fault {
 /// Runs rig K. `progress` is given a line per round.
 pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished, RigError> {
     let folder = options.make_folder("kill")?;
-    let mut rig = Rig::start(options, Plan::new(&folder))?;
+    let config = folder.join("lodge.toml");
+    fs::write(&config, READ_SETTING)?;
+    let mut plan = Plan::new(&folder);
+    plan.server_args = vec!["--config".to_owned(), config.display().to_string()];
+    let mut rig = Rig::start(options, plan)?;
     let mut deck = Vec::new();
     while rig.quiet() {
         if deck.is_empty() {
