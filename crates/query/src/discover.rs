@@ -8,7 +8,6 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
-use futures::StreamExt;
 use hashbrown::HashMap;
 use lodge_record::stream::StreamLabels;
 use lodge_record::{field, overflow, schema};
@@ -21,7 +20,6 @@ use crate::request::ValueHits;
 use crate::scan::{
     self, Columns, Found, GroupLimit, Key, Source, TextOf, Wanted, fold, on_runtime,
 };
-use crate::stream::QueryStream;
 
 /// Matching records per task up to which the fields of each are looked at.
 const EXACT_ROWS_MAX: u64 = 200_000;
@@ -116,27 +114,13 @@ pub(crate) async fn field_values(
     Ok(ranked(hits, limit_rows))
 }
 
-/// The field names that rows have, which pipes made, by descending hits.
-pub(crate) async fn made_names(
-    mut rows: QueryStream,
+/// The field names of records that pipes made, from the rows of [`Pipe::FieldNames`], by descending
+/// hits.
+pub(crate) fn made_names(
+    rows: &[RecordBatch],
     limit: Option<usize>,
 ) -> Result<Vec<ValueHits>, QueryError> {
-    let mut hits = Hits::default();
-    while let Some(batch) = rows.next().await.transpose()? {
-        for (stored, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            match stored.name().as_str() {
-                field::OVERFLOW => (0..column.len()).for_each(|row| {
-                    if let Some(text) = schema::value_text(column, row) {
-                        overflow::for_each(&text, |name, _| add(&mut hits, name, 1));
-                    }
-                }),
-                name => add(&mut hits, name, non_empty(column)),
-            }
-        }
-        within_limits(&hits)?;
-    }
-    hits.retain(|_, hits| *hits > 0);
-    Ok(ranked(hits, limit))
+    counted(rows, "name", "hits", limit)
 }
 
 /// The pipe that counts the values of `name` in records that pipes made.
@@ -150,10 +134,20 @@ pub(crate) fn made_values(
     name: &str,
     limit: Option<usize>,
 ) -> Result<Vec<ValueHits>, QueryError> {
+    counted(rows, name, COUNT, limit)
+}
+
+/// What is not empty in one column, with the hits that another one has.
+fn counted(
+    rows: &[RecordBatch],
+    values: &str,
+    counts: &str,
+    limit: Option<usize>,
+) -> Result<Vec<ValueHits>, QueryError> {
     let mut hits = Hits::default();
     for batch in rows {
-        let counts = batch.column_by_name(COUNT).and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let (Some(values), Some(counts)) = (batch.column_by_name(name), counts) else { continue };
+        let counts = batch.column_by_name(counts).and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let (Some(values), Some(counts)) = (batch.column_by_name(values), counts) else { continue };
         for (row, count) in counts.values().iter().enumerate() {
             if let Some(value) = schema::value_text(values, row).filter(|v| !v.is_empty()) {
                 add(&mut hits, &value, count.cast_unsigned());

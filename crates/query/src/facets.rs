@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::Array;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use futures::StreamExt;
 use lodge_record::{field, overflow, schema};
 use lodge_store::Groups;
 use tokio::runtime::Handle;
@@ -18,9 +18,9 @@ use tokio::runtime::Handle;
 use crate::discover::{Hits, ranked};
 use crate::engine::Admitted;
 use crate::error::QueryError;
-use crate::request::{Facet, FacetsRequest};
+use crate::logsql::{FacetsPipe, Pipe};
+use crate::request::{Facet, FacetsRequest, ValueHits};
 use crate::scan::{Columns, Found, Source, TextOf, Wanted, fold, on_runtime};
-use crate::stream::QueryStream;
 
 /// Values of a field without a limit.
 const VALUES_DEFAULT: usize = 10;
@@ -181,32 +181,38 @@ pub(crate) async fn facets(
     Ok(counted.facets(request))
 }
 
-/// The facets of rows that pipes made.
-pub(crate) async fn made(
-    mut rows: QueryStream,
-    request: &FacetsRequest,
-) -> Result<Vec<Facet>, QueryError> {
-    let bounds = bounds(request);
-    let mut counted = Counted::default();
-    while let Some(batch) = rows.next().await.transpose()? {
-        counted.rows += batch.num_rows() as u64;
-        add_batch(&mut counted, &batch, bounds);
-    }
-    Ok(counted.facets(request))
+/// The pipe that counts the values of records which pipes made.
+pub(crate) fn counting(request: &FacetsRequest) -> Pipe {
+    Pipe::Facets(FacetsPipe {
+        limit: request.records.limit.unwrap_or(VALUES_DEFAULT) as u64,
+        values_per_field_max: request.values_max as u64,
+        value_len_max: request.value_bytes_max as u64,
+        keep_const_fields: request.keep_const_fields,
+    })
 }
 
-fn add_batch(counted: &mut Counted, batch: &RecordBatch, bounds: Bounds) {
-    for (stored, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-        let name = stored.name();
-        for row in 0..column.len() {
-            let Some(text) = schema::value_text(column, row) else { continue };
-            if name == field::OVERFLOW {
-                counted.spilled(&text, bounds, |_| false);
-            } else if !counted.add(name, &text, 1, bounds) {
-                break;
+/// From the rows of [`counting`]: the values of a field are one after the other.
+pub(crate) fn made(rows: &[RecordBatch]) -> Vec<Facet> {
+    let mut facets: Vec<Facet> = Vec::new();
+    for batch in rows {
+        let text = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let hits = batch.column_by_name("hits").and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let (Some(fields), Some(values), Some(hits)) =
+            (text("field_name"), text("field_value"), hits)
+        else {
+            continue;
+        };
+        for ((name, value), hits) in fields.iter().zip(values).zip(hits.values()) {
+            let (name, value) = (name.unwrap_or_default(), value.unwrap_or_default().to_owned());
+            if facets.last().is_none_or(|last| last.field != name) {
+                facets.push(Facet { field: name.to_owned(), values: Vec::new() });
+            }
+            if let Some(facet) = facets.last_mut() {
+                facet.values.push(ValueHits { value, hits: hits.cast_unsigned() });
             }
         }
     }
+    facets
 }
 
 /// Counts a block's values of a field; whether the field is still looked at.

@@ -62,7 +62,7 @@ impl Engine {
                 hits::hits(self.runtime(), &admitted, source, &request).await?
             }
             Questioned::Made(admitted, source, query) => {
-                let rows = self.made(admitted, source, *query, Some(hits::counting(&request)));
+                let rows = self.made(admitted, source, *query, hits::counting(&request));
                 hits::made(&rows.await?.collect().await?, &request)?
             }
         };
@@ -112,8 +112,8 @@ impl Engine {
                 discover::field_names(self.runtime(), &admitted, source, request.limit).await?
             }
             Questioned::Made(admitted, source, query) => {
-                let rows = self.made(admitted, source, *query, None).await?;
-                discover::made_names(rows, request.limit).await?
+                let rows = self.made(admitted, source, *query, Pipe::FieldNames);
+                discover::made_names(&rows.await?.collect().await?, request.limit)?
             }
         };
         Ok(marked(names, &control))
@@ -132,7 +132,7 @@ impl Engine {
                 discover::field_values(self.runtime(), &admitted, source, field, limit).await?
             }
             Questioned::Made(admitted, source, query) => {
-                let rows = self.made(admitted, source, *query, Some(discover::counting(field)));
+                let rows = self.made(admitted, source, *query, discover::counting(field));
                 discover::made_values(&rows.await?.collect().await?, field, limit)?
             }
         };
@@ -179,7 +179,8 @@ impl Engine {
                 facets::facets(self.runtime(), &admitted, source, &request).await?
             }
             Questioned::Made(admitted, source, query) => {
-                facets::made(self.made(admitted, source, *query, None).await?, &request).await?
+                let rows = self.made(admitted, source, *query, facets::counting(&request));
+                facets::made(&rows.await?.collect().await?)
             }
         };
         Ok(marked(found, &control))
@@ -228,9 +229,9 @@ impl Engine {
         admitted: Admitted,
         source: Source,
         mut query: Query,
-        last: Option<Pipe>,
+        last: Pipe,
     ) -> Result<QueryStream, QueryError> {
-        query.pipes.extend(last);
+        query.pipes.push(last);
         self.run_logsql(admitted, source, &query, Page::default()).await
     }
 }

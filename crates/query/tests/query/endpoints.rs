@@ -208,6 +208,20 @@ async fn labels_of_streams_are_listed() {
     assert_eq!(hosts, [value("h \"1\"", 1)]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_made_records_are_those_that_the_pipe_gives() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let query = "* | rename level as l | filter l:*";
+    let names = lab.engine.field_names(lab.fields_request(query)).await.unwrap().value;
+    let mut found: Vec<String> =
+        names.iter().map(|hit| format!("name={} hits={}", hit.value, hit.hits)).collect();
+    found.sort();
+    assert_eq!(found, lab.logsql(&format!("{query} | field_names | sort by (name)")).await);
+    assert!(found.contains(&"name=_stream_id hits=60".to_owned()), "{found:?}");
+    assert!(found.contains(&"name=l hits=60".to_owned()), "{found:?}");
+}
+
 fn facet(field: &str, values: &[(&str, u64)]) -> Facet {
     let values = values.iter().map(|(text, hits)| value(text, *hits)).collect();
     Facet { field: field.to_owned(), values }
