@@ -621,30 +621,12 @@ pub(crate) fn check_table(
     let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
-    let nearest = known.iter().min_by_key(|name| edit_distance(key, name));
+    let nearest = known.iter().min_by_key(|name| strsim::levenshtein(key, name));
     let suggestion = match nearest {
-        Some(name) if edit_distance(key, name) <= 1 + key.len() / 3 => {
+        Some(name) if strsim::levenshtein(key, name) <= 1 + key.len() / 3 => {
             format!("; did you mean `{name}`?")
         }
         _ => format!("; known keys are {}", known.join(", ")),
     };
     Err(ConfigError::UnknownKey { key: key.clone(), place: place.to_owned(), suggestion })
-}
-
-/// Levenshtein's distance in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let value = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, value);
-            left = value;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

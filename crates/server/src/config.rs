@@ -641,30 +641,10 @@ pub fn explain(config: &ServerConfig) -> String {
 fn closest(key: &str) -> Option<&'static str> {
     SETTINGS
         .iter()
-        .map(|s| (edit_distance(key, s.name), s.name))
+        .map(|s| (strsim::levenshtein(key, s.name), s.name))
         .min()
         .filter(|(distance, name)| *distance <= name.len() / 3 + 1)
         .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance, in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cb, cell) in b.iter().zip(row.iter_mut().skip(1)) {
-            let value = (diagonal + usize::from(ca != *cb)).min(left + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = value;
-            left = value;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

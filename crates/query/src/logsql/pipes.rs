@@ -42,6 +42,13 @@ const PIPES: &str = "blocks_count, coalesce, collapse_nums, copy, decolorize, de
                      total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, \
                      unpack_words, unroll";
 
+/// The pipe of which a word is a slip.
+fn meant(word: &str) -> Option<&'static str> {
+    let distances = PIPES.split(", ").map(|name| (strsim::levenshtein(word, name), name));
+    let nearest = distances.min().filter(|(distance, name)| *distance <= 1 + name.len() / 4);
+    nearest.map(|(_, name)| name)
+}
+
 /// Parses the pipe after a `|`.
 pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
     cursor.skip_space();
@@ -97,10 +104,13 @@ pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
         other => match transform::parse(cursor, other)? {
             Some(pipe) => Pipe::Transform(Box::new(pipe)),
             None => {
+                let other = shorten(other);
+                let names = match meant(&other) {
+                    Some(name) => format!("did you mean `{name}`"),
+                    None => format!("there are: {PIPES}"),
+                };
                 let message = format!(
-                    "there is no pipe `{}`; there are: {PIPES}; to filter by a word write \
-                     `| filter {0}`",
-                    shorten(other)
+                    "there is no pipe `{other}`; {names}; to filter by a word write `| filter {other}`"
                 );
                 return Err(cursor.error_at(start, message));
             }

@@ -254,6 +254,12 @@ fn errors_point_at_the_column() {
             "5: there is no pipe `frobnicate`; there are: blocks_count, coalesce, collapse_nums, copy, decolorize, delete, drop_empty_fields, extract, extract_regexp, facets, field_names, field_values, fields, filter, first, format, generate_sequence, hash, join, json_array_concat, json_array_len, last, len, limit, math, offset, pack_json, pack_logfmt, patterns, rename, replace, replace_regexp, running_stats, sample, set_stream_fields, sort, split, stats, stream_context, time_add, top, total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, unpack_words, unroll; to filter by a word write `| filter frobnicate`"
         ],
     );
+    wrong(
+        "* | extrct 'a<b>'",
+        expect![
+            "5: there is no pipe `extrct`; did you mean `extract`; to filter by a word write `| filter extrct`"
+        ],
+    );
     wrong("* | unpack_json from", expect!["21: expected a field's name, not the end of the query"]);
     wrong("* | limit x", expect!["11: expected `|` and a pipe, or the end, not `x`"]);
 }
