@@ -40,14 +40,31 @@ pub(crate) struct QueryControl {
     started: Instant,
     deadline: Instant,
     budget: Budget,
+    blocks: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
+    rows_found: AtomicU64,
     /// Time that its tenant was charged with, nanoseconds.
     charged_ns: AtomicU64,
     memory: Arc<QueryMemory>,
     tenant: Arc<TenantUse>,
     counters: Arc<ReadCounters>,
     partial: OnceLock<QueryError>,
+}
+
+/// What a query has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// Blocks that were looked at.
+    pub(crate) blocks: u64,
+    /// Records of these blocks.
+    pub(crate) rows: u64,
+    /// Bytes that it was charged with.
+    pub(crate) bytes: u64,
+    /// Records that matched its filter, as far as they were looked for.
+    pub(crate) rows_found: u64,
+    /// Time since it began.
+    pub(crate) elapsed_ns: u64,
 }
 
 impl QueryControl {
@@ -63,8 +80,10 @@ impl QueryControl {
             // A budget of centuries is no deadline; thirty years do not overflow the clock.
             deadline: now + budget.time_max.min(Duration::from_secs(1 << 30)),
             budget: *budget,
+            blocks: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            rows_found: AtomicU64::new(0),
             charged_ns: AtomicU64::new(0),
             memory,
             tenant,
@@ -87,6 +106,7 @@ impl QueryControl {
     /// Charges the records of a block that are to be looked at, and the bytes of the columns that are
     /// looked at for that; as [`QueryControl::proceed`], before they are read.
     pub(crate) fn charge_block(&self, rows: usize, bytes: u64) -> Result<bool, QueryError> {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
         self.counters.blocks.fetch_add(1, Ordering::Relaxed);
         self.charge(rows as u64, bytes)
     }
@@ -99,6 +119,24 @@ impl QueryControl {
     /// Notes blocks that need not be looked at.
     pub(crate) fn skip_blocks(&self, blocks: usize) {
         self.counters.blocks_skipped.fetch_add(blocks as u64, Ordering::Relaxed);
+    }
+
+    /// Notes records that match.
+    pub(crate) fn find(&self, rows: usize) {
+        self.rows_found.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// What was done so far.
+    pub(crate) fn done(&self) -> Done {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let elapsed_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Done {
+            blocks: of(&self.blocks),
+            rows: of(&self.rows),
+            bytes: of(&self.bytes),
+            rows_found: of(&self.rows_found),
+            elapsed_ns,
+        }
     }
 
     fn charge(&self, rows: u64, bytes: u64) -> Result<bool, QueryError> {

@@ -364,6 +364,11 @@ impl Footer {
         Some(self.columns.get(column)?.dictionary?.span.range())
     }
 
+    /// How many values the dictionary of a column has; `None` if it has none.
+    pub fn dictionary_values(&self, column: usize) -> Option<u64> {
+        Some(self.columns.get(column)?.dictionary?.values.into())
+    }
+
     /// Where the chunk of a column in a block lies; `None` if all its values are null.
     pub fn chunk_range(&self, block: usize, column: usize) -> Option<std::ops::Range<u64>> {
         let span = self.blocks.get(block)?.chunks.get(column)?;

@@ -42,6 +42,13 @@ pub struct SegmentRef {
     pub(crate) object_offset: u64,
 }
 
+impl SegmentRef {
+    /// The key of the object that it is in.
+    pub fn object_key(&self) -> &Arc<str> {
+        &self.object_key
+    }
+}
+
 /// The segments of a tenant that overlap a time range, at one catalog version.
 #[derive(Debug, Clone)]
 pub struct Snapshot {

@@ -63,6 +63,10 @@ pub enum Pipe {
     },
     /// The number of blocks with rows.
     BlocksCount,
+    /// What each field takes in each block.
+    BlockStats,
+    /// What the query has done.
+    QueryStats,
     /// Add what another query finds to the rows that have the same values.
     Join(Box<JoinPipe>),
     /// The rows, then those of another query.
@@ -179,6 +183,8 @@ impl Pipe {
             Self::FieldNames => "field_names",
             Self::FieldValues { .. } => "field_values",
             Self::BlocksCount => "blocks_count",
+            Self::BlockStats => "block_stats",
+            Self::QueryStats => "query_stats",
             Self::Join(_) => "join",
             Self::Union(_) => "union",
             Self::StreamContext(_) => "stream_context",

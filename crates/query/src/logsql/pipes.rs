@@ -32,13 +32,12 @@ const FACET_VALUE_LEN_MAX: u64 = 128;
 const CONTEXT_WINDOW_NS: i64 = 3_600_000_000_000;
 
 /// The pipes there are, for messages.
-const PIPES: &str = "blocks_count, coalesce, collapse_nums, copy, decolorize, delete, \
+const PIPES: &str = "block_stats, blocks_count, coalesce, collapse_nums, copy, decolorize, delete, \
                      drop_empty_fields, extract, extract_regexp, facets, field_names, \
                      field_values, fields, filter, first, format, generate_sequence, hash, join, \
                      json_array_concat, json_array_len, last, len, limit, math, offset, \
-                     pack_json, pack_logfmt, patterns, rename, replace, replace_regexp, \
-                     running_stats, sample, \
-                     set_stream_fields, sort, split, stats, stream_context, time_add, top, \
+                     pack_json, pack_logfmt, patterns, query_stats, rename, replace, \
+                     replace_regexp, running_stats, sample, set_stream_fields, sort, split, stats, stream_context, time_add, top, \
                      total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, \
                      unpack_words, unroll";
 
@@ -78,6 +77,8 @@ pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
             Pipe::FieldValues { field, limit: limit(cursor)? }
         }
         "blocks_count" => Pipe::BlocksCount,
+        "block_stats" => Pipe::BlockStats,
+        "query_stats" => Pipe::QueryStats,
         "join" => Pipe::Join(Box::new(join(cursor)?)),
         "union" => Pipe::Union(Box::new(parse_inner(cursor, "`union`")?)),
         "stream_context" => Pipe::StreamContext(context(cursor)?),

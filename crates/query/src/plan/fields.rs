@@ -138,7 +138,9 @@ fn before(pipe: &Pipe, after: Needed) -> Needed {
         }
         Pipe::Top { by, .. } | Pipe::Uniq { by, .. } => need = Needed::only(by),
         Pipe::Transform(transform) => add_transform(&mut need, transform),
-        Pipe::Facets(_) | Pipe::FieldNames => need = Needed::everything(),
+        Pipe::Facets(_) | Pipe::FieldNames | Pipe::BlockStats | Pipe::QueryStats => {
+            need = Needed::everything()
+        }
         Pipe::FieldValues { field, .. } => need = Needed::only([field]),
         Pipe::BlocksCount => need = Needed::only([&field::TIME.to_owned()]),
         Pipe::Join(join) => need.named.extend(join.by.iter().cloned()),

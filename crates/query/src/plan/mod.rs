@@ -31,8 +31,8 @@ use lodge_segment::predicate::Predicate;
 
 use crate::error::QueryError;
 use crate::logsql::{self, Pipe, Query, SortKey, SortPipe, Targets};
-use crate::scan::{Context, LogsTable, Source, TopByTime, Types, table_schema};
-use crate::stage::{self, Ordered, schema_of};
+use crate::scan::{Context, LogsTable, Source, StoredBlocks, TopByTime, Types, table_schema};
+use crate::stage::{self, Ordered, QueryStats, schema_of};
 use crate::transform::Later;
 use fields::Needed;
 
@@ -111,9 +111,15 @@ impl Planner {
         let query = logsql::with_rates(query, source.predicate.time_bounds());
         let (top, pipes) = leaf_top(&limits_first(&query.pipes), page);
         let needs = fields::needed(&pipes, tail);
-        let mut frame = self.leaf(&source, &pipes, needs.first(), top)?;
+        let (done, mut frame) = match StoredBlocks::of(&source, &pipes) {
+            Some((place, blocks)) => {
+                (place + 1, stage::leaf(self.state.clone(), Arc::new(blocks))?)
+            }
+            None => (0, self.leaf(&source, &pipes, needs.first(), top)?),
+        };
         let span = source.span();
-        for (at, (pipe, after)) in pipes.iter().zip(needs.iter().skip(1)).enumerate() {
+        let steps = pipes.iter().zip(needs.iter().skip(1)).enumerate();
+        for (at, (pipe, after)) in steps.skip(done) {
             if fields::is_idle(pipe, after) {
                 continue;
             }
@@ -121,6 +127,10 @@ impl Planner {
                 // The leaf is what they are.
                 Pipe::StreamContext(_) if at == 0 => frame,
                 Pipe::Join(_) | Pipe::Union(_) => self.combined(frame, &source, pipe, after)?,
+                Pipe::QueryStats => {
+                    let stats = QueryStats(Arc::clone(&source.control));
+                    stage::over(frame, Arc::new(stats))?
+                }
                 pipe => pipes::apply(frame, pipe, span, after)?,
             };
             let is_sorted = matches!(pipe, Pipe::Sort(_) | Pipe::Top { .. } | Pipe::Patterns(_));
@@ -194,6 +204,8 @@ fn is_stage(pipe: &Pipe) -> bool {
             | Pipe::Facets(_)
             | Pipe::FieldNames
             | Pipe::BlocksCount
+            | Pipe::BlockStats
+            | Pipe::QueryStats
             | Pipe::Join(_)
             | Pipe::Union(_)
             | Pipe::StreamContext(_)

@@ -19,6 +19,7 @@ use super::stats;
 use super::trend::trend;
 use crate::error::QueryError;
 use crate::logsql::{FieldPattern, JoinPipe, PatternsPipe, Pipe, SortKey, SortPipe};
+use crate::scan::MadeBlocks;
 use crate::stage::{
     self, Blocks, Chain, Facets, FieldNames, Join, Running, Sequence, Stage, schema_of,
 };
@@ -67,13 +68,14 @@ pub(super) fn apply(
         Pipe::FieldNames => stage::over(frame, Arc::new(FieldNames)),
         Pipe::FieldValues { field, limit } => field_values(frame, field, *limit),
         Pipe::BlocksCount => stage::over(frame, Arc::new(Blocks)),
+        Pipe::BlockStats => stage::over(frame, Arc::new(MadeBlocks)),
         Pipe::Running(pipe) => {
             let running = Running::new(pipe.clone(), &schema_of(&frame));
             stage::over(frame, Arc::new(running))
         }
         Pipe::Sequence(rows) => stage::alone(frame, Arc::new(Sequence { rows: *rows })),
         // These are planned where their queries and records are known.
-        Pipe::Join(_) | Pipe::Union(_) | Pipe::StreamContext(_) => {
+        Pipe::Join(_) | Pipe::Union(_) | Pipe::StreamContext(_) | Pipe::QueryStats => {
             Err(QueryError::internal(format!("`| {}` stands at the wrong place", pipe.name())))
         }
     }

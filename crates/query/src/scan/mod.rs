@@ -14,6 +14,7 @@
 //! - a dropped stream reads no further block; the deadline is looked at before every block.
 
 mod aggregate;
+mod blocks;
 mod context;
 mod cost;
 mod exec;
@@ -40,6 +41,7 @@ use crate::error::QueryError;
 use crate::logsql::Query;
 
 pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
+pub(crate) use blocks::{MadeBlocks, StoredBlocks};
 pub(crate) use context::Context;
 pub(crate) use cost::leaf_costs;
 pub use cost::{LeafCost, Share};

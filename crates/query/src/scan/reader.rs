@@ -207,6 +207,7 @@ impl Reader {
                 };
                 let (work, opened) = next?;
                 if let Some(found) = self.begin(work, opened)? {
+                    self.source.control.find(found.rows);
                     return Ok(Some(found));
                 }
                 continue;
@@ -221,6 +222,7 @@ impl Reader {
             let found = found(&self.wanted, &open, block, &self.source.control).await?;
             self.open = Some(open);
             if let Some(found) = found {
+                self.source.control.find(found.rows);
                 let held = self.reservation.try_resize(found.batch.get_array_memory_size());
                 held.map_err(QueryError::from)?;
                 return Ok(Some(found));

@@ -16,6 +16,7 @@ mod facets;
 mod join;
 mod names;
 mod ordered;
+mod query_stats;
 mod running;
 mod sequence;
 
@@ -43,6 +44,7 @@ pub(crate) use facets::Facets;
 pub(crate) use join::Join;
 pub(crate) use names::{Blocks, FieldNames};
 pub(crate) use ordered::Ordered;
+pub(crate) use query_stats::QueryStats;
 pub(crate) use running::Running;
 pub(crate) use sequence::Sequence;
 

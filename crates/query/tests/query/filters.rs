@@ -617,7 +617,7 @@ fn wrong_filters_point_at_the_column() {
     wrong(
         "a:in(b | frobnicate)",
         expect![
-            "10: there is no pipe `frobnicate`; there are: blocks_count, coalesce, collapse_nums, copy, decolorize, delete, drop_empty_fields, extract, extract_regexp, facets, field_names, field_values, fields, filter, first, format, generate_sequence, hash, join, json_array_concat, json_array_len, last, len, limit, math, offset, pack_json, pack_logfmt, patterns, rename, replace, replace_regexp, running_stats, sample, set_stream_fields, sort, split, stats, stream_context, time_add, top, total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, unpack_words, unroll; to filter by a word write `| filter frobnicate`"
+            "10: there is no pipe `frobnicate`; there are: block_stats, blocks_count, coalesce, collapse_nums, copy, decolorize, delete, drop_empty_fields, extract, extract_regexp, facets, field_names, field_values, fields, filter, first, format, generate_sequence, hash, join, json_array_concat, json_array_len, last, len, limit, math, offset, pack_json, pack_logfmt, patterns, query_stats, rename, replace, replace_regexp, running_stats, sample, set_stream_fields, sort, split, stats, stream_context, time_add, top, total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, unpack_words, unroll; to filter by a word write `| filter frobnicate`"
         ],
     );
     wrong("{a in b}", expect!["7: expected `(` and a list of values, not `b`"]);

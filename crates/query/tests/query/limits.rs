@@ -171,6 +171,43 @@ async fn queries_inside_filters_have_a_limit_of_values() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_groups_are_answered_or_refused_within_the_budget() {
+    const GROUPS: i64 = 1_000_000;
+    let lab = Lab::new().await;
+    for from in (0..GROUPS).step_by(100_000) {
+        let numbers = from..from + 100_000;
+        let records: Vec<Record> = numbers
+            .map(|i| record(DAY + i, "x").with("id", i).with("key", format!("k{i:07}").as_str()))
+            .collect();
+        lab.commit(&records).await;
+    }
+    let sql = "SELECT count(*) AS n FROM (SELECT key FROM logs GROUP BY key)";
+    for (query, expected) in [
+        ("* | stats by (id) count() hits | count() n", format!("n={GROUPS}")),
+        (
+            "* | stats by (key) max(id) id | sort by (id desc) limit 1",
+            "key=k0999999 id=999999".into(),
+        ),
+        ("* | top 1 by (key)", "key=k0000000 hits=1".into()),
+        ("* | uniq by (key) | count() n", format!("n={GROUPS}")),
+        ("* | stats count_uniq(key) n", format!("n={GROUPS}")),
+        ("* | sort by (key desc) | limit 1 | fields key", "key=k0999999".into()),
+    ] {
+        assert_eq!(lab.logsql(query).await, [expected], "{query}");
+        // A budget that this does not fit into ends the query and nothing else.
+        let mut small = lab.request(query);
+        small.budget.memory_bytes_max = 8 << 20;
+        let error = lab.ask(small).await.expect_err(query);
+        assert_eq!(error.kind(), QueryErrorKind::BudgetMemory, "{query}: {error}");
+    }
+    assert_eq!(lab.sql(sql).await, [format!("n={GROUPS}")]);
+    let error =
+        lab.sql_within(sql, Budget { memory_bytes_max: 8 << 20, ..Budget::default() }).await;
+    assert_eq!(error.unwrap_err().kind(), QueryErrorKind::BudgetMemory);
+    assert_eq!(lab.logsql("* | count() n").await, [format!("n={GROUPS}")]);
+}
+
 #[test]
 fn queries_that_are_too_long_or_too_deep_are_refused_with_a_reason() {
     let refused = |query: &str, reason: &str| {

@@ -84,6 +84,48 @@ async fn sql_groups_joins_and_orders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sql_windows_look_at_the_rows_around() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    assert_eq!(
+        lab.sql(
+            "SELECT app, _msg FROM (SELECT app, _msg, _time, \
+             row_number() OVER (PARTITION BY app ORDER BY _time DESC) AS place FROM logs) \
+             WHERE place <= 2 ORDER BY app, _time"
+        )
+        .await,
+        [
+            "app=api _msg=request 92 took 1ms",
+            "app=api _msg=request 96 took 5ms",
+            "app=web _msg=request 98 took 0ms",
+            "app=web _msg=request 99 took 1ms",
+        ]
+    );
+    // How long nothing came, and what had come until then.
+    assert_eq!(
+        lab.sql(
+            "SELECT app, max(gap) AS widest FROM (SELECT app, date_part('second', _time - \
+             lag(_time) OVER (PARTITION BY app ORDER BY _time)) AS gap FROM logs) \
+             GROUP BY app ORDER BY app"
+        )
+        .await,
+        ["app=api widest=4", "app=web widest=2"]
+    );
+    assert_eq!(
+        lab.sql(
+            "SELECT _msg, sum(ratio) OVER (ORDER BY _time ROWS BETWEEN UNBOUNDED PRECEDING AND \
+             CURRENT ROW) AS so_far FROM logs WHERE ratio IS NOT NULL ORDER BY _time LIMIT 3"
+        )
+        .await,
+        [
+            "_msg=request 0 took 0ms so_far=0",
+            "_msg=request 3 took 3ms so_far=0.75",
+            "_msg=request 6 took 6ms so_far=2.25",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sql_conditions_reach_the_leaf() {
     let lab = Lab::new().await;
     lab.fill(&logs()).await;

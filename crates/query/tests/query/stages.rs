@@ -86,6 +86,83 @@ async fn names_and_values_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blocks_tell_what_their_fields_take() {
+    let lab = Lab::new().await;
+    lab.commit(&requests()).await;
+    lab.build().await;
+    // One built segment, so one block: each field once, of all its records.
+    let rows = lab.sorted("* | block_stats | fields field, rows, type").await;
+    assert_eq!(
+        rows,
+        [
+            "field=_msg rows=60 type=template",
+            "field=_stream rows=60 type=stream",
+            "field=_time rows=60 type=time",
+            "field=app rows=60 type=stream",
+            "field=size rows=60 type=int64",
+            "field=user rows=60 type=dict",
+            "field=zone rows=60 type=const",
+        ]
+    );
+    let of = "* | fields us*, size | block_stats | fields field, dict_items, part_path";
+    let rows = lab.sorted(of).await;
+    assert_eq!(rows.len(), 2);
+    assert!(rows[0].starts_with("field=size dict_items=0 part_path="), "{rows:?}");
+    assert!(rows[1].starts_with("field=user dict_items=5 part_path="), "{rows:?}");
+    // Only what is selected counts, and blocks without it not at all.
+    let panics = "panic | delete _msg | block_stats | filter field:in(_msg, zone) | fields rows";
+    assert_eq!(lab.logsql(panics).await, ["rows=3"]);
+    assert_eq!(lab.logsql("nothing_here | block_stats").await, [""; 0]);
+
+    // What takes most of the disk, as the documentation has it; L0s tell it as well.
+    lab.commit(&requests()).await;
+    let costly = "* | block_stats \
+                  | stats by (field) sum(values_bytes) bytes, sum(rows) rows, count() blocks \
+                  | filter bytes:>0 | sort by (bytes desc) | fields field, rows, blocks";
+    let rows = lab.logsql(costly).await;
+    assert!(rows.contains(&"field=size rows=120 blocks=2".to_owned()), "{rows:?}");
+
+    // Rows that pipes made are stored nowhere.
+    let made = "* | stats by (app) count() n | block_stats | stats by (field, type) sum(rows) r";
+    assert_eq!(
+        lab.sorted(made).await,
+        ["field=app type=inmemory r=3", "field=n type=inmemory r=3"]
+    );
+    let view = View::default().narrowed("{app=\"api\"}", DAY).unwrap();
+    let request = lodge_query::LogsqlRequest {
+        view,
+        ..lab.request("* | block_stats | stats by (type, part_path) max(rows) n")
+    };
+    let rows = lab.ask(request).await.unwrap();
+    assert!(
+        rows.iter().all(|row| row.starts_with("type=inmemory part_path=inmemory n=")),
+        "who sees some records only is not told what others take: {rows:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_tells_what_it_has_done() {
+    let lab = Lab::new().await;
+    lab.commit(&requests()).await;
+    lab.build().await;
+    let done = "BlocksProcessed, RowsProcessed, RowsFound";
+    assert_eq!(
+        lab.logsql(&format!("size:<20 | query_stats | fields {done}")).await,
+        ["BlocksProcessed=1 RowsProcessed=60 RowsFound=20"]
+    );
+    // Whatever comes between: what was read is told, not what is left of it.
+    assert_eq!(
+        lab.logsql(&format!("size:<20 | stats count() n | query_stats | fields {done}")).await,
+        ["BlocksProcessed=1 RowsProcessed=60 RowsFound=20"]
+    );
+    // The catalog counts without reading.
+    let counted = "* | count() n | query_stats | fields BytesReadTotal, RowsProcessed, RowsFound";
+    assert_eq!(lab.logsql(counted).await, ["BytesReadTotal=0 RowsProcessed=0 RowsFound=60"]);
+    let told = lab.logsql("* | query_stats | filter BytesReadTotal:>0 QueryDurationNsecs:>0").await;
+    assert_eq!(told.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_of_fields_need_no_parentheses() {
     let lab = lab().await;
     assert_eq!(lab.sorted("* | not app:api | count() n").await, ["n=40"]);

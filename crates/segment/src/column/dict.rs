@@ -187,6 +187,10 @@ impl Values for Dict {
         Some(self.codes.picked(values, picked).map(|codes| (self.texts.clone(), codes)))
     }
 
+    fn entries(&self) -> usize {
+        self.texts.len()
+    }
+
     fn memory_bytes(&self) -> usize {
         self.texts.len() * 4 + self.codes.memory_bytes()
     }

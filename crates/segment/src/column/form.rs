@@ -43,6 +43,16 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// What it is called where people see it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Int64 | Self::IntText => "int64",
+            Self::Ip => "ipv4",
+            Self::Float { .. } | Self::Decimal { .. } => "float64",
+            Self::Time => "time",
+        }
+    }
+
     /// Its number and scale in the directory.
     pub(super) fn bytes(self) -> (u8, u8) {
         match self {

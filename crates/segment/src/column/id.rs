@@ -384,6 +384,10 @@ impl Values for Ids {
         }))
     }
 
+    fn entries(&self) -> usize {
+        self.codes.as_ref().map_or(0, |_| self.entries.len)
+    }
+
     fn memory_bytes(&self) -> usize {
         let codes = self.codes.as_ref().map_or(0, Pieces::memory_bytes);
         self.entries.memory_bytes() + codes

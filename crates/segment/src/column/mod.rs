@@ -99,6 +99,24 @@ impl Column {
         self.meta.sections.clone()
     }
 
+    /// The name of its kind, and which of its sections are a dictionary.
+    pub(crate) fn layout(&self) -> (&'static str, Range<SectionNo>) {
+        let first = self.sections().start;
+        let dictionary = |sections: u32| first..first.saturating_add(sections);
+        match &self.meta.kind {
+            Kind::Const { .. } => ("const", dictionary(0)),
+            Kind::Dict { .. } => ("dict", dictionary(1)),
+            Kind::Numbers { form, dictionary: has, .. } => (form.name(), dictionary((*has).into())),
+            Kind::Scaled | Kind::Floats => ("float64", dictionary(0)),
+            Kind::Bools => ("bool", dictionary(0)),
+            Kind::Ids { entries, .. } => {
+                ("id", dictionary(entries.map_or(0, |entries| entries.pieces() + 1)))
+            }
+            Kind::Times { .. } => ("time", dictionary(0)),
+            Kind::Raw { .. } => ("string", dictionary(0)),
+        }
+    }
+
     /// What is needed to ask anything of the column; values are read as they are asked for. From
     /// sections in memory; [`SegmentError::Missing`] names those that are not.
     pub(crate) fn load(&self, sections: &Arc<Sections>) -> Result<Loaded, SegmentError> {
@@ -212,6 +230,10 @@ trait Values: std::fmt::Debug {
     ) -> Option<Result<Vec<f64>, SegmentError>> {
         None
     }
+    /// How many different values its dictionary has, if it has one.
+    fn entries(&self) -> usize {
+        0
+    }
     fn memory_bytes(&self) -> usize;
 }
 
@@ -320,6 +342,11 @@ impl Loaded {
             Self::Times(times) => Some(times),
             _ => None,
         }
+    }
+
+    /// How many different values its dictionary has, 0 without one.
+    pub(crate) fn entries(&self) -> usize {
+        self.values().entries()
     }
 
     /// Bytes in memory beside those of the sections.

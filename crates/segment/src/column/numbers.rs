@@ -268,6 +268,13 @@ impl Values for Numbers {
         self.form.is_number().then(|| self.picked(values, picked).map(numbers))
     }
 
+    fn entries(&self) -> usize {
+        match &self.held {
+            Held::Plain(_) => 0,
+            Held::Dictionary(dictionary) => dictionary.integers.len(),
+        }
+    }
+
     fn memory_bytes(&self) -> usize {
         match &self.held {
             Held::Plain(plain) => plain.memory_bytes(),

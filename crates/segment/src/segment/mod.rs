@@ -15,6 +15,7 @@
 
 mod build;
 mod directory;
+mod layout;
 mod merge;
 mod order;
 mod read;
@@ -25,6 +26,7 @@ mod strings;
 
 pub use build::build;
 pub use directory::{CHUNK_ROWS, ChunkInfo, SEGMENT_VERSION, TRAILER_BYTES};
+pub use layout::Layout;
 pub use merge::{Source, merge};
 pub use read::Groups;
 pub use reader::{Segment, ask};

@@ -28,22 +28,22 @@ pub struct Segment {
     chunks: Vec<ChunkInfo>,
     schema: SchemaRef,
     places: HashMap<String, usize>,
-    columns: Vec<Column>,
-    streams_section: SectionNo,
+    pub(super) columns: Vec<Column>,
+    pub(super) streams_section: SectionNo,
     streams: OnceLock<Streams>,
     sections: Arc<Sections>,
 }
 
 /// A column: how to load it, and what was loaded.
 #[derive(Debug)]
-struct Column {
-    presence: Option<SectionNo>,
-    codec: Codec,
+pub(super) struct Column {
+    pub(super) presence: Option<SectionNo>,
+    pub(super) codec: Codec,
     stored: OnceLock<Stored>,
 }
 
 #[derive(Debug)]
-enum Codec {
+pub(super) enum Codec {
     Plain(column::Column),
     Text(TextReader),
     Runs(SectionNo),
@@ -121,25 +121,6 @@ impl Segment {
     /// Where a section lies, from the segment's first byte.
     pub fn range(&self, section: SectionNo) -> Option<Range<u64>> {
         self.sections.range(section)
-    }
-
-    /// Stored bytes of a column, all of its sections together; 0 if the segment does not have it.
-    pub fn column_bytes(&self, name: &str) -> u64 {
-        let Some(column) = self.place(name).and_then(|place| self.columns.get(place)) else {
-            return 0;
-        };
-        let own = match &column.codec {
-            Codec::Plain(reader) => reader.sections(),
-            Codec::Text(reader) => reader.sections(),
-            Codec::Runs(section) => *section..section.saturating_add(1),
-        };
-        // What is by stream is nothing without where each stream begins.
-        let streams = matches!(column.codec, Codec::Runs(_)).then_some(self.streams_section);
-        own.chain(column.presence)
-            .chain(streams)
-            .filter_map(|section| self.sections.range(section))
-            .map(|range| range.end.saturating_sub(range.start))
-            .sum()
     }
 
     /// Whether a section is in memory: [`Segment::supply`] brought it there.

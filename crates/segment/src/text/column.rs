@@ -181,7 +181,7 @@ impl TextColumn {
     }
 
     /// Number of templates: they have the numbers from 1 on.
-    pub(super) fn templates(&self) -> usize {
+    pub(crate) fn templates(&self) -> usize {
         self.entries.len()
     }
 

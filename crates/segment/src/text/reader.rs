@@ -55,6 +55,16 @@ impl TextReader {
         self.first..self.head() + 1
     }
 
+    /// The sections that tell which words no value has, or which templates have a word.
+    pub(crate) fn filters(&self) -> std::ops::Range<SectionNo> {
+        self.filter_section()..self.head()
+    }
+
+    /// The section of the templates.
+    pub(crate) fn templates(&self) -> std::ops::Range<SectionNo> {
+        self.head()..self.head() + 1
+    }
+
     fn filter_section(&self) -> SectionNo {
         self.first + self.numbers + self.slots + self.raw
     }

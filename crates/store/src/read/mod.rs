@@ -14,6 +14,7 @@ mod built;
 mod cache;
 mod groups;
 mod table;
+mod usage;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::{SegmentRef, StoreError};
 
 pub(crate) use cache::Cache;
 pub use groups::Groups;
+pub use usage::FieldUse;
 
 use built::OpenBuilt;
 use table::OpenTable;

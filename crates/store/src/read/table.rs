@@ -95,6 +95,14 @@ impl OpenTable {
         chunk.map_or(0, |range| range.end.saturating_sub(range.start))
     }
 
+    /// Stored bytes of a column's dictionary, and how many values it has.
+    pub(super) fn dictionary(&self, name: &str) -> (u64, u64) {
+        let column = self.footer.column(name);
+        let range = column.and_then(|at| self.footer.dictionary_range(at));
+        let values = column.and_then(|at| self.footer.dictionary_values(at));
+        (range.map_or(0, |range| range.end.saturating_sub(range.start)), values.unwrap_or(0))
+    }
+
     fn at(&self, range: Range<u64>) -> Range<u64> {
         self.offset.saturating_add(range.start)..self.offset.saturating_add(range.end)
     }
