@@ -19,7 +19,7 @@ help:
 	@echo "             5,000 idle and 200 slow connections (SIZE=300MB of records)"
 	@echo "make faults  every fault rig under load, and one table (SECONDS=30 SEEDS=1,2,3), or the random"
 	@echo "             kills alone (ROUNDS=1000)"
-	@echo "make fuzz    every decoder under coverage-guided fuzzing (SECONDS=600 each, TARGETS='gelf syslog')"
+	@echo "make fuzz    decoders and queries under coverage-guided fuzzing (SECONDS=600 each, TARGETS='gelf syslog')"
 
 run: build
 	@scripts/run $(BIN)

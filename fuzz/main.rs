@@ -2,6 +2,7 @@
 //! program, so that what they share is built and linked once; see `scripts/fuzz`.
 #![no_main]
 
+mod queries;
 mod targets;
 
 use std::sync::OnceLock;
@@ -16,7 +17,8 @@ fuzz_target!(|data: &[u8]| {
         // finding, and libFuzzer's own hook would end the process at any.
         std::panic::set_hook(Box::new(|_| {}));
         let name = std::env::var("LODGE_FUZZ_TARGET").unwrap_or_default();
-        let known = targets::TARGETS.iter().find(|(known, _)| *known == name);
+        let mut targets = targets::TARGETS.iter().chain(&queries::TARGETS);
+        let known = targets.find(|(known, _)| *known == name);
         known.unwrap_or_else(|| fail(&format!("LODGE_FUZZ_TARGET={name:?} is no target"))).1
     });
     if let Err(panic) = std::panic::catch_unwind(|| run(data)) {

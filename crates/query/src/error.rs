@@ -93,6 +93,12 @@ impl QueryError {
     }
 }
 
+impl From<lodge_logsql::SyntaxError> for QueryError {
+    fn from(error: lodge_logsql::SyntaxError) -> Self {
+        Self::parse(error.column, error.message)
+    }
+}
+
 impl From<lodge_store::StoreError> for QueryError {
     fn from(error: lodge_store::StoreError) -> Self {
         let kind =

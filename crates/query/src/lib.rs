@@ -22,7 +22,6 @@ mod error;
 mod explain;
 mod facets;
 mod hits;
-pub mod logsql;
 mod patterns;
 mod plan;
 mod questions;
@@ -41,6 +40,7 @@ mod transform;
 pub use engine::{Engine, EngineLimits, EngineStats};
 pub use error::{QueryError, QueryErrorKind};
 pub use explain::Explanation;
+pub use lodge_logsql as logsql;
 pub use lodge_segment::predicate::Predicate;
 pub use request::{
     Budget, Facet, FacetsRequest, FieldsRequest, HitsGroup, HitsRequest, LogsqlRequest, Marked,

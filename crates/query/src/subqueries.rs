@@ -127,7 +127,7 @@ impl Engine {
                 QueryError::new(error.kind(), message)
             })?);
         }
-        logsql::parse_given(text, Given { answers: &answers, ..given })
+        Ok(logsql::parse_given(text, Given { answers: &answers, ..given })?)
     }
 
     /// The different values of a query's field that are not empty.

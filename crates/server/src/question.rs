@@ -42,7 +42,7 @@ impl Question {
         let mut question = Self::of(app, identity, args)?;
         if args.flag("ignore_pipes") {
             let filter = lodge_query::logsql::without_pipes(&question.query, question.now_ns);
-            question.query = filter.map_err(|error| app.query_failed(&error))?.to_owned();
+            question.query = filter.map_err(|error| app.query_failed(&error.into()))?.to_owned();
         }
         Ok(question)
     }

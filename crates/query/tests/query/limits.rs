@@ -212,8 +212,7 @@ async fn a_million_groups_are_answered_or_refused_within_the_budget() {
 fn queries_that_are_too_long_or_too_deep_are_refused_with_a_reason() {
     let refused = |query: &str, reason: &str| {
         let error = logsql::parse(query, DAY).expect_err("this is too much");
-        assert!(matches!(error.kind(), QueryErrorKind::Parse { .. }), "{error}");
-        assert!(error.message().contains(reason), "{error}");
+        assert!(error.message.contains(reason), "{error}");
     };
     refused(&"error or ".repeat(120_000), "the limit is");
     refused(&format!("a:in({})", "value,".repeat(200_000)), "the limit is");

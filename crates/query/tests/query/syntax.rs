@@ -1,7 +1,7 @@
 //! The parser: what queries mean, and what is said about wrong ones.
 
 use expect_test::{Expect, expect};
-use lodge_query::{Predicate, QueryErrorKind, logsql};
+use lodge_query::{Predicate, logsql};
 use lodge_segment::predicate::Quoted;
 
 use crate::fixture::{DAY, S};
@@ -23,10 +23,7 @@ fn filter(query: &str, expected: &str) {
 /// Where and how a query is wrong.
 fn wrong(query: &str, expected: Expect) {
     let error = logsql::parse(query, NOW).expect_err(query);
-    let QueryErrorKind::Parse { column } = error.kind() else {
-        panic!("{query}: {error:?}");
-    };
-    expected.assert_eq(&format!("{column}: {error}"));
+    expected.assert_eq(&format!("{}: {error}", error.column));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lodge_segment::predicate::{parse_ipv4, parse_number};
 
 use super::super::cursor::{Cursor, shorten};
 use super::super::names::name;
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 /// Most results of one pipe.
 const RESULTS_MAX: usize = 100;
@@ -95,7 +95,7 @@ impl Expression {
 }
 
 /// `a + b as c, round(c) d`.
-pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Vec<(Expression, String)>, QueryError> {
+pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Vec<(Expression, String)>, SyntaxError> {
     let mut results = Vec::new();
     let mut left = OPERATORS_MAX;
     loop {
@@ -155,7 +155,7 @@ fn binary(
     cursor: &mut Cursor<'_>,
     least: u8,
     operators_left: &mut usize,
-) -> Result<Expression, QueryError> {
+) -> Result<Expression, SyntaxError> {
     let mut left = cursor.nested(|cursor| operand(cursor, operators_left))?;
     loop {
         let start = cursor.at();
@@ -174,7 +174,7 @@ fn binary(
     }
 }
 
-fn operand(cursor: &mut Cursor<'_>, operators_left: &mut usize) -> Result<Expression, QueryError> {
+fn operand(cursor: &mut Cursor<'_>, operators_left: &mut usize) -> Result<Expression, SyntaxError> {
     cursor.skip_space();
     if cursor.eat("(") {
         let inner = cursor.nested(|cursor| binary(cursor, 0, operators_left))?;
@@ -283,7 +283,7 @@ fn arguments(
     function: MathFunction,
     (text, start): (&str, usize),
     operators_left: &mut usize,
-) -> Result<Expression, QueryError> {
+) -> Result<Expression, SyntaxError> {
     cursor.advance(1);
     let mut arguments = Vec::new();
     loop {

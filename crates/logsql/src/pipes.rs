@@ -12,7 +12,7 @@ use super::pipe::{
 };
 use super::transform::{self, Keep, Transform, TransformPipe};
 use super::{parse_inner, stats};
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 /// Rows that `limit`, `head` and `top` give if no number is written.
 const ROWS_DEFAULT: u64 = 10;
@@ -49,7 +49,7 @@ fn meant(word: &str) -> Option<&'static str> {
 }
 
 /// Parses the pipe after a `|`.
-pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
+pub(super) fn parse_pipe(cursor: &mut Cursor<'_>) -> Result<Pipe, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let keyword = cursor.peek_bare().to_ascii_lowercase();
@@ -126,7 +126,7 @@ fn next_is_parenthesis(cursor: &mut Cursor<'_>) -> bool {
 }
 
 /// `a, b*` or `(a, b*)`.
-fn patterns(cursor: &mut Cursor<'_>) -> Result<Vec<super::FieldPattern>, QueryError> {
+fn patterns(cursor: &mut Cursor<'_>) -> Result<Vec<super::FieldPattern>, SyntaxError> {
     cursor.skip_space();
     if cursor.rest().starts_with('(') {
         return parenthesised(cursor, "the pipe", pattern);
@@ -135,7 +135,7 @@ fn patterns(cursor: &mut Cursor<'_>) -> Result<Vec<super::FieldPattern>, QueryEr
 }
 
 /// `a as b, c d`, or `a* as b*` for all fields that begin so.
-fn moved(cursor: &mut Cursor<'_>, is_copy: bool) -> Result<Pipe, QueryError> {
+fn moved(cursor: &mut Cursor<'_>, is_copy: bool) -> Result<Pipe, SyntaxError> {
     let pairs = list(cursor, |cursor| {
         let from = pattern(cursor)?;
         cursor.skip_space();
@@ -170,7 +170,7 @@ fn moved(cursor: &mut Cursor<'_>, is_copy: bool) -> Result<Pipe, QueryError> {
 }
 
 /// `facets 5 max_values_per_field 1000 max_value_len 100 keep_const_fields`.
-fn facets(cursor: &mut Cursor<'_>) -> Result<FacetsPipe, QueryError> {
+fn facets(cursor: &mut Cursor<'_>) -> Result<FacetsPipe, SyntaxError> {
     let mut pipe = FacetsPipe {
         limit: optional_number(cursor)?.unwrap_or(FACETS_DEFAULT),
         values_per_field_max: FACET_VALUES_MAX,
@@ -192,7 +192,7 @@ fn facets(cursor: &mut Cursor<'_>) -> Result<FacetsPipe, QueryError> {
 }
 
 /// `limit 10`, if it is next.
-fn limit(cursor: &mut Cursor<'_>) -> Result<Option<u64>, QueryError> {
+fn limit(cursor: &mut Cursor<'_>) -> Result<Option<u64>, SyntaxError> {
     cursor.skip_space();
     match cursor.eat_keyword("limit") {
         // A limit of nothing is none.
@@ -202,7 +202,7 @@ fn limit(cursor: &mut Cursor<'_>) -> Result<Option<u64>, QueryError> {
 }
 
 /// `join by (a, b) (query) inner prefix "p."`.
-fn join(cursor: &mut Cursor<'_>) -> Result<JoinPipe, QueryError> {
+fn join(cursor: &mut Cursor<'_>) -> Result<JoinPipe, SyntaxError> {
     let by = by_list(cursor, "join", name)?;
     let query = parse_inner(cursor, "`join by (…)`")?;
     let mut pipe = JoinPipe { by, query, is_inner: false, prefix: String::new() };
@@ -219,7 +219,7 @@ fn join(cursor: &mut Cursor<'_>) -> Result<JoinPipe, QueryError> {
 }
 
 /// `stream_context before 5 after 10 time_window 1d`.
-fn context(cursor: &mut Cursor<'_>) -> Result<ContextPipe, QueryError> {
+fn context(cursor: &mut Cursor<'_>) -> Result<ContextPipe, SyntaxError> {
     let mut pipe = ContextPipe { before: 0, after: 0, window_ns: CONTEXT_WINDOW_NS };
     let mut is_bounded = false;
     loop {
@@ -251,7 +251,7 @@ fn running(
     cursor: &mut Cursor<'_>,
     keyword: &str,
     is_total: bool,
-) -> Result<RunningPipe, QueryError> {
+) -> Result<RunningPipe, SyntaxError> {
     cursor.skip_space();
     let has_by = cursor.rest().starts_with('(') || cursor.peek_bare().eq_ignore_ascii_case("by");
     let by = if has_by { by_list(cursor, keyword, name)? } else { Vec::new() };
@@ -291,7 +291,7 @@ fn running(
 }
 
 /// A number, if one is next.
-fn optional_number(cursor: &mut Cursor<'_>) -> Result<Option<u64>, QueryError> {
+fn optional_number(cursor: &mut Cursor<'_>) -> Result<Option<u64>, SyntaxError> {
     cursor.skip_space();
     if cursor.peek().is_some_and(|c| c.is_ascii_digit()) {
         return whole_number(cursor, "a number of rows").map(Some);
@@ -299,7 +299,7 @@ fn optional_number(cursor: &mut Cursor<'_>) -> Result<Option<u64>, QueryError> {
     Ok(None)
 }
 
-fn sort_key(cursor: &mut Cursor<'_>) -> Result<SortKey, QueryError> {
+fn sort_key(cursor: &mut Cursor<'_>) -> Result<SortKey, SyntaxError> {
     let name = name(cursor)?;
     cursor.skip_space();
     let descending = cursor.eat_keyword("desc");
@@ -310,7 +310,7 @@ fn sort_key(cursor: &mut Cursor<'_>) -> Result<SortKey, QueryError> {
 }
 
 /// `sort by (a desc, b) desc partition by (c) offset 5 limit 10 rank as place`.
-fn sort(cursor: &mut Cursor<'_>, keyword: &str) -> Result<SortPipe, QueryError> {
+fn sort(cursor: &mut Cursor<'_>, keyword: &str) -> Result<SortPipe, SyntaxError> {
     let mut pipe = SortPipe { by: by_list(cursor, keyword, sort_key)?, ..SortPipe::default() };
     cursor.skip_space();
     if cursor.eat_keyword("desc") {
@@ -328,7 +328,7 @@ fn flip(keys: &mut [SortKey]) {
     }
 }
 
-fn sort_tail(cursor: &mut Cursor<'_>, pipe: &mut SortPipe) -> Result<(), QueryError> {
+fn sort_tail(cursor: &mut Cursor<'_>, pipe: &mut SortPipe) -> Result<(), SyntaxError> {
     loop {
         cursor.skip_space();
         if cursor.eat_keyword("limit") {
@@ -350,7 +350,7 @@ fn sort_tail(cursor: &mut Cursor<'_>, pipe: &mut SortPipe) -> Result<(), QueryEr
 }
 
 /// `rank` or `rank as name`.
-fn rank(cursor: &mut Cursor<'_>) -> Result<String, QueryError> {
+fn rank(cursor: &mut Cursor<'_>) -> Result<String, SyntaxError> {
     if !cursor.eat_keyword("rank") {
         let found = cursor.describe();
         return Err(cursor.error(format!("expected `rank`, not {found}")));
@@ -360,7 +360,7 @@ fn rank(cursor: &mut Cursor<'_>) -> Result<String, QueryError> {
 }
 
 /// `first 3 by (a)`; `last` is `first` with every key turned round.
-fn first_or_last(cursor: &mut Cursor<'_>, keyword: &str) -> Result<SortPipe, QueryError> {
+fn first_or_last(cursor: &mut Cursor<'_>, keyword: &str) -> Result<SortPipe, SyntaxError> {
     let limit = optional_number(cursor)?.unwrap_or(1);
     let mut by = by_list(cursor, keyword, sort_key)?;
     if keyword == "last" {
@@ -372,7 +372,7 @@ fn first_or_last(cursor: &mut Cursor<'_>, keyword: &str) -> Result<SortPipe, Que
 }
 
 /// `top 5 by (a, b) hits as n rank as place`.
-fn top(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
+fn top(cursor: &mut Cursor<'_>) -> Result<Pipe, SyntaxError> {
     let limit = optional_number(cursor)?.unwrap_or(ROWS_DEFAULT);
     let by = by_names(cursor, "top")?;
     let (mut hits, mut rank_name) = ("hits".to_owned(), None);
@@ -394,7 +394,7 @@ fn top(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
 }
 
 /// `uniq by (a, b) with hits limit 10`.
-fn uniq(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
+fn uniq(cursor: &mut Cursor<'_>) -> Result<Pipe, SyntaxError> {
     let by = by_names(cursor, "uniq")?;
     let (mut hits, mut limit) = (None, None);
     loop {
@@ -421,7 +421,7 @@ fn uniq(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
 }
 
 /// `patterns 20 at field`.
-fn patterns_of(cursor: &mut Cursor<'_>) -> Result<Pipe, QueryError> {
+fn patterns_of(cursor: &mut Cursor<'_>) -> Result<Pipe, SyntaxError> {
     let limit = optional_number(cursor)?.unwrap_or(PATTERNS_DEFAULT);
     cursor.skip_space();
     let field = match cursor.eat_keyword("at") {

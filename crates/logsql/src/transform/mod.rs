@@ -217,7 +217,7 @@ pub struct Unpack {
 
 /// A compiled regular expression.
 #[derive(Debug, Clone)]
-pub struct Regex(pub(crate) regex::Regex);
+pub struct Regex(pub regex::Regex);
 
 impl PartialEq for Regex {
     fn eq(&self, other: &Self) -> bool {
@@ -277,7 +277,7 @@ impl TransformPipe {
     }
 
     /// Whether `_time`, where it is written, stays a time.
-    pub(crate) fn keeps_times(&self) -> bool {
+    pub fn keeps_times(&self) -> bool {
         matches!(self.work, Transform::TimeAdd { .. }) || self.targets() == Targets::Any
     }
 
@@ -396,7 +396,7 @@ impl Unpack {
     }
 
     /// The name under which a field is unpacked, if it is wanted.
-    pub(crate) fn named(&self, name: &str) -> Option<String> {
+    pub fn named(&self, name: &str) -> Option<String> {
         let is_wanted =
             self.fields.is_empty() || self.fields.iter().any(|pattern| pattern.matches(name));
         is_wanted.then(|| format!("{}{name}", self.prefix))

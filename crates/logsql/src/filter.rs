@@ -13,9 +13,9 @@ use super::cursor::{Cursor, Word, shorten};
 use super::functions::{function, regex};
 use super::selector::selector;
 use super::time;
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
-pub(super) type Parsed<T> = Result<T, QueryError>;
+pub(super) type Parsed<T> = Result<T, SyntaxError>;
 
 /// The fields that a filter is about.
 #[derive(Debug, Clone, Copy, PartialEq)]

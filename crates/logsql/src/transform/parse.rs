@@ -8,7 +8,7 @@ use super::super::filter::{parse_filter, whole_number};
 use super::super::names::{by_names, list, name, parenthesised, pattern};
 use super::super::pipe::FieldPattern;
 use super::{Keep, Regex, Targets, Transform, TransformPipe, Unpack, math, template};
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 /// Largest compiled form of a regular expression of a pipe, bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -16,10 +16,10 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 const TARGETS_MAX: usize = 1_000;
 
 /// Parses the pipe `keyword`, the cursor behind it; `None` if it is none of these pipes.
-pub(in crate::logsql) fn parse(
+pub(crate) fn parse(
     cursor: &mut Cursor<'_>,
     keyword: &str,
-) -> Result<Option<TransformPipe>, QueryError> {
+) -> Result<Option<TransformPipe>, SyntaxError> {
     let mut pipe =
         TransformPipe { condition: None, work: Transform::DropEmptyFields, keep: Keep::default() };
     pipe.work = match keyword {
@@ -131,7 +131,7 @@ pub(in crate::logsql) fn parse(
 }
 
 /// `coalesce(a, b*) default x as name`.
-fn coalesce(cursor: &mut Cursor<'_>) -> Result<Transform, QueryError> {
+fn coalesce(cursor: &mut Cursor<'_>) -> Result<Transform, SyntaxError> {
     let fields = parenthesised(cursor, "`coalesce`", pattern)?;
     if fields.is_empty() {
         return Err(cursor.error("`coalesce(…)` needs at least one field"));
@@ -156,7 +156,7 @@ fn coalesce(cursor: &mut Cursor<'_>) -> Result<Transform, QueryError> {
 fn extract_regexp(
     cursor: &mut Cursor<'_>,
     pipe: &mut TransformPipe,
-) -> Result<Transform, QueryError> {
+) -> Result<Transform, SyntaxError> {
     pipe.condition = condition(cursor)?;
     cursor.skip_space();
     let start = cursor.at();
@@ -177,7 +177,7 @@ fn unpack(
     cursor: &mut Cursor<'_>,
     keyword: &str,
     pipe: &mut TransformPipe,
-) -> Result<Transform, QueryError> {
+) -> Result<Transform, SyntaxError> {
     pipe.condition = condition(cursor)?;
     let from = after(cursor, "from")?.unwrap_or_else(message);
     let mut unpack = Unpack { from, fields: Vec::new(), prefix: String::new() };
@@ -202,7 +202,7 @@ fn unpack(
     })
 }
 
-fn duration(cursor: &mut Cursor<'_>) -> Result<i64, QueryError> {
+fn duration(cursor: &mut Cursor<'_>) -> Result<i64, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let text = cursor.expect_word("a duration, as in 5h30m")?.text;
@@ -215,7 +215,7 @@ fn message() -> String {
 }
 
 /// `if (filter)`.
-fn condition(cursor: &mut Cursor<'_>) -> Result<Option<Predicate>, QueryError> {
+fn condition(cursor: &mut Cursor<'_>) -> Result<Option<Predicate>, SyntaxError> {
     if !word(cursor, "if") {
         return Ok(None);
     }
@@ -241,7 +241,7 @@ fn word(cursor: &mut Cursor<'_>, keyword: &str) -> bool {
 }
 
 /// The name after `keyword`, if that is next.
-fn after(cursor: &mut Cursor<'_>, keyword: &str) -> Result<Option<String>, QueryError> {
+fn after(cursor: &mut Cursor<'_>, keyword: &str) -> Result<Option<String>, SyntaxError> {
     if word(cursor, keyword) { name(cursor).map(Some) } else { Ok(None) }
 }
 
@@ -255,12 +255,12 @@ fn is_name_next(cursor: &mut Cursor<'_>) -> bool {
         )
 }
 
-fn optional_name(cursor: &mut Cursor<'_>) -> Result<String, QueryError> {
+fn optional_name(cursor: &mut Cursor<'_>) -> Result<String, SyntaxError> {
     if is_name_next(cursor) { name(cursor) } else { Ok(message()) }
 }
 
 /// `as name`, or the name alone unless it is one of the pipe's own words.
-fn target(cursor: &mut Cursor<'_>, words: &[&str]) -> Result<Option<String>, QueryError> {
+fn target(cursor: &mut Cursor<'_>, words: &[&str]) -> Result<Option<String>, SyntaxError> {
     if let Some(name) = after(cursor, "as")? {
         return Ok(Some(name));
     }
@@ -285,7 +285,7 @@ fn keep(cursor: &mut Cursor<'_>) -> Keep {
 }
 
 /// `(field) as name`; without a name it is the text of the call.
-fn call(cursor: &mut Cursor<'_>, function: &str) -> Result<(String, String), QueryError> {
+fn call(cursor: &mut Cursor<'_>, function: &str) -> Result<(String, String), SyntaxError> {
     cursor.expect("(", &format!("`{function}`"))?;
     let from = name(cursor)?;
     cursor.expect(")", "the field's name")?;
@@ -293,7 +293,7 @@ fn call(cursor: &mut Cursor<'_>, function: &str) -> Result<(String, String), Que
     Ok((from, to))
 }
 
-fn patterns(cursor: &mut Cursor<'_>) -> Result<Vec<FieldPattern>, QueryError> {
+fn patterns(cursor: &mut Cursor<'_>) -> Result<Vec<FieldPattern>, SyntaxError> {
     parenthesised(cursor, "`fields`", pattern)
 }
 
@@ -302,7 +302,7 @@ fn replacement(
     cursor: &mut Cursor<'_>,
     keyword: &str,
     filter: &mut Option<Predicate>,
-) -> Result<Transform, QueryError> {
+) -> Result<Transform, SyntaxError> {
     *filter = condition(cursor)?;
     cursor.expect("(", &format!("`{keyword}`"))?;
     cursor.skip_space();
@@ -328,14 +328,14 @@ fn replacement(
     Ok(Transform::ReplaceRegexp { old, new, field, limit })
 }
 
-fn regex(cursor: &mut Cursor<'_>) -> Result<Regex, QueryError> {
+fn regex(cursor: &mut Cursor<'_>) -> Result<Regex, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let text = cursor.expect_word("a regular expression in quotes")?.text;
     compiled(cursor, start, &text)
 }
 
-fn compiled(cursor: &Cursor<'_>, start: usize, text: &str) -> Result<Regex, QueryError> {
+fn compiled(cursor: &Cursor<'_>, start: usize, text: &str) -> Result<Regex, SyntaxError> {
     let built = regex::RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();
     built.map(Regex).map_err(|error| {
         let error = error.to_string();

@@ -10,6 +10,7 @@
 //! - relative times are resolved here, once, against the request's `now`.
 
 mod cursor;
+mod error;
 mod filter;
 mod functions;
 mod names;
@@ -24,6 +25,7 @@ mod transform;
 
 use lodge_segment::predicate::Predicate;
 
+pub use error::SyntaxError;
 pub use options::Options;
 pub use pipe::{
     Bucket, ContextPipe, FacetsPipe, FieldPattern, GroupKey, JoinPipe, PatternsPipe, Pipe,
@@ -35,11 +37,8 @@ pub use transform::{
     Template, Transform, TransformPipe, Unpack,
 };
 
+pub use stats::with_rates;
 pub use subquery::Subquery;
-
-use crate::error::QueryError;
-
-pub(crate) use stats::with_rates;
 
 /// Longest query text.
 pub const QUERY_BYTES_MAX: usize = 256 << 10;
@@ -69,10 +68,10 @@ impl Query {
     }
 
     /// An error if there is a query inside, where none can be run; `place` tells where that is.
-    pub(crate) fn without_subqueries(self, place: &str) -> Result<Self, QueryError> {
+    pub fn without_subqueries(self, place: &str) -> Result<Self, SyntaxError> {
         match self.subqueries.first() {
             None => Ok(self),
-            Some(subquery) => Err(QueryError::parse(
+            Some(subquery) => Err(SyntaxError::new(
                 subquery.column,
                 format!("a query inside a filter cannot be run in {place}; write the values out"),
             )),
@@ -82,22 +81,22 @@ impl Query {
 
 /// What a query is parsed with beside its text.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Given<'g> {
+pub struct Given<'g> {
     /// Relative times count from here.
-    pub(crate) now_ns: i64,
+    pub now_ns: i64,
     /// The options of the queries around it.
-    pub(crate) options: Options,
+    pub options: Options,
     /// The answers of the queries in it, in their order; all of them or none.
-    pub(crate) answers: &'g [Vec<String>],
+    pub answers: &'g [Vec<String>],
 }
 
 /// Parses `text`; relative times count from `now_ns`.
-pub fn parse(text: &str, now_ns: i64) -> Result<Query, QueryError> {
+pub fn parse(text: &str, now_ns: i64) -> Result<Query, SyntaxError> {
     parse_given(text, Given { now_ns, options: Options::default(), answers: &[] })
 }
 
 /// Parses `text`, with the answers of the queries in it.
-pub(crate) fn parse_given(text: &str, given: Given<'_>) -> Result<Query, QueryError> {
+pub fn parse_given(text: &str, given: Given<'_>) -> Result<Query, SyntaxError> {
     let mut cursor = cursor::Cursor::new(text, given)?;
     cursor.skip_space();
     if cursor.at_end() {
@@ -115,7 +114,7 @@ pub(crate) fn parse_given(text: &str, given: Given<'_>) -> Result<Query, QueryEr
 }
 
 /// A query up to the end or to what cannot go on with it.
-fn parse_up_to(cursor: &mut cursor::Cursor<'_>) -> Result<Query, QueryError> {
+fn parse_up_to(cursor: &mut cursor::Cursor<'_>) -> Result<Query, SyntaxError> {
     let around = cursor.options;
     cursor.skip_space();
     options::parse(cursor)?;
@@ -149,7 +148,7 @@ fn is_filter(pipe: &Pipe) -> bool {
 }
 
 /// A query in parentheses, one level deeper.
-fn parse_inner(cursor: &mut cursor::Cursor<'_>, after: &str) -> Result<Query, QueryError> {
+fn parse_inner(cursor: &mut cursor::Cursor<'_>, after: &str) -> Result<Query, SyntaxError> {
     cursor.expect("(", after)?;
     cursor.skip_space();
     let query = cursor.nested(parse_up_to)?;
@@ -158,14 +157,14 @@ fn parse_inner(cursor: &mut cursor::Cursor<'_>, after: &str) -> Result<Query, Qu
 }
 
 /// `| stats by (…) count() as name`.
-pub(crate) fn count_by(by: Vec<GroupKey>, name: &str) -> Pipe {
+pub fn count_by(by: Vec<GroupKey>, name: &str) -> Pipe {
     let function = StatsFunction::Count;
     let count = StatsCall { function, fields: Vec::new(), filter: None, name: name.to_owned() };
     Pipe::Stats(StatsPipe { by, calls: vec![count] })
 }
 
 /// The filter of a query's text, without the pipes that follow it.
-pub fn without_pipes(text: &str, now_ns: i64) -> Result<&str, QueryError> {
+pub fn without_pipes(text: &str, now_ns: i64) -> Result<&str, SyntaxError> {
     let given = Given { now_ns, options: Options::default(), answers: &[] };
     let mut cursor = cursor::Cursor::new(text, given)?;
     cursor.skip_space();

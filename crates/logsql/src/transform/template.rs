@@ -2,7 +2,7 @@
 //! together.
 
 use super::super::cursor::Cursor;
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 /// Most placeholders of a pattern.
 const PLACEHOLDERS_MAX: usize = 500;
@@ -112,7 +112,7 @@ const RENDERINGS: &[(&str, Rendering)] = &[
 ];
 
 /// The pattern of `extract`.
-pub(super) fn parse_extraction(cursor: &mut Cursor<'_>) -> Result<Extraction, QueryError> {
+pub(super) fn parse_extraction(cursor: &mut Cursor<'_>) -> Result<Extraction, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let text = cursor.expect_word("a pattern in quotes, as in \"ip=<ip> \"")?.text;
@@ -141,7 +141,7 @@ pub(super) fn parse_extraction(cursor: &mut Cursor<'_>) -> Result<Extraction, Qu
 }
 
 /// The text of `format`.
-pub(super) fn parse_template(cursor: &mut Cursor<'_>) -> Result<Template, QueryError> {
+pub(super) fn parse_template(cursor: &mut Cursor<'_>) -> Result<Template, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let text = cursor.expect_word("a text in quotes, as in \"request from <ip>\"")?.text;

@@ -8,7 +8,7 @@ use super::cursor::Cursor;
 use super::filter::Parsed;
 use super::functions::arguments;
 use super::{FieldPattern, Options, Pipe, Query, parse_up_to};
-use crate::error::{QueryError, QueryErrorKind};
+use crate::error::SyntaxError;
 
 /// A query inside another one.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,12 +75,8 @@ pub(super) fn values(cursor: &mut Cursor<'_>, name: &str) -> Parsed<Values> {
 }
 
 /// The error that was met later in the text.
-fn farther(one: QueryError, other: QueryError) -> QueryError {
-    let column = |error: &QueryError| match error.kind() {
-        QueryErrorKind::Parse { column } => column,
-        _ => 0,
-    };
-    if column(&other) > column(&one) { other } else { one }
+fn farther(one: SyntaxError, other: SyntaxError) -> SyntaxError {
+    if other.column > one.column { other } else { one }
 }
 
 /// The only field that the rows of a query have.

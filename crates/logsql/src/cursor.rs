@@ -3,7 +3,7 @@
 //! Invariants: the position is always at a character border; the column of an error counts
 //! characters from 1.
 
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 use super::{Given, Options, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, Subquery};
 
@@ -37,9 +37,9 @@ pub(super) struct Word {
 }
 
 impl<'t> Cursor<'t> {
-    pub(super) fn new(text: &'t str, given: Given<'t>) -> Result<Self, QueryError> {
+    pub(super) fn new(text: &'t str, given: Given<'t>) -> Result<Self, SyntaxError> {
         if text.len() > QUERY_BYTES_MAX {
-            return Err(QueryError::parse(
+            return Err(SyntaxError::new(
                 1,
                 format!(
                     "the query is {} bytes long, the limit is {QUERY_BYTES_MAX}; shorten it, for \
@@ -56,8 +56,8 @@ impl<'t> Cursor<'t> {
     /// Runs `parse` on a query inside the query; its own ones are not asked for.
     pub(super) fn inside<T>(
         &mut self,
-        parse: impl FnOnce(&mut Self) -> Result<T, QueryError>,
-    ) -> Result<T, QueryError> {
+        parse: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
+    ) -> Result<T, SyntaxError> {
         self.inside += 1;
         let result = parse(self);
         self.inside -= 1;
@@ -139,7 +139,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Moves over `token` after spaces, or tells what should have been there.
-    pub(super) fn expect(&mut self, token: &str, after: &str) -> Result<(), QueryError> {
+    pub(super) fn expect(&mut self, token: &str, after: &str) -> Result<(), SyntaxError> {
         self.skip_space();
         if self.eat(token) {
             return Ok(());
@@ -167,7 +167,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Reads a quoted or bare word; `None` if neither is next.
-    pub(super) fn word(&mut self) -> Result<Option<Word>, QueryError> {
+    pub(super) fn word(&mut self) -> Result<Option<Word>, SyntaxError> {
         match self.peek() {
             Some(quote @ ('"' | '\'' | '`')) => {
                 let text = self.quoted(quote)?;
@@ -182,7 +182,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Reads a word after spaces, or tells that `what` should have been there.
-    pub(super) fn expect_word(&mut self, what: &str) -> Result<Word, QueryError> {
+    pub(super) fn expect_word(&mut self, what: &str) -> Result<Word, SyntaxError> {
         self.skip_space();
         match self.word()? {
             Some(word) => Ok(word),
@@ -193,7 +193,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn quoted(&mut self, quote: char) -> Result<String, QueryError> {
+    fn quoted(&mut self, quote: char) -> Result<String, SyntaxError> {
         let start = self.at;
         self.at += 1;
         let mut out = String::new();
@@ -210,7 +210,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// One escape sequence of a Go string literal, the backslash already read.
-    fn escape(&mut self, out: &mut String) -> Result<(), QueryError> {
+    fn escape(&mut self, out: &mut String) -> Result<(), SyntaxError> {
         let start = self.at - 1;
         let Some(c) = self.peek() else {
             return Ok(());
@@ -243,7 +243,7 @@ impl<'t> Cursor<'t> {
         Ok(())
     }
 
-    fn code(&mut self, start: usize, digits: usize, radix: u32) -> Result<char, QueryError> {
+    fn code(&mut self, start: usize, digits: usize, radix: u32) -> Result<char, SyntaxError> {
         let code = self
             .rest()
             .get(..digits)
@@ -265,7 +265,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// An error if there is no level beneath this one.
-    pub(super) fn check_depth(&self) -> Result<(), QueryError> {
+    pub(super) fn check_depth(&self) -> Result<(), SyntaxError> {
         if self.depth < QUERY_DEPTH_MAX {
             return Ok(());
         }
@@ -277,8 +277,8 @@ impl<'t> Cursor<'t> {
     /// Runs `parse` one level deeper, unless that is too deep.
     pub(super) fn nested<T>(
         &mut self,
-        parse: impl FnOnce(&mut Self) -> Result<T, QueryError>,
-    ) -> Result<T, QueryError> {
+        parse: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
+    ) -> Result<T, SyntaxError> {
         self.check_depth()?;
         self.depth += 1;
         let result = parse(self);
@@ -297,13 +297,13 @@ impl<'t> Cursor<'t> {
     }
 
     /// An error here.
-    pub(super) fn error(&self, message: impl Into<String>) -> QueryError {
+    pub(super) fn error(&self, message: impl Into<String>) -> SyntaxError {
         self.error_at(self.at, message)
     }
 
     /// An error at a position that [`Cursor::at`] gave.
-    pub(super) fn error_at(&self, at: usize, message: impl Into<String>) -> QueryError {
-        QueryError::parse(self.column(at), message)
+    pub(super) fn error_at(&self, at: usize, message: impl Into<String>) -> SyntaxError {
+        SyntaxError::new(self.column(at), message)
     }
 
     /// The column of a position that [`Cursor::at`] gave.

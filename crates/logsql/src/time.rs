@@ -7,7 +7,7 @@ use jiff::{Span, Timestamp};
 use lodge_segment::predicate::{DAY_NS, Predicate, parse_duration_ns};
 
 use super::cursor::{Cursor, shorten};
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 const FORMS: &str = "5m, >1h, 2026-03-01, 2026-03-01T12:30:00Z, >=2026-03-01, \
                      [2026-03-01, 2026-03-02) or now-1h";
@@ -20,7 +20,7 @@ struct Moment {
 }
 
 /// Parses what follows `_time:`.
-pub(super) fn parse_time_filter(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
+pub(super) fn parse_time_filter(cursor: &mut Cursor<'_>) -> Result<Predicate, SyntaxError> {
     if cursor.eat_keyword("day_range") {
         return day_range(cursor);
     }
@@ -66,7 +66,7 @@ fn time(min_ns: i64, max_ns: i64) -> Predicate {
 }
 
 /// An optional `offset 1h`; 0 if there is none.
-fn offset(cursor: &mut Cursor<'_>) -> Result<i64, QueryError> {
+fn offset(cursor: &mut Cursor<'_>) -> Result<i64, SyntaxError> {
     let before = cursor.at();
     cursor.skip_space();
     if !cursor.eat_keyword("offset") {
@@ -96,7 +96,7 @@ fn raw<'t>(cursor: &mut Cursor<'t>) -> &'t str {
     rest.get(..length).unwrap_or_default()
 }
 
-fn range(cursor: &mut Cursor<'_>) -> Result<(i64, i64), QueryError> {
+fn range(cursor: &mut Cursor<'_>) -> Result<(i64, i64), SyntaxError> {
     let min_open = cursor.eat("(");
     if !min_open {
         cursor.eat("[");
@@ -121,7 +121,7 @@ fn range(cursor: &mut Cursor<'_>) -> Result<(i64, i64), QueryError> {
     ))
 }
 
-fn comparison(cursor: &mut Cursor<'_>) -> Result<(i64, i64), QueryError> {
+fn comparison(cursor: &mut Cursor<'_>) -> Result<(i64, i64), SyntaxError> {
     let above = cursor.eat(">");
     let below = !above && cursor.eat("<");
     let included = cursor.eat("=");
@@ -148,7 +148,7 @@ fn comparison(cursor: &mut Cursor<'_>) -> Result<(i64, i64), QueryError> {
     })
 }
 
-fn moment(cursor: &Cursor<'_>, start: usize, text: &str) -> Result<Moment, QueryError> {
+fn moment(cursor: &Cursor<'_>, start: usize, text: &str) -> Result<Moment, SyntaxError> {
     parse_moment(text, cursor.now_ns).ok_or_else(|| {
         let found =
             if text.is_empty() { cursor.describe() } else { format!("`{}`", shorten(text)) };
@@ -274,7 +274,7 @@ fn utc_ns(time: DateTime) -> Option<i64> {
 }
 
 /// `day_range[08:00, 18:00)`, the name already read.
-fn day_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
+fn day_range(cursor: &mut Cursor<'_>) -> Result<Predicate, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let (min_open, [min, max], max_open) = bracketed(cursor, "day_range[08:00, 18:00)")?;
@@ -300,7 +300,7 @@ fn time_of_day(text: &str) -> Option<i64> {
 }
 
 /// `week_range[Mon, Fri]`, the name already read.
-fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
+fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let (min_open, [min, max], max_open) = bracketed(cursor, "week_range[Mon, Fri]")?;
@@ -323,7 +323,7 @@ fn week_range(cursor: &mut Cursor<'_>) -> Result<Predicate, QueryError> {
 fn bracketed(
     cursor: &mut Cursor<'_>,
     example: &str,
-) -> Result<(bool, [String; 2], bool), QueryError> {
+) -> Result<(bool, [String; 2], bool), SyntaxError> {
     cursor.skip_space();
     let min_open = cursor.eat("(");
     if !min_open && !cursor.eat("[") {

@@ -2,15 +2,15 @@
 
 use super::cursor::Cursor;
 use super::pipe::FieldPattern;
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 /// One field's name.
-pub(super) fn name(cursor: &mut Cursor<'_>) -> Result<String, QueryError> {
+pub(super) fn name(cursor: &mut Cursor<'_>) -> Result<String, SyntaxError> {
     Ok(cursor.expect_word("a field's name")?.text)
 }
 
 /// One field's name or a prefix with a star.
-pub(super) fn pattern(cursor: &mut Cursor<'_>) -> Result<FieldPattern, QueryError> {
+pub(super) fn pattern(cursor: &mut Cursor<'_>) -> Result<FieldPattern, SyntaxError> {
     cursor.skip_space();
     if cursor.eat("*") {
         return Ok(FieldPattern::Prefix(String::new()));
@@ -22,8 +22,8 @@ pub(super) fn pattern(cursor: &mut Cursor<'_>) -> Result<FieldPattern, QueryErro
 /// A list without parentheses, at least one item.
 pub(super) fn list<T>(
     cursor: &mut Cursor<'_>,
-    mut item: impl FnMut(&mut Cursor<'_>) -> Result<T, QueryError>,
-) -> Result<Vec<T>, QueryError> {
+    mut item: impl FnMut(&mut Cursor<'_>) -> Result<T, SyntaxError>,
+) -> Result<Vec<T>, SyntaxError> {
     let mut items = Vec::new();
     loop {
         cursor.skip_space();
@@ -39,8 +39,8 @@ pub(super) fn list<T>(
 pub(super) fn parenthesised<T>(
     cursor: &mut Cursor<'_>,
     after: &str,
-    mut item: impl FnMut(&mut Cursor<'_>) -> Result<T, QueryError>,
-) -> Result<Vec<T>, QueryError> {
+    mut item: impl FnMut(&mut Cursor<'_>) -> Result<T, SyntaxError>,
+) -> Result<Vec<T>, SyntaxError> {
     cursor.expect("(", after)?;
     let mut items = Vec::new();
     loop {
@@ -61,8 +61,8 @@ pub(super) fn parenthesised<T>(
 pub(super) fn by_list<T>(
     cursor: &mut Cursor<'_>,
     pipe: &str,
-    item: impl FnMut(&mut Cursor<'_>) -> Result<T, QueryError>,
-) -> Result<Vec<T>, QueryError> {
+    item: impl FnMut(&mut Cursor<'_>) -> Result<T, SyntaxError>,
+) -> Result<Vec<T>, SyntaxError> {
     cursor.skip_space();
     cursor.eat_keyword("by");
     cursor.skip_space();
@@ -75,7 +75,7 @@ pub(super) fn by_list<T>(
 }
 
 /// `by (a, b)` or, without parentheses, `by a, b`; `by` may be left out. At least one name.
-pub(super) fn by_names(cursor: &mut Cursor<'_>, pipe: &str) -> Result<Vec<String>, QueryError> {
+pub(super) fn by_names(cursor: &mut Cursor<'_>, pipe: &str) -> Result<Vec<String>, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     cursor.eat_keyword("by");

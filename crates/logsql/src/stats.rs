@@ -12,7 +12,7 @@ use super::names::{by_list, name, parenthesised, pattern};
 use super::pipe::{
     Bucket, FieldPattern, GroupKey, Pipe, SortKey, StatsCall, StatsFunction, StatsPipe,
 };
-use crate::error::QueryError;
+use crate::error::SyntaxError;
 
 const FUNCTIONS: &[&str] = &[
     "any",
@@ -48,7 +48,7 @@ pub(super) fn is_function(word: &str) -> bool {
 
 /// `query` with its rates over the time from the first to the last nanosecond of `bounds`, unless
 /// they know their time already or a bound is missing.
-pub(crate) fn with_rates(query: &Query, bounds: Option<(i64, i64)>) -> Cow<'_, Query> {
+pub fn with_rates(query: &Query, bounds: Option<(i64, i64)>) -> Cow<'_, Query> {
     let span_ns = match bounds {
         Some((first, last)) if first > i64::MIN && last < i64::MAX => {
             last.checked_sub(first).and_then(|span| span.checked_add(1))
@@ -79,7 +79,7 @@ pub(crate) fn with_rates(query: &Query, bounds: Option<(i64, i64)>) -> Cow<'_, Q
 
 impl StatsCall {
     /// Makes a rate one per second of so much time; anything else stays as it is.
-    pub(crate) fn set_span(&mut self, of_ns: Option<i64>) {
+    pub fn set_span(&mut self, of_ns: Option<i64>) {
         if let StatsFunction::Rate { span_ns } | StatsFunction::RateSum { span_ns } =
             &mut self.function
         {
@@ -89,7 +89,7 @@ impl StatsCall {
 }
 
 /// Parses what follows `stats`.
-pub(super) fn parse_stats(cursor: &mut Cursor<'_>) -> Result<StatsPipe, QueryError> {
+pub(super) fn parse_stats(cursor: &mut Cursor<'_>) -> Result<StatsPipe, SyntaxError> {
     cursor.skip_space();
     let has_by = cursor.rest().starts_with('(') || cursor.peek_bare().eq_ignore_ascii_case("by");
     let by = if has_by { by_list(cursor, "stats", group_key)? } else { Vec::new() };
@@ -115,14 +115,14 @@ pub(super) fn parse_stats(cursor: &mut Cursor<'_>) -> Result<StatsPipe, QueryErr
 }
 
 /// `field`, `_time:5m`, `_time:1d offset 2h`, `size:10KB`, `ip:/24`.
-fn group_key(cursor: &mut Cursor<'_>) -> Result<GroupKey, QueryError> {
+fn group_key(cursor: &mut Cursor<'_>) -> Result<GroupKey, SyntaxError> {
     let name = name(cursor)?;
     cursor.skip_space();
     let bucket = if cursor.eat(":") { Some(bucket(cursor, &name)?) } else { None };
     Ok(GroupKey { name, bucket })
 }
 
-fn bucket(cursor: &mut Cursor<'_>, field: &str) -> Result<Bucket, QueryError> {
+fn bucket(cursor: &mut Cursor<'_>, field: &str) -> Result<Bucket, SyntaxError> {
     cursor.skip_space();
     let start = cursor.at();
     let word = cursor.expect_word("the width of a bucket, for example 5m or 10KB")?.text;
@@ -165,7 +165,7 @@ fn bucket(cursor: &mut Cursor<'_>, field: &str) -> Result<Bucket, QueryError> {
     ))
 }
 
-fn bucket_offset(cursor: &mut Cursor<'_>, field: &str) -> Result<i64, QueryError> {
+fn bucket_offset(cursor: &mut Cursor<'_>, field: &str) -> Result<i64, SyntaxError> {
     cursor.skip_space();
     if !cursor.eat_keyword("offset") {
         return Ok(0);
@@ -188,7 +188,7 @@ fn bucket_offset(cursor: &mut Cursor<'_>, field: &str) -> Result<i64, QueryError
 }
 
 /// `function(fields) sort by (fields) limit 5 if (filter) as name`.
-fn call(cursor: &mut Cursor<'_>) -> Result<StatsCall, QueryError> {
+fn call(cursor: &mut Cursor<'_>) -> Result<StatsCall, SyntaxError> {
     let function_name = cursor.peek_bare().to_ascii_lowercase();
     if !FUNCTIONS.contains(&function_name.as_str()) {
         let found = cursor.describe();
@@ -236,7 +236,7 @@ struct Arguments<'c, 't> {
 
 impl Arguments<'_, '_> {
     /// The function, and the fields that it is about.
-    fn function(mut self) -> Result<(StatsFunction, Vec<FieldPattern>), QueryError> {
+    fn function(mut self) -> Result<(StatsFunction, Vec<FieldPattern>), SyntaxError> {
         let all = FieldPattern::Prefix(String::new());
         let function = match self.name {
             "any" => StatsFunction::Any,
@@ -286,7 +286,7 @@ impl Arguments<'_, '_> {
     }
 
     /// Takes the first argument of `quantile` off.
-    fn phi(&mut self) -> Result<f64, QueryError> {
+    fn phi(&mut self) -> Result<f64, SyntaxError> {
         let phi = match self.fields.first() {
             Some(FieldPattern::Name(text)) => parse_number(text),
             _ => None,
@@ -305,7 +305,7 @@ impl Arguments<'_, '_> {
     }
 
     /// Takes the field off whose value chooses the row.
-    fn source(&mut self) -> Result<String, QueryError> {
+    fn source(&mut self) -> Result<String, SyntaxError> {
         match self.fields.first() {
             Some(FieldPattern::Name(name)) => {
                 let name = name.clone();
@@ -317,7 +317,7 @@ impl Arguments<'_, '_> {
     }
 
     /// The same where the value of one other field is given.
-    fn source_of_one(&mut self) -> Result<String, QueryError> {
+    fn source_of_one(&mut self) -> Result<String, SyntaxError> {
         match self.fields.as_slice() {
             [FieldPattern::Name(_), FieldPattern::Name(_)] => self.source(),
             _ => Err(self.wrong(
@@ -326,7 +326,7 @@ impl Arguments<'_, '_> {
         }
     }
 
-    fn wrong(&self, what: &str) -> QueryError {
+    fn wrong(&self, what: &str) -> SyntaxError {
         self.cursor.error_at(self.start, format!("{}(…) {what}", self.name))
     }
 }
@@ -336,7 +336,7 @@ fn options(
     cursor: &mut Cursor<'_>,
     function: &mut StatsFunction,
     text: &mut String,
-) -> Result<(), QueryError> {
+) -> Result<(), SyntaxError> {
     cursor.skip_space();
     if let StatsFunction::JsonValues { sort, .. } = function
         && (cursor.eat_keyword("sort") || cursor.eat_keyword("order"))
@@ -368,7 +368,7 @@ fn options(
     Ok(())
 }
 
-fn sort_key(cursor: &mut Cursor<'_>) -> Result<SortKey, QueryError> {
+fn sort_key(cursor: &mut Cursor<'_>) -> Result<SortKey, SyntaxError> {
     let name = name(cursor)?;
     cursor.skip_space();
     Ok(SortKey { name, descending: descending(cursor) })
