@@ -95,10 +95,10 @@ async fn blocks_tell_what_their_fields_take() {
     assert_eq!(
         rows,
         [
-            "field=_msg rows=60 type=template",
+            "field=_msg rows=60 type=dict",
             "field=_stream rows=60 type=stream",
             "field=_time rows=60 type=time",
-            "field=app rows=60 type=stream",
+            "field=app rows=60 type=dict",
             "field=size rows=60 type=int64",
             "field=user rows=60 type=dict",
             "field=zone rows=60 type=const",
