@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates from bottom to top: one may depend only on those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "feature-set",
     "record",
     "wire",
     "segment",
+    "logsql",
     "store",
     "ingest",
     "query",

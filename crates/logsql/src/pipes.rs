@@ -37,8 +37,9 @@ const PIPES: &str = "block_stats, blocks_count, coalesce, collapse_nums, copy, d
                      field_values, fields, filter, first, format, generate_sequence, hash, join, \
                      json_array_concat, json_array_len, last, len, limit, math, offset, \
                      pack_json, pack_logfmt, patterns, query_stats, rename, replace, \
-                     replace_regexp, running_stats, sample, set_stream_fields, sort, split, stats, stream_context, time_add, top, \
-                     total_stats, union, uniq, unpack_json, unpack_logfmt, unpack_syslog, \
+                     replace_regexp, running_stats, sample, set_stream_fields, sort, \
+                     split, stats, stream_context, time_add, top, total_stats, union, \
+                     uniq, unpack_json, unpack_logfmt, unpack_syslog, \
                      unpack_words, unroll";
 
 /// The pipe of which a word is a slip.
