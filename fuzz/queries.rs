@@ -9,8 +9,11 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray}
 use lodge_logsql::{self as logsql, Given, Options, Query};
 use lodge_segment::predicate::evaluate;
 
-/// The targets of queries, by their names.
-pub const TARGETS: [(&str, fn(&[u8])); 1] = [("logsql", logsql)];
+/// A name, and what is checked of any bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// The targets of queries.
+pub const TARGETS: [Target; 1] = [("logsql", logsql)];
 
 /// The moment that relative times count from.
 const NOW_NS: i64 = 1_767_225_600_000_000_000;
