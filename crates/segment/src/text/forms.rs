@@ -237,8 +237,12 @@ impl Forms {
         let start = at + edge.len as usize;
         match edge.mark {
             END => Some(None),
-            MARK_UUID => is_uuid(text.text(), start)
-                .then_some(Some(Found { start, len: UUID_BYTES, digits: false, number: 0 })),
+            MARK_UUID => is_uuid(text.text(), start).then_some(Some(Found {
+                start,
+                len: UUID_BYTES,
+                digits: false,
+                number: 0,
+            })),
             mark => token(text, start, mark == MARK_TOKEN).map(Some),
         }
     }
