@@ -13,18 +13,18 @@ mod column;
 mod interner;
 mod number;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use arrow::array::{
-    ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray,
-};
+use arrow::array::{ArrayRef, DictionaryArray, Int32Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 
 use self::column::Column;
 pub use self::column::Value;
+use self::interner::Interner;
 use crate::schema::{is_reserved, leading_fields};
 use crate::{field, limits, overflow};
 
@@ -35,10 +35,34 @@ pub struct StreamCode(i32);
 /// A label of a stream: a field that all of its records have.
 #[derive(Debug)]
 struct Label {
-    name: Box<str>,
-    value: Box<str>,
+    /// Where name and value are in the text of all labels.
+    name: Range<usize>,
+    value: Range<usize>,
     /// Column and code of the value, once it was set.
     at: Option<(u32, i32)>,
+}
+
+/// The labels of a batch's streams.
+#[derive(Debug, Default)]
+struct Labels {
+    text: String,
+    all: Vec<Label>,
+    /// By stream; none where they are set as fields.
+    streams: Vec<Range<usize>>,
+}
+
+impl Labels {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.all.clear();
+        self.streams.clear();
+    }
+
+    fn append(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        start..self.text.len()
+    }
 }
 
 /// Where a field's values go, see [`BatchBuilder::set`]. It holds until the builder's
@@ -54,10 +78,8 @@ pub struct Place {
 pub struct BatchBuilder {
     times: Vec<i64>,
     stream_codes: Vec<i32>,
-    streams: Vec<String>,
-    /// By stream; none where they are set as fields.
-    labels: Vec<Vec<Label>>,
-    stream_places: HashMap<String, i32>,
+    streams: Interner,
+    labels: Labels,
     columns: Vec<Column>,
     places: HashMap<Box<str>, u32>,
     generation: u32,
@@ -101,9 +123,8 @@ impl BatchBuilder {
         BatchBuilder {
             times: Vec::new(),
             stream_codes: Vec::new(),
-            streams: Vec::new(),
-            labels: Vec::new(),
-            stream_places: HashMap::new(),
+            streams: Interner::default(),
+            labels: Labels::default(),
             columns: vec![Column::plain(field::MSG)],
             places: HashMap::new(),
             generation: next_generation(),
@@ -186,13 +207,10 @@ impl BatchBuilder {
 
     /// Makes the stream with this canonical text known (see [`crate::stream`]).
     pub fn stream(&mut self, canonical: &str) -> StreamCode {
-        if let Some(&code) = self.stream_places.get(canonical) {
-            return StreamCode(code);
+        let (code, is_new) = self.streams.code(canonical);
+        if is_new {
+            self.labels.streams.push(0..0);
         }
-        let code = self.streams.len() as i32;
-        self.streams.push(canonical.to_owned());
-        self.labels.push(Vec::new());
-        self.stream_places.insert(canonical.to_owned(), code);
         StreamCode(code)
     }
 
@@ -204,36 +222,49 @@ impl BatchBuilder {
         labels: impl Iterator<Item = (&'l str, &'l str)>,
     ) -> StreamCode {
         let code = self.stream(canonical);
-        if let Some(known) = self.labels.get_mut(code.0 as usize).filter(|known| known.is_empty()) {
-            let label = |(name, value): (&str, &str)| Label {
-                name: name.into(),
-                value: value.into(),
-                at: None,
-            };
-            known.extend(labels.map(label));
+        let known = &mut self.labels;
+        if known.streams.get(code.0 as usize).is_some_and(Range::is_empty) {
+            let start = known.all.len();
+            for (name, value) in labels {
+                let (name, value) = (known.append(name), known.append(value));
+                known.all.push(Label { name, value, at: None });
+            }
+            if let Some(stream) = known.streams.get_mut(code.0 as usize) {
+                *stream = start..known.all.len();
+            }
         }
         code
     }
 
     /// Sets the labels of a stream as fields of the record in hand.
     pub fn set_labels(&mut self, stream: StreamCode) {
-        let Some(labels) = self.labels.get_mut(stream.0 as usize) else { return };
-        let mut labels = std::mem::take(labels);
+        let Some(places) = self.labels.streams.get(stream.0 as usize).cloned() else { return };
         let row = self.times.len() as u32;
-        for label in &mut labels {
+        for place in places {
+            let Some(label) = self.labels.all.get(place) else { continue };
             if let Some((column, code)) = label.at
                 && let Some(column) = self.columns.get_mut(column as usize)
                 && column.repeat(row, code)
             {
-                self.bytes += Column::text_bytes(&label.value);
-                continue;
+                self.bytes += Column::text_bytes(label.value.len());
+            } else {
+                self.set_label(place);
             }
-            let place = self.set(&label.name, Value::Text(&label.value));
-            let code_at = |place: Place| Some((place.column, self.code_at(place)? as i32));
-            label.at = place.and_then(code_at);
         }
-        if let Some(place) = self.labels.get_mut(stream.0 as usize) {
-            *place = labels;
+    }
+
+    /// Sets a label whose code is not known yet.
+    #[cold]
+    fn set_label(&mut self, place: usize) {
+        let labels = std::mem::take(&mut self.labels);
+        let text = |range: &Range<usize>| labels.text.get(range.clone()).unwrap_or_default();
+        let at = labels.all.get(place).and_then(|label| {
+            let place = self.set(text(&label.name), Value::Text(text(&label.value)))?;
+            Some((place.column, self.code_at(place)? as i32))
+        });
+        self.labels = labels;
+        if let Some(label) = self.labels.all.get_mut(place) {
+            label.at = at;
         }
     }
 
@@ -261,7 +292,7 @@ impl BatchBuilder {
         self.overflow_now.clear();
         self.last = MSG_COLUMN;
         // A text that came with this record is forgotten with it.
-        self.labels.iter_mut().flatten().for_each(|label| label.at = None);
+        self.labels.all.iter_mut().for_each(|label| label.at = None);
     }
 
     /// Whether the record in hand has a message already.
@@ -290,6 +321,19 @@ impl BatchBuilder {
         }
         self.put(column, value)
             .then_some(Place { column: column as u32, generation: self.generation })
+    }
+
+    /// Sets the field that came next the last time, if it is the one of this name; tells whether it is.
+    /// A name that is compared only need not be known to be text.
+    #[inline]
+    pub fn set_next(&mut self, name: &[u8], value: Value<'_>) -> bool {
+        let hint = self.columns.get(self.last).map_or(MSG_COLUMN, |c| c.next_hint as usize);
+        let is_next = |column: &Column| hint != MSG_COLUMN && column.name.as_bytes() == name;
+        let found = self.columns.get(hint).is_some_and(is_next);
+        if found {
+            self.put(hint, value);
+        }
+        found
     }
 
     /// Sets the field of a place that [`Self::set`] of this builder gave in this generation.
@@ -399,8 +443,7 @@ impl BatchBuilder {
         let mut next = Vec::with_capacity(rows + rows / 8);
         std::mem::swap(&mut next, &mut self.times);
         let times = TimestampNanosecondArray::from(next).with_timezone("UTC");
-        let texts: ArrayRef = Arc::new(StringArray::from(std::mem::take(&mut self.streams)));
-        self.stream_places.clear();
+        let texts: ArrayRef = Arc::new(self.streams.finish()?);
         self.labels.clear();
         self.batch = next_batch();
         let mut next = Vec::with_capacity(rows + rows / 8);

@@ -54,6 +54,12 @@ pub fn get<'t>(text: &'t str, name: &str) -> Option<Cow<'t, str>> {
 /// Appends `text` as a JSON string with its quotes.
 pub fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    // Without a way out of the loop many bytes are looked at together.
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        out.push_str(text);
+        return out.push('"');
+    }
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
         let escape = match byte {

@@ -72,7 +72,10 @@ pub fn write_canonical<'a>(out: &mut String, labels: impl Iterator<Item = (&'a s
         }
         first = false;
         // `=` and `,` would end the name; the borders of a label must be unambiguous.
-        out.extend(name.chars().map(|c| if "=,{}\"".contains(c) { '_' } else { c }));
+        match name.contains(['=', ',', '{', '}', '"']) {
+            false => out.push_str(name),
+            true => out.extend(name.chars().map(|c| if "=,{}\"".contains(c) { '_' } else { c })),
+        }
         out.push('=');
         push_json_string(out, value);
     }

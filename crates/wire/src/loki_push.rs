@@ -25,11 +25,11 @@ mod labels;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use lodge_record::builder::{BatchBuilder, Place, StreamCode, Value};
-use lodge_record::stream::StreamLabels;
+use lodge_record::stream::{StreamLabels, write_canonical};
 use lodge_record::{field, limits};
 
 use crate::batches::{Batches, ExpandsError, ITEM_ERRORS_MAX};
-use crate::conventions::conventional;
+use crate::conventions::{Kept, conventional};
 use crate::documents::set_named;
 use crate::level;
 use crate::protobuf::{ProtobufError, Reader};
@@ -41,6 +41,9 @@ pub const LABELS_BYTES_MAX: usize = 64 << 10;
 /// Names of labels and metadata that state a level, the best first.
 const LEVELS: [&str; 7] =
     ["level", "severity", "severity_text", "detected_level", "lvl", "loglevel", "levelname"];
+
+/// Most names of metadata of which is kept what is done with them.
+const NAMES_MAX: usize = 64;
 
 /// What came out of a body.
 #[derive(Debug)]
@@ -115,8 +118,13 @@ struct Decoder {
     stream: Stream,
     /// Rank among [`LEVELS`], level and text of the best level of the entry's metadata.
     level: Option<(usize, &'static str)>,
-    /// What the entry's metadata calls `level`.
-    level_text: Option<String>,
+    /// What the entry's metadata calls `level`, if it does.
+    level_text: String,
+    has_level_text: bool,
+    /// Names of metadata: most entries have the same, and in the same order.
+    names: Vec<Named>,
+    /// Which of them comes next, likely.
+    next_name: usize,
     streams: u64,
     entries: u64,
     rejected_total: u64,
@@ -137,6 +145,26 @@ struct Stream {
     trouble: Option<(String, String)>,
 }
 
+/// A name of metadata, and what is done with its values.
+struct Named {
+    sent: String,
+    /// Its rank among [`LEVELS`].
+    rank: Option<usize>,
+    /// The name that they are kept under as they are, if they are.
+    kept: Option<String>,
+}
+
+impl Named {
+    fn new(sent: &str) -> Self {
+        let rank = LEVELS.iter().position(|known| *known == sent);
+        let kept = match conventional(field_name(sent)) {
+            Kept::As(kept) => Some(kept.into_owned()),
+            Kept::Id(..) | Kept::Not => None,
+        };
+        Named { sent: sent.to_owned(), rank, kept }
+    }
+}
+
 struct Known {
     code: StreamCode,
     places: Vec<Option<Place>>,
@@ -150,7 +178,10 @@ impl Decoder {
             received_ns,
             stream: Stream::default(),
             level: None,
-            level_text: None,
+            level_text: String::new(),
+            has_level_text: false,
+            names: Vec::new(),
+            next_name: 0,
             streams: 0,
             entries: 0,
             rejected_total: 0,
@@ -192,7 +223,7 @@ impl Decoder {
                 3 => {
                     let Some(metadata) = field.message() else { continue };
                     let (name, value) = pair(metadata)?;
-                    self.metadata(&text_value::lossy(name), &text_value::lossy(value));
+                    self.metadata(name, value);
                 }
                 _ => {}
             }
@@ -211,14 +242,16 @@ impl Decoder {
     }
 
     fn begin_stream(&mut self, labels: Vec<(String, String)>, trouble: Option<(String, String)>) {
-        let mut set = StreamLabels::new();
-        for (name, value) in labels.iter().take(limits::STREAM_LABELS_MAX) {
-            set.set(name, value);
-        }
-        let canonical = set.canonical();
         // Each name once, none empty or beyond the limit, and no character that the text has not.
-        let is_plain = set.iter().count() == labels.len()
-            && labels.iter().all(|(name, _)| !name.contains(['=', ',', '{', '}', '"']));
+        let plain = plain_stream(&labels);
+        let is_plain = plain.is_some();
+        let canonical = plain.unwrap_or_else(|| {
+            let mut set = StreamLabels::new();
+            for (name, value) in labels.iter().take(limits::STREAM_LABELS_MAX) {
+                set.set(name, value);
+            }
+            set.canonical()
+        });
         let level = LEVELS.iter().find_map(|known| {
             let (_, value) = labels.iter().find(|(name, _)| name == known)?;
             level::of_word(value)
@@ -255,7 +288,7 @@ impl Decoder {
         }
         self.batches.check(self.builder.bytes())?;
         self.entries += 1;
-        (self.level, self.level_text) = (None, None);
+        (self.level, self.has_level_text, self.next_name) = (None, false, 0);
         let Decoder { builder, stream, .. } = self;
         let fields = || stream.labels.iter().filter(|(name, _)| name != "level");
         let known = stream.known.get_or_insert_with(|| match stream.is_plain {
@@ -287,19 +320,50 @@ impl Decoder {
         Ok(())
     }
 
-    fn metadata(&mut self, name: &str, value: &str) {
+    fn metadata(&mut self, name: &[u8], value: &[u8]) {
+        let place = self.place_of(name);
+        self.next_name = place + 1;
+        self.named_metadata(place, &text_value::lossy(value));
+    }
+
+    /// Where a name of metadata is listed.
+    fn place_of(&mut self, name: &[u8]) -> usize {
+        let is_it = |named: &Named| named.sent.as_bytes() == name;
+        if self.names.get(self.next_name).is_some_and(is_it) {
+            return self.next_name;
+        }
+        let known = self.names.iter().position(is_it);
+        known.unwrap_or_else(|| {
+            if self.names.len() == NAMES_MAX {
+                self.names.pop();
+            }
+            self.names.push(Named::new(&text_value::lossy(name)));
+            self.names.len() - 1
+        })
+    }
+
+    /// A value of the metadata whose name is at this place.
+    fn named_metadata(&mut self, place: usize, value: &str) {
+        let Some(named) = self.names.get(place) else { return };
         let (value, original_bytes) = text_value::head(value);
-        if let Some(rank) = LEVELS.iter().position(|known| *known == name)
+        if let Some(rank) = named.rank
             && self.level.is_none_or(|(best, _)| rank < best)
             && let Some(level) = level::of_word(value)
         {
             self.level = Some((rank, level));
         }
-        if name == "level" && self.level_text.is_none() {
-            self.level_text = Some(value.to_owned());
-            return;
+        if named.sent == "level" && !self.has_level_text {
+            self.has_level_text = true;
+            self.level_text.clear();
+            return self.level_text.push_str(value);
         }
-        set_named(&mut self.builder, conventional, field_name(name), value);
+        match &named.kept {
+            Some(kept) if self.builder.set_next(kept.as_bytes(), Value::Text(value)) => {}
+            Some(kept) => self.builder.field_str(kept, value),
+            None => {
+                set_named(&mut self.builder, conventional, field_name(&named.sent), value);
+            }
+        }
         if let Some(original_bytes) = original_bytes {
             text_value::mark_cut(&mut self.builder, original_bytes);
         }
@@ -307,7 +371,8 @@ impl Decoder {
 
     fn end_entry(&mut self, time_ns: Option<i64>) {
         let label = self.stream.labels.iter().find(|(name, _)| name == "level");
-        let text = self.level_text.as_deref().or(label.map(|(_, value)| value.as_str()));
+        let text = self.has_level_text.then_some(self.level_text.as_str());
+        let text = text.or(label.map(|(_, value)| value.as_str()));
         let level = self.level.map(|(_, level)| level).or(self.stream.level);
         if let Some(level) = level {
             self.builder.field_str("level", level);
@@ -335,6 +400,21 @@ impl Decoder {
             troubles: self.troubles,
         })
     }
+}
+
+/// The canonical text of a stream, if that says all of these labels.
+fn plain_stream(labels: &[(String, String)]) -> Option<String> {
+    let mut sorted: Vec<(&str, &str)> = Vec::with_capacity(labels.len());
+    sorted.extend(labels.iter().map(|(name, value)| (&**name, &**value)));
+    sorted.sort_unstable();
+    let is_plain = labels.len() <= limits::STREAM_LABELS_MAX
+        && sorted.windows(2).all(|pair| !matches!(pair, [(a, _), (b, _)] if a == b))
+        && sorted
+            .iter()
+            .all(|(name, value)| !value.is_empty() && !name.contains(['=', ',', '{', '}', '"']));
+    let mut canonical = String::new();
+    write_canonical(&mut canonical, sorted.into_iter());
+    is_plain.then_some(canonical)
 }
 
 /// A name that does not stand for the message.

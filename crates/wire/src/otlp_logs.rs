@@ -32,15 +32,17 @@ mod log_record;
 mod protobuf_request;
 pub mod reply;
 
+use std::borrow::Cow;
+
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use lodge_record::stream::StreamLabels;
+use lodge_record::stream::{StreamLabels, write_canonical};
 
 use crate::protobuf::ProtobufError;
 use crate::rows::{Kept, LabelledStream, RowWriter};
 
 /// Resource attributes that are the labels of the stream: what OpenTelemetry says identifies a
-/// service, a host, or what runs it in Kubernetes.
+/// service, a host, or what runs it in Kubernetes. Sorted.
 pub const LABELS: [&str; 16] = [
     "deployment.environment",
     "deployment.environment.name",
@@ -191,6 +193,24 @@ impl Resource {
     }
 }
 
+/// Whether a resource's attribute is a label of its stream.
+fn is_label(field: &Kept) -> bool {
+    LABELS.binary_search(&field.name.as_str()).is_ok()
+}
+
+/// The canonical text of the stream of a resource that has each label once at most, and none empty.
+fn plain_stream(own: &[Kept], are_labels: &[bool]) -> Option<String> {
+    let mut labels: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(own.len());
+    let fields = own.iter().zip(are_labels).filter(|(_, is_label)| **is_label);
+    labels.extend(fields.map(|(field, _)| (field.name.as_str(), field.text())));
+    labels.sort_unstable_by_key(|(name, _)| *name);
+    let is_plain = labels.iter().all(|(_, value)| !value.is_empty())
+        && labels.windows(2).all(|pair| !matches!(pair, [(a, _), (b, _)] if a == b));
+    let mut canonical = String::new();
+    write_canonical(&mut canonical, labels.iter().map(|(name, value)| (*name, &**value)));
+    is_plain.then_some(canonical)
+}
+
 impl Export {
     pub(crate) fn new() -> Self {
         Export {
@@ -214,18 +234,37 @@ impl Export {
 
     /// A resource with what is common to all.
     fn resource(&self, own: Vec<Kept>) -> Resource {
+        let are_labels: Vec<bool> = own.iter().map(is_label).collect();
+        match plain_stream(&own, &are_labels) {
+            Some(canonical) if self.common.is_empty() && self.labels.is_empty() => {
+                let count = are_labels.iter().filter(|is_label| **is_label).count();
+                let mut labels = Vec::with_capacity(count);
+                let mut fields = Vec::with_capacity(own.len() - count);
+                for (field, is_label) in own.into_iter().zip(are_labels) {
+                    match is_label {
+                        true => labels.push(field.into_label()),
+                        false => fields.push(field),
+                    }
+                }
+                Resource { stream: LabelledStream::new(canonical, labels), fields }
+            }
+            _ => self.resource_in_order(own),
+        }
+    }
+
+    /// As [`Self::resource`], whatever its labels are.
+    fn resource_in_order(&self, own: Vec<Kept>) -> Resource {
         let mut labels = StreamLabels::new();
         for (name, value) in &self.labels {
             labels.set(name, value);
         }
-        for field in own.iter().filter(|field| LABELS.contains(&field.name.as_str())) {
+        for field in own.iter().filter(|field| is_label(field)) {
             // The first of two, as it is the one that keeps the name.
             if labels.get(&field.name).is_none() {
                 labels.set(&field.name, &field.text());
             }
         }
         let mut fields = self.common.clone();
-        let is_label = |field: &Kept| LABELS.contains(&field.name.as_str());
         // An empty one is no label, of two with one name the second is another field, and what is
         // common comes before: then all are set one by one, in their order.
         let own_labels = || own.iter().filter(|field| is_label(field));

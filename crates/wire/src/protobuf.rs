@@ -134,7 +134,9 @@ impl<'b> Reader<'b> {
     }
 
     /// The next field; `None` at the message's end. After an error the reader is at its end.
-    #[inline]
+    ///
+    /// Whoever walks a message has it in line: to hand a field over takes longer than to read it.
+    #[inline(always)]
     pub fn next_field(&mut self) -> Result<Option<Field<'b>>, ProtobufError> {
         if self.at >= self.bytes.len() {
             return Ok(None);
@@ -146,7 +148,7 @@ impl<'b> Reader<'b> {
         field.map(Some)
     }
 
-    #[inline]
+    #[inline(always)]
     fn field(&mut self) -> Result<Field<'b>, ProtobufError> {
         let tag_offset = self.offset();
         let tag = self.varint()?;
@@ -170,7 +172,7 @@ impl<'b> Reader<'b> {
         Ok(Field { number: number as u32, payload, offset, depth: self.depth })
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, ProtobufError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         // Nearly all are tags and lengths of short texts and records.
@@ -204,7 +206,7 @@ impl<'b> Reader<'b> {
         Err(self.cut(1))
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(array) = rest.first_chunk::<N>() else {
@@ -214,7 +216,7 @@ impl<'b> Reader<'b> {
         Ok(*array)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, length: u64) -> Result<&'b [u8], ProtobufError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
@@ -229,6 +231,16 @@ impl<'b> Reader<'b> {
     fn cut(&self, needed: u64) -> ProtobufError {
         ProtobufError::Cut { offset: self.offset + self.bytes.len(), needed }
     }
+}
+
+/// The key and the value of a pair that is nothing but a short text under 1 and a short message under
+/// 2, in this order: what nearly all `KeyValue`s are. Any other is to be walked field by field.
+#[inline]
+pub(crate) fn short_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, key_len @ ..0x80, rest @ ..] = pair else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
+    let [0x12, value_len @ ..0x80, value @ ..] = rest else { return None };
+    (value.len() == usize::from(*value_len)).then_some((key, value))
 }
 
 /// Appends a varint.

@@ -123,6 +123,15 @@ impl Kept {
         }
     }
 
+    /// Name and value as text, as a label has it.
+    pub(crate) fn into_label(self) -> (String, String) {
+        let text = match self.value {
+            KeptValue::Text(text) => text,
+            _ => self.text().into_owned(),
+        };
+        (self.name, text)
+    }
+
     /// The value as text, as a label has it.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match &self.value {
@@ -218,6 +227,26 @@ impl Fields {
                 other.with_value(|value| self.set(name, value));
             }
         }
+    }
+
+    /// Sets the field that came next the last time, if it has this name and a value that is as it
+    /// was sent; tells whether.
+    #[inline]
+    fn put_next(&mut self, name: &[u8], scalar: Scalar<'_>) -> bool {
+        if self.kept.is_some() {
+            return false;
+        }
+        let value = match scalar {
+            Scalar::Text(text) if text.len() <= limits::LINE_BYTES_MAX => {
+                let Ok(text) = std::str::from_utf8(text) else { return false };
+                Value::Text(text)
+            }
+            Scalar::Int(value) => Value::Int(value),
+            Scalar::Bool(value) => Value::Bool(value),
+            Scalar::Float(value) if value.is_finite() => Value::Float(value),
+            _ => return false,
+        };
+        self.builder.set_next(name, value)
     }
 
     fn message(&mut self, bytes: &[u8]) {
@@ -386,6 +415,17 @@ impl RowWriter {
             self.name.push_str("lodge.field.");
         }
         self.name.push_str(&key);
+    }
+
+    /// A key of the map in hand and its scalar, if the map has no name and the field is the one that
+    /// came next the last time; tells whether, and otherwise both are to be told one by one.
+    #[inline]
+    pub(crate) fn pair(&mut self, key: &[u8], scalar: Scalar<'_>) -> bool {
+        let is_flat = matches!(*self.maps, [OpenMap { base: 0, .. }]);
+        is_flat
+            && self.json_open.is_empty()
+            && !self.finds_message
+            && self.fields.put_next(key, scalar)
     }
 
     /// A value that holds no other.

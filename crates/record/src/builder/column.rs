@@ -134,10 +134,10 @@ impl Column {
         }
     }
 
-    /// Bytes that a text takes in a column, roughly.
+    /// Bytes that a text of this length takes in a column, roughly.
     #[inline]
-    pub(super) fn text_bytes(text: &str) -> usize {
-        text.len() + 8
+    pub(super) fn text_bytes(len: usize) -> usize {
+        len + 8
     }
 
     /// Sets the text of this code as the value of a row behind all others; false if there is one,
@@ -200,12 +200,12 @@ impl Column {
                 if codes.len().is_multiple_of(PROBE_VALUES) {
                     self.probe();
                 }
-                Self::text_bytes(text)
+                Self::text_bytes(text.len())
             }
             (Data::Text { ends, bytes }, Value::Text(text)) if !ends.is_empty() => {
                 bytes.extend_from_slice(text.as_bytes());
                 ends.push(bytes.len() as i32);
-                Self::text_bytes(text)
+                Self::text_bytes(text.len())
             }
             _ => {
                 if self.is_empty() {

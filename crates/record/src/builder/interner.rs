@@ -15,6 +15,8 @@ pub(super) struct Interner {
     entries: HashTable<Entry>,
     bytes: Vec<u8>,
     state: DefaultHashBuilder,
+    /// The text asked for last: in many columns it comes again and again.
+    last: Option<Entry>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +47,18 @@ impl Interner {
     /// The code of a text, and whether it is new.
     #[inline]
     pub(super) fn code(&mut self, text: &str) -> (i32, bool) {
+        if let Some(Entry { from, to, code, .. }) = self.last
+            && self.bytes.get(from as usize..to as usize) == Some(text.as_bytes())
+        {
+            return (code, false);
+        }
         let hash = self.hash(text);
         let bytes = &self.bytes;
         let same = |e: &Entry| {
             e.hash == hash && bytes.get(e.from as usize..e.to as usize) == Some(text.as_bytes())
         };
         if let Some(entry) = self.entries.find(hash, same) {
+            self.last = Some(*entry);
             return (entry.code, false);
         }
         (self.add(text, hash), true)
@@ -63,6 +71,7 @@ impl Interner {
         self.bytes.extend_from_slice(text.as_bytes());
         let entry = Entry { hash, code, from, to: self.bytes.len() as u32 };
         self.entries.insert_unique(hash, entry, |e| e.hash);
+        self.last = Some(entry);
         code
     }
 
@@ -77,6 +86,7 @@ impl Interner {
             entry.code != newest
         });
         self.bytes.truncate(from as usize);
+        self.last = None;
     }
 
     /// Where the text of each code ends.
@@ -101,6 +111,7 @@ impl Interner {
         let offsets: Vec<i32> =
             std::iter::once(0).chain(ends.into_iter().map(|e| e as i32)).collect();
         self.entries.clear();
+        self.last = None;
         let bytes = std::mem::take(&mut self.bytes);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         StringArray::try_new(offsets, Buffer::from_vec(bytes), None)

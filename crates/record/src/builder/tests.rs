@@ -175,3 +175,57 @@ fn a_column_takes_its_type_anew_in_every_batch() {
         assert_eq!(text(&batch, "n", 0).as_deref(), Some(value));
     }
 }
+
+#[test]
+fn what_came_next_the_last_time_is_set_by_its_name_alone() {
+    let mut b = BatchBuilder::new();
+    let s = b.stream("{}");
+    assert!(!b.set_next(b"a", Value::Int(1)), "nothing is known yet");
+    for row in 0..3 {
+        b.message("m");
+        for name in ["a", "b", "c"] {
+            if !b.set_next(name.as_bytes(), Value::Int(row)) {
+                assert_eq!(row, 0, "{name}");
+                b.field_i64(name, row);
+            }
+        }
+        assert!(!b.set_next(b"", Value::Int(9)));
+        assert!(!b.set_next(b"_msg", Value::Int(9)));
+        b.finish_row(row, s);
+    }
+    let batch = b.finish().expect("a batch");
+    schema::check(&batch).expect("the shape");
+    for row in 0..3 {
+        for name in ["a", "b", "c"] {
+            assert_eq!(text(&batch, name, row), Some(row.to_string()));
+        }
+    }
+}
+
+#[test]
+fn labels_are_those_of_their_stream() {
+    let mut b = BatchBuilder::new();
+    for round in 0..2 {
+        for row in 0..200usize {
+            let host = format!("h{}", row % 7);
+            let canonical = format!("{{host=\"{host}\"}}");
+            let labels = [("host", host.as_str()), ("zone", "z")];
+            let s = b.stream_labelled(&canonical, labels.into_iter());
+            b.set_labels(s);
+            if row % 5 == 4 {
+                b.abandon_row();
+                b.set_labels(s);
+            }
+            b.finish_row(row as i64, s);
+        }
+        let batch = b.finish().expect("a batch");
+        schema::check(&batch).expect("the shape");
+        for row in 0..200 {
+            let host = format!("h{}", row % 7);
+            assert_eq!(text(&batch, "host", row).as_deref(), Some(&*host), "{round} {row}");
+            assert_eq!(text(&batch, "zone", row).as_deref(), Some("z"));
+            let stream = format!("{{host=\"{host}\"}}");
+            assert_eq!(text(&batch, "_stream", row).as_deref(), Some(&*stream));
+        }
+    }
+}

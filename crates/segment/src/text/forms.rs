@@ -3,8 +3,13 @@
 //! A form is a template's key made ready for comparing: its literals as words of eight bytes. What is
 //! in a slot is found by walking along the text: as no literal before a slot ends with a letter or a
 //! digit, and none behind begins with one, there is one way at most in which a text fits a form.
-
-use std::ops::Range;
+//!
+//! Forms that begin alike are walked together, as a tree: lines of one program often begin with a
+//! time, and to read that again for each of its templates would be most of the work.
+//!
+//! ```text
+//!  node ─ literal, mark ─► node ─ literal, mark ─► node ─ literal, end ─► form
+//! ```
 
 use super::column::is_mark;
 use super::tokens::{TOP, UUID_BYTES, classes, is_uuid};
@@ -17,8 +22,10 @@ pub(super) const TOKEN_BYTES_MAX: usize = 512;
 const PAD_BYTES: usize = 16;
 /// Ends the last literal of a form.
 const END: u8 = 0;
-/// The bucket of the forms that begin with a slot, or are empty.
+/// The node at which forms begin that begin with a slot, or are empty.
 const SLOT_FIRST: usize = 256;
+/// So many nodes are beginnings of forms.
+const ROOTS: usize = SLOT_FIRST + 1;
 
 /// A text from which words can be read up to its end.
 #[derive(Default)]
@@ -42,15 +49,6 @@ impl Padded {
     fn word(&self, at: usize) -> Option<u64> {
         self.bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
     }
-
-    /// The last eight bytes, the last one highest.
-    fn tail(&self) -> u64 {
-        match self.len {
-            0 => 0,
-            len @ 1..8 => self.word(0).unwrap_or(0) << (64 - 8 * len),
-            len => self.word(len - 8).unwrap_or(0),
-        }
-    }
 }
 
 /// What a text has in a slot.
@@ -64,15 +62,8 @@ pub(super) struct Found {
     pub(super) number: u64,
 }
 
-/// A literal and what comes behind it.
-struct Piece {
-    words: Range<usize>,
-    len: usize,
-    mark: u8,
-}
-
 /// Bytes of which those under the mask count.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct Masked {
     bytes: u64,
     mask: u64,
@@ -80,24 +71,11 @@ struct Masked {
 
 impl Masked {
     /// Up to eight bytes, the first one lowest.
-    fn head(bytes: &[u8]) -> Self {
+    fn of(bytes: &[u8]) -> Self {
         bytes.iter().take(8).enumerate().fold(Self::default(), |all, (at, byte)| Self {
             bytes: all.bytes | u64::from(*byte) << (8 * at),
             mask: all.mask | 0xff << (8 * at),
         })
-    }
-
-    /// The last bytes up to eight, the last one highest.
-    fn tail(bytes: &[u8]) -> Self {
-        let len = bytes.len().min(8);
-        let all = Self::head(bytes.get(bytes.len() - len..).unwrap_or_default());
-        match len {
-            0 => all,
-            len => {
-                let shift = 64 - 8 * len;
-                Self { bytes: all.bytes << shift, mask: all.mask << shift }
-            }
-        }
     }
 
     fn fits(self, word: u64) -> bool {
@@ -105,118 +83,191 @@ impl Masked {
     }
 }
 
-struct Form {
+/// A literal, what comes behind it, and where that leads.
+#[derive(Clone, Copy)]
+struct Edge {
+    /// The literal's first eight bytes.
     head: Masked,
-    tail: Masked,
-    pieces: Range<usize>,
+    /// Its further ones.
+    first: u32,
+    words: u32,
+    len: u32,
+    mark: u8,
+    /// The next node; behind the last literal the form.
+    to: u32,
 }
 
 /// The forms of a column's templates.
 pub(super) struct Forms {
     words: Vec<Masked>,
-    pieces: Vec<Piece>,
-    forms: Vec<Form>,
-    /// By their first byte; the one that fitted last comes first.
-    buckets: Vec<Vec<u32>>,
+    /// Those before [`ROOTS`] are the beginnings of forms, by their first byte. Of the edges of a
+    /// node, the one that fitted last comes first.
+    nodes: Vec<Vec<Edge>>,
+    count: u32,
 }
 
 impl Forms {
     pub(super) fn new() -> Self {
-        let (words, pieces, forms) = (Vec::new(), Vec::new(), Vec::new());
-        Self { words, pieces, forms, buckets: vec![Vec::new(); SLOT_FIRST + 1] }
+        Self { words: Vec::new(), nodes: vec![Vec::new(); ROOTS], count: 0 }
     }
 
     /// Appends the form of a template's key.
     pub(super) fn add(&mut self, key: &[u8]) {
-        let first_piece = self.pieces.len();
-        let mut head = Masked::default();
-        let mut from = 0;
-        let tail = loop {
-            let rest = key.get(from..).unwrap_or_default();
-            let len = rest.iter().position(|byte| is_mark(*byte)).unwrap_or(rest.len());
-            let literal = rest.get(..len).unwrap_or_default();
-            let first = self.words.len();
-            self.words.extend(literal.chunks(8).map(Masked::head));
-            let mark = rest.get(len).copied().unwrap_or(END);
-            self.pieces.push(Piece { words: first..self.words.len(), len, mark });
-            if from == 0 {
-                head = Masked::head(literal);
-            }
-            if mark == END {
-                break Masked::tail(literal);
-            }
-            from += len + 1;
-        };
-        let bucket = match key.first() {
+        let mut node = match key.first() {
             Some(first) if !is_mark(*first) => usize::from(*first),
             _ => SLOT_FIRST,
         };
-        if let Some(bucket) = self.buckets.get_mut(bucket) {
-            bucket.push(self.forms.len() as u32);
+        let mut rest = key;
+        loop {
+            let len = rest.iter().position(|byte| is_mark(*byte)).unwrap_or(rest.len());
+            let (literal, behind) = rest.split_at(len);
+            let Some((mark, behind)) = behind.split_first() else {
+                self.grow(node, literal, END, self.count);
+                break;
+            };
+            node = match self.next(node, literal, *mark) {
+                Some(known) => known,
+                None => {
+                    self.nodes.push(Vec::new());
+                    let new = self.nodes.len() - 1;
+                    self.grow(node, literal, *mark, new as u32);
+                    new
+                }
+            };
+            rest = behind;
         }
-        self.forms.push(Form { head, tail, pieces: first_piece..self.pieces.len() });
+        self.count += 1;
+    }
+
+    /// Where this literal and this mark lead from a node.
+    fn next(&self, node: usize, literal: &[u8], mark: u8) -> Option<usize> {
+        let same = |edge: &&Edge| {
+            let further = literal.get(8..).unwrap_or_default().chunks(8).map(Masked::of);
+            edge.mark == mark
+                && edge.len as usize == literal.len()
+                && edge.head == Masked::of(literal)
+                && self.further(edge).iter().copied().eq(further)
+        };
+        self.nodes.get(node)?.iter().find(same).map(|edge| edge.to as usize)
+    }
+
+    fn grow(&mut self, node: usize, literal: &[u8], mark: u8, to: u32) {
+        let first = self.words.len();
+        self.words.extend(literal.get(8..).unwrap_or_default().chunks(8).map(Masked::of));
+        let words = (self.words.len() - first) as u32;
+        let (head, len) = (Masked::of(literal), literal.len() as u32);
+        if let Some(edges) = self.nodes.get_mut(node) {
+            edges.push(Edge { head, first: first as u32, words, len, mark, to });
+        }
+    }
+
+    fn further(&self, edge: &Edge) -> &[Masked] {
+        let first = edge.first as usize;
+        self.words.get(first..first + edge.words as usize).unwrap_or_default()
     }
 
     /// A form that the text fits, and what is in its slots.
     pub(super) fn find(&mut self, text: &Padded, found: &mut Vec<Found>) -> Option<u32> {
-        let (head, tail) = (text.word(0)?, text.tail());
+        found.clear();
         let first = text.text().first().map_or(SLOT_FIRST, |first| usize::from(*first));
-        let buckets = [first, SLOT_FIRST];
-        for bucket in buckets.get(usize::from(first == SLOT_FIRST)..).unwrap_or_default() {
-            let list = self.buckets.get(*bucket).map_or(&[][..], Vec::as_slice);
-            let at = list.iter().position(|no| {
-                self.forms.get(*no as usize).is_some_and(|form| {
-                    form.head.fits(head) && form.tail.fits(tail) && self.walk(form, text, found)
-                })
-            });
-            if let Some(at) = at {
-                let list = self.buckets.get_mut(*bucket)?.get_mut(..=at)?;
-                list.rotate_right(1);
-                return list.first().copied();
+        if first != SLOT_FIRST
+            && let Some(form) = self.walk(first, text, 0, found)
+        {
+            return Some(form);
+        }
+        self.walk(SLOT_FIRST, text, 0, found)
+    }
+
+    /// The form that a text fits from a node on, at which it is read up to `at`.
+    fn walk(
+        &mut self,
+        node: usize,
+        text: &Padded,
+        at: usize,
+        found: &mut Vec<Found>,
+    ) -> Option<u32> {
+        let word = text.word(at)?;
+        let mut next = 0;
+        while let Some(edge) = self.nodes.get(node)?.get(next).copied() {
+            if edge.head.fits(word)
+                && let Some(form) = self.follow(&edge, text, at, found)
+            {
+                if next > 0 {
+                    self.nodes.get_mut(node)?.get_mut(..=next)?.rotate_right(1);
+                }
+                return Some(form);
             }
+            next += 1;
         }
         None
     }
 
-    #[cfg(test)]
-    /// Hands out all forms that the text fits: `each(number, what is in its slots)`.
-    pub(super) fn all(&self, text: &Padded, mut each: impl FnMut(usize, &[Found])) {
-        let (head, tail) = (text.word(0).unwrap_or(0), text.tail());
-        let mut found = Vec::new();
-        for (no, form) in self.forms.iter().enumerate() {
-            if form.head.fits(head) && form.tail.fits(tail) && self.walk(form, text, &mut found) {
-                each(no, &found);
+    /// The form that a text fits which goes on with this edge, whose head it has.
+    fn follow(
+        &mut self,
+        edge: &Edge,
+        text: &Padded,
+        at: usize,
+        found: &mut Vec<Found>,
+    ) -> Option<u32> {
+        let end = at + edge.len as usize;
+        let slot = self.passes(edge, text, at)?;
+        let Some(slot) = slot else {
+            // Zeros behind the text may have passed for a literal's.
+            return (end == text.len).then_some(edge.to);
+        };
+        found.push(slot);
+        let form = self.walk(edge.to as usize, text, end + slot.len, found);
+        if form.is_none() {
+            found.pop();
+        }
+        form
+    }
+
+    /// What is in the slot behind a literal of which the text has the head: `None` if it does not have
+    /// all of it or nothing is there, and no slot at the end of a form.
+    fn passes(&self, edge: &Edge, text: &Padded, at: usize) -> Option<Option<Found>> {
+        let mut word_at = at + 8;
+        for word in self.further(edge) {
+            if !word.fits(text.word(word_at)?) {
+                return None;
             }
+            word_at += 8;
+        }
+        let start = at + edge.len as usize;
+        match edge.mark {
+            END => Some(None),
+            MARK_UUID => is_uuid(text.text(), start).then_some(Some(Found {
+                start,
+                len: UUID_BYTES,
+                digits: false,
+                number: 0,
+            })),
+            mark => token(text, start, mark == MARK_TOKEN).map(Some),
         }
     }
 
-    fn walk(&self, form: &Form, text: &Padded, found: &mut Vec<Found>) -> bool {
-        found.clear();
-        let mut at = 0;
-        for piece in self.pieces.get(form.pieces.clone()).unwrap_or_default() {
-            let words = self.words.get(piece.words.clone()).unwrap_or_default();
-            let mut word_at = at;
-            for word in words {
-                if !text.word(word_at).is_some_and(|bytes| word.fits(bytes)) {
-                    return false;
+    /// Hands out all forms that the text fits: `each(number, what is in its slots)`.
+    #[cfg(test)]
+    pub(super) fn all(&self, text: &Padded, mut each: impl FnMut(usize, &[Found])) {
+        let mut open: Vec<(usize, usize, Vec<Found>)> =
+            (0..ROOTS).map(|root| (root, 0, Vec::new())).collect();
+        while let Some((node, at, found)) = open.pop() {
+            let word = text.word(at).unwrap_or(0);
+            for edge in self.nodes[node].iter().filter(|edge| edge.head.fits(word)) {
+                match self.passes(edge, text, at) {
+                    None => {}
+                    Some(None) if at + edge.len as usize == text.len => {
+                        each(edge.to as usize, &found);
+                    }
+                    Some(None) => {}
+                    Some(Some(slot)) => {
+                        let found = found.iter().copied().chain([slot]).collect();
+                        open.push((edge.to as usize, slot.start + slot.len, found));
+                    }
                 }
-                word_at += 8;
             }
-            at += piece.len;
-            let next = match piece.mark {
-                // Zeros behind the text may have passed for a literal's.
-                END => return at == text.len,
-                MARK_UUID if is_uuid(text.text(), at) => {
-                    Some(Found { start: at, len: UUID_BYTES, digits: false, number: 0 })
-                }
-                MARK_UUID => None,
-                mark => token(text, at, mark == MARK_TOKEN),
-            };
-            let Some(next) = next else { return false };
-            at += next.len;
-            found.push(next);
         }
-        false
     }
 }
 
@@ -257,6 +308,24 @@ mod tests {
 
     use super::*;
 
+    /// Whether a text is a key with tokens in its slots, told byte by byte.
+    fn fills(text: &str, key: &str) -> bool {
+        let (mut text, mut key) = (text.as_bytes(), key.as_bytes());
+        while let Some((first, behind)) = key.split_first() {
+            let len = match is_mark(*first) {
+                false => usize::from(text.first() == Some(first)),
+                true => text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count(),
+            };
+            let token = &text[..len];
+            let lacks_digit = *first == MARK_TOKEN && !token.iter().any(u8::is_ascii_digit);
+            if len == 0 || lacks_digit {
+                return false;
+            }
+            (text, key) = (&text[len..], behind);
+        }
+        text.is_empty()
+    }
+
     #[test]
     fn a_text_fits_the_forms_that_it_fills() {
         let mut forms = Forms::new();
@@ -284,6 +353,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_form_is_found_exactly_if_one_fits(
+            keys in proptest::collection::vec("([a02][ -]|longer literals ){0,6}[a02]?", 0..12),
+            texts in proptest::collection::vec("([a7][ -]|longer literals ){0,6}[ab7]{0,2}", 0..20),
+        ) {
+            let mut forms = Forms::new();
+            keys.iter().for_each(|key| forms.add(key.as_bytes()));
+            let (mut padded, mut found) = (Padded::default(), Vec::new());
+            for text in &texts {
+                padded.set(text.as_bytes());
+                let spans = |found: &[Found]| -> Vec<(usize, usize)> {
+                    found.iter().map(|found| (found.start, found.len)).collect()
+                };
+                let mut fits = Vec::new();
+                forms.all(&padded, |no, found| fits.push((no, spans(found))));
+                let of_keys = keys.iter().enumerate().filter(|(_, key)| fills(text, key));
+                fits.sort();
+                prop_assert_eq!(
+                    fits.iter().map(|(no, _)| *no).collect::<Vec<_>>(),
+                    of_keys.map(|(no, _)| no).collect::<Vec<_>>()
+                );
+                match forms.find(&padded, &mut found) {
+                    Some(no) => prop_assert!(fits.contains(&(no as usize, spans(&found)))),
+                    None => prop_assert!(fits.is_empty()),
+                }
+            }
+        }
+
         #[test]
         fn numbers_are_read_with_the_token(text in "[0-9a-f]{1,24}[ ,]?") {
             let mut padded = Padded::default();

@@ -79,7 +79,7 @@ fn entry_of(
     };
     decoder.begin_entry()?;
     for (name, value) in metadata.into_iter().flat_map(members) {
-        decoder.metadata(&plain(name), &value_text(value));
+        decoder.metadata(plain(name).as_bytes(), value_text(value).as_bytes());
     }
     let stamp = stamp.map(value_text);
     let time_ns = stamp.as_deref().and_then(time::parse);

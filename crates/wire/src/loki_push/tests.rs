@@ -230,3 +230,34 @@ fn damaged_json_is_refused_or_whole_fuzz() {
         }
     }
 }
+
+#[test]
+fn metadata_of_any_names_in_any_order() {
+    let names: Vec<String> = (0..2 * NAMES_MAX).map(|no| format!("name{no}")).collect();
+    let of = |places: &[usize]| {
+        let value = |no: usize| format!("value{no}");
+        let pairs: Vec<(String, String)> =
+            places.iter().map(|no| (names[*no].clone(), value(*no))).collect();
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
+        entry(1, 0, b"line", &pairs)
+    };
+    let all: Vec<usize> = (0..names.len()).collect();
+    let backwards: Vec<usize> = all.iter().rev().copied().collect();
+    let entries = vec![of(&all), of(&backwards), of(&[5, 3, 70, 5]), of(&[]), of(&[3, 5])];
+    let decoded = decode_protobuf(&push(&[("{}", entries)]), 1).expect("a push");
+    let records = only(&decoded);
+    for (no, name) in names.iter().enumerate() {
+        let value = format!("value{no}");
+        let is_there = |row: usize| match row {
+            0 | 1 => true,
+            2 => [5, 3, 70].contains(&no),
+            4 => [3, 5].contains(&no),
+            _ => false,
+        };
+        for row in 0..5 {
+            let expected = is_there(row).then(|| value.clone());
+            assert_eq!(text(records, name, row), expected, "{name} of {row}");
+        }
+    }
+    assert_eq!(text(records, "name5#2", 2).as_deref(), Some("value5"));
+}

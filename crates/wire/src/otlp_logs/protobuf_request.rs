@@ -3,7 +3,7 @@
 
 use super::log_record::{Id, LogRecord, put_number, put_text};
 use super::{Export, OtlpError, Resource};
-use crate::protobuf::{Field, Payload, ProtobufError, Reader};
+use crate::protobuf::{Field, Payload, ProtobufError, Reader, short_pair};
 use crate::rows::{Kept, RowWriter, Scalar};
 
 /// Walks `body`; records go to `export`.
@@ -182,6 +182,12 @@ fn attributes(
 }
 
 fn key_value(rows: &mut RowWriter, pair: &Field<'_>) -> Result<(), ProtobufError> {
+    if let Some((key, value)) = pair.bytes().and_then(short_pair)
+        && let Some(scalar) = short_scalar(value)
+        && rows.pair(key, scalar)
+    {
+        return Ok(());
+    }
     let Some(mut pair) = pair.message() else { return Ok(()) };
     let (mut key, mut value) = (&b""[..], None);
     while let Some(field) = pair.next_field()? {
@@ -198,6 +204,27 @@ fn key_value(rows: &mut RowWriter, pair: &Field<'_>) -> Result<(), ProtobufError
             rows.scalar(Scalar::Null);
             Ok(())
         }
+    }
+}
+
+/// A value that holds nothing but one scalar, if it is short.
+#[inline]
+fn short_scalar(value: &[u8]) -> Option<Scalar<'_>> {
+    match *value {
+        [0x0a, len, ref text @ ..] if text.len() == usize::from(len) => Some(Scalar::Text(text)),
+        [0x10, bit @ ..2] => Some(Scalar::Bool(bit == 1)),
+        [0x18, byte @ ..0x80] => Some(Scalar::Int(byte.into())),
+        [0x18, low @ 0x80..=0xff, high @ ..0x80] => {
+            Some(Scalar::Int(i64::from(low & 0x7f) | i64::from(high) << 7))
+        }
+        [0x18, low @ 0x80..=0xff, middle @ 0x80..=0xff, high @ ..0x80] => {
+            let head = i64::from(low & 0x7f) | i64::from(middle & 0x7f) << 7;
+            Some(Scalar::Int(head | i64::from(high) << 14))
+        }
+        [0x21, a, b, c, d, e, f, g, h] => {
+            Some(Scalar::Float(f64::from_le_bytes([a, b, c, d, e, f, g, h])))
+        }
+        _ => None,
     }
 }
 

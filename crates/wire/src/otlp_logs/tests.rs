@@ -495,3 +495,77 @@ fn damaged_requests_are_refused_or_all_records_told_of_fuzz() {
         }
     }
 }
+
+/// Writes every length of a pair in two bytes, as an encoder may that leaves room for it beforehand.
+fn wide_pair(key: &str, value: &[u8]) -> Vec<u8> {
+    let wide = |number: u8, bytes: &[u8]| {
+        let head = [number << 3 | 2, bytes.len() as u8 | 0x80, 0];
+        [&head[..], bytes].concat()
+    };
+    message(&[wide(1, key.as_bytes()), wide(2, value)])
+}
+
+#[test]
+fn attributes_are_the_same_however_they_are_written() {
+    let values: Vec<(&str, Vec<u8>)> = vec![
+        ("text", text("a b")),
+        ("empty", text("")),
+        ("no.text", bytes(1, b"\xff")),
+        ("small", varint(3, 7)),
+        ("middle", varint(3, 300)),
+        ("status", varint(3, 70_000)),
+        ("large", varint(3, 1 << 40)),
+        ("minus", varint(3, (-5i64).cast_unsigned())),
+        ("yes", varint(2, 1)),
+        ("no", varint(2, 0)),
+        ("odd", varint(2, 2)),
+        ("half", fixed64(4, 0.5f64.to_bits())),
+        ("nan", fixed64(4, f64::NAN.to_bits())),
+        ("raw", bytes(7, b"\0\x01")),
+        ("map", map(&[("inner", varint(3, 1))])),
+        ("array", array(&[text("x")])),
+        ("nothing", Vec::new()),
+        ("twice", message(&[varint(3, 1), text("last")])),
+        ("", text("no name")),
+        ("text", text("again")),
+        ("_msg", text("no message")),
+        ("_time", text("no time")),
+    ];
+    let record = |write: fn(&str, &[u8]) -> Vec<u8>, skip: usize| {
+        let some = values.iter().enumerate().filter(|(at, _)| skip == 0 || at % skip > 0);
+        let pairs: Vec<_> = some.map(|(_, (key, value))| bytes(6, &write(key, value))).collect();
+        message(&[fixed64(1, 1), bytes(5, &text("m")), message(&pairs)])
+    };
+    // Some have all attributes, others lack some, so that what comes next is no sure guess.
+    let records = |write: fn(&str, &[u8]) -> Vec<u8>| -> Vec<Vec<u8>> {
+        [0, 0, 2, 3, 0].into_iter().map(|skip| record(write, skip)).collect()
+    };
+    let (short, _) = found(Format::Protobuf, &request(b"", b"", &records(pair)));
+    let (wide, _) = found(Format::Protobuf, &request(b"", b"", &records(wide_pair)));
+    assert_eq!(short.len(), 5);
+    assert_eq!(short, wide);
+    assert_eq!(short[0]["status"], "70000");
+    assert_eq!(short[0]["middle"], "300");
+    assert_eq!(short[1]["text"], "a b");
+    assert_eq!(short[1]["text#2"], "again");
+    assert_eq!(short[1]["map.inner"], "1");
+}
+
+#[test]
+fn labels_are_known_by_their_names() {
+    assert!(LABELS.is_sorted());
+    let resource = |attributes: &[(&str, &str)]| {
+        let pairs = attributes.iter().map(|(key, value)| bytes(1, &pair(key, &text(value))));
+        message(&pairs.collect::<Vec<_>>())
+    };
+    let stream = |attributes: &[(&str, &str)]| {
+        let record = message(&[fixed64(1, 1), bytes(5, &text("m"))]);
+        let (rows, _) = found(Format::Protobuf, &request(&resource(attributes), b"", &[record]));
+        rows[0]["_stream"].as_str().expect("a text").to_owned()
+    };
+    let plain = [("service.name", "a\"b"), ("zone", "z"), ("host.name", "h")];
+    assert_eq!(stream(&plain), r#"{host.name="h",service.name="a\"b"}"#);
+    assert_eq!(stream(&[("host.name", ""), ("service.name", "s")]), r#"{service.name="s"}"#);
+    assert_eq!(stream(&[("host.name", "1"), ("host.name", "2")]), r#"{host.name="1"}"#);
+    assert_eq!(stream(&[("zone", "z")]), "{}");
+}
