@@ -35,11 +35,11 @@ use crate::timestamp::TimeContext;
 use crate::watch::Watch;
 
 /// Memory that built and unanswered batches may take.
-const MEMORY_BYTES_MAX: usize = 8 << 20;
+const MEMORY_BYTES_MAX: usize = 6 << 20;
 /// Bytes of a turn of a file that keeps up.
 const TURN_BYTES: u64 = 1 << 20;
 /// Most bytes of a turn of a file that is behind: fewer, larger batches, as each costs a commit.
-const TURN_BYTES_MAX: u64 = 2 << 20;
+const TURN_BYTES_MAX: u64 = 3 << 19;
 /// Most descriptors, if the system allows that many.
 const OPEN_FILES_MAX: usize = 1024;
 /// Pause between rounds while files grow.
