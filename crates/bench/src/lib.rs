@@ -5,8 +5,8 @@
 //! - [`corpus`]: a whole workload in a file, with the right answers about it;
 //! - [`demo`]: five services that write realistic log files and rotate them, for `lodge demo`;
 //! - [`doors`]: what each protocol costs by which logs come in, floods of datagrams, and crowds;
-//! - [`run`]: Lodge beside its peers; [`scale`], [`interference`], [`freshness`], [`restart`]: more
-//!   measurements of real servers and agents.
+//! - [`run`]: Lodge beside its peers; [`languages`]: SQL beside LogsQL; [`scale`], [`interference`],
+//!   [`freshness`], [`restart`]: more measurements of real servers and agents.
 //!
 //! Invariant: what is measured is known only from outside, through its commands, its HTTP interface
 //! and its files, as its peers are. Nothing here can look faster than what a user would see. (Only
@@ -18,6 +18,7 @@ pub mod demo;
 pub mod doors;
 pub mod freshness;
 pub mod interference;
+pub mod languages;
 pub mod oracle;
 pub mod process;
 pub mod question;

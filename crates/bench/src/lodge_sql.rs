@@ -91,7 +91,7 @@ fn select(question: &Question) -> String {
             let (by, field) = (name(by), name(field));
             format!(
                 "SELECT {by}, count({field}) AS n, sum({field}) AS sum, avg({field}) AS avg, \
-                 approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY {field}) AS p99 {from} \
+                 percentile_cont(0.99) WITHIN GROUP (ORDER BY {field}) AS p99 {from} \
                  GROUP BY {by}"
             )
         }

@@ -17,6 +17,7 @@ use lodge_bench::corpus::{self, Corpus};
 use lodge_bench::doors::{self, CrowdOptions, DoorsOptions, FloodOptions, FloodRate, Protocol};
 use lodge_bench::freshness::{self, FreshnessOptions};
 use lodge_bench::interference::{self, InterferenceOptions};
+use lodge_bench::languages::{self, LanguagesOptions};
 use lodge_bench::oracle::{Fact, Facts};
 use lodge_bench::process;
 use lodge_bench::report::{Machine, Report};
@@ -47,6 +48,10 @@ enum Command {
     ///
     /// Example: lodge-bench run --json report.json --workload fleet --bytes 200MB
     Run(Run),
+    /// Measure what each question costs in SQL beside the same in LogsQL, asked in turn.
+    ///
+    /// Example: lodge-bench languages --workload fleet --bytes 500MB --data kept-store
+    Languages(LanguagesArgs),
     /// Measure how query times grow with what is stored, with warm and cold caches.
     ///
     /// Example: lodge-bench scale --sizes 1.5GB,6GB,24GB
@@ -164,6 +169,27 @@ impl Run {
             })
             .collect()
     }
+}
+
+#[derive(Args)]
+struct LanguagesArgs {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    corpus: CorpusArgs,
+    /// Which workload.
+    #[arg(long, default_value = "fleet")]
+    workload: Kind,
+    /// Folder of the store, kept for the next run; filled if it is empty [default: one that is
+    /// removed]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// How often each question is asked in each language, at the least.
+    #[arg(long, default_value_t = 30)]
+    runs: usize,
+    /// Only questions whose name has this in it.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Args)]
@@ -394,6 +420,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate(&args),
         Command::Run(args) => bench(&args),
+        Command::Languages(args) => measure_languages(&args),
         Command::Scale(args) => measure_scale(&args),
         Command::Interference(args) => measure_interference(&args),
         Command::Freshness(args) => measure_freshness(&args),
@@ -469,6 +496,24 @@ fn bench(args: &Run) -> anyhow::Result<()> {
 fn tell(what: &str) {
     // Nothing is lost with a message that cannot be shown.
     let _ = writeln!(io::stderr(), "… {what}");
+}
+
+fn measure_languages(args: &LanguagesArgs) -> anyhow::Result<()> {
+    let dir = args.place.dir()?;
+    let corpus = args.corpus.corpus(args.workload, &dir)?;
+    let options = LanguagesOptions {
+        lodge: args.place.lodge()?,
+        dir,
+        data_dir: args.data.clone(),
+        runs: args.runs.max(1),
+        only: args.only.clone(),
+    };
+    let found = until_interrupted(languages::measure(&options, &corpus, tell))?;
+    args.place.keep(&found)?;
+    write!(io::stdout(), "{}", found.table()).context("standard output")?;
+    let wrong = found.wrong();
+    ensure!(wrong.is_empty(), "{} answers are wrong: {}", wrong.len(), wrong.join("; "));
+    Ok(())
 }
 
 fn measure_scale(args: &ScaleArgs) -> anyhow::Result<()> {

@@ -238,10 +238,12 @@ impl Engine {
         let spilled = source.snapshot.schema().index_of(lodge_record::field::OVERFLOW).is_ok();
         let texts = self.text_fields.of(&request.view.tenant);
         let mut types = Types { own: true, texts, ..Types::default() };
-        let session = self.sessions.sql(&admitted.environment);
+        let functions = self.sessions.functions();
         let (runtime, query) = (self.runtime(), request.query.as_str());
-        let plan = sql::query_plan(&session, &admitted, runtime, source, query, &mut types).await?;
-        Ok((admitted, PlannedSql { state: session.state(), plan, spilled }))
+        let plan =
+            sql::query_plan(functions, &admitted, runtime, source, query, &mut types).await?;
+        let state = self.sessions.sql(&plan)?;
+        Ok((admitted, PlannedSql { state, plan, spilled }))
     }
 
     /// What [`Engine::logsql`] would read for `request`, and how. The queries inside its filters are

@@ -11,8 +11,6 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
-use arrow::json::{StructMode, Writer};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lodge_record::field;
 use parquet::arrow::ArrowWriter;
@@ -22,9 +20,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::answer::ApiError;
 use crate::limits::{ROW_GROUP_BYTES_MAX, ROW_GROUP_ROWS_MAX};
-
-/// `%.f` prints as many digits of the fraction as there are.
-const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
+use crate::typed::{RowForm, TIME_FORMAT, TypedRows};
 
 /// How an answer's rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +105,9 @@ pub(crate) enum Encoder {
     /// See [`Format::LogLines`].
     LogLines,
     /// See [`Format::JsonLines`].
-    JsonLines(Writer<Vec<u8>, LineDelimited>),
+    JsonLines(Box<TypedRows>),
     /// See [`Format::Json`].
-    Json(JsonTable),
+    Json(Box<JsonTable>),
     /// See [`Format::Csv`].
     Csv(CsvTable),
     /// See [`Format::Arrow`].
@@ -125,8 +121,8 @@ impl Encoder {
     pub(crate) fn new(format: Format, schema: &SchemaRef) -> Result<Self, EncodeError> {
         Ok(match format {
             Format::LogLines => Self::LogLines,
-            Format::JsonLines => Self::JsonLines(json_writer(StructMode::ObjectOnly)),
-            Format::Json => Self::Json(JsonTable::new(schema)?),
+            Format::JsonLines => Self::JsonLines(Box::new(TypedRows::new(RowForm::Object))),
+            Format::Json => Self::Json(Box::new(JsonTable::new(schema)?)),
             Format::Csv => Self::Csv(CsvTable { head: Some(csv_head(schema)) }),
             Format::Arrow => {
                 Self::Arrow(Box::new(StreamWriter::try_new(Vec::new(), schema.as_ref())?))
@@ -151,10 +147,7 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         match self {
             Self::LogLines => lodge_wire::json_rows::write_rows(&with_stream_codes(batch)?, out),
-            Self::JsonLines(writer) => {
-                writer.write(batch)?;
-                out.append(writer.get_mut());
-            }
+            Self::JsonLines(rows) => rows.write(batch, out)?,
             Self::Json(table) => table.batch(batch, out)?,
             Self::Csv(table) => table.batch(batch, out)?,
             Self::Arrow(writer) => {
@@ -220,18 +213,11 @@ fn with_stream_codes(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-fn json_writer(mode: StructMode) -> Writer<Vec<u8>, LineDelimited> {
-    WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .with_struct_mode(mode)
-        .with_timestamp_tz_format(TIME_FORMAT.to_owned())
-        .with_timestamp_format(TIME_FORMAT.to_owned())
-        .build(Vec::new())
-}
-
 /// Rows as arrays under a list of columns, so that columns of the same name stay apart.
 pub(crate) struct JsonTable {
-    writer: Writer<Vec<u8>, LineDelimited>,
+    writer: TypedRows,
+    /// Rows that were written, each a line.
+    lines: Vec<u8>,
     head: Option<Vec<u8>>,
     any_row: bool,
     rows: u64,
@@ -247,23 +233,22 @@ impl JsonTable {
         let mut head = b"{\"columns\":".to_vec();
         serde_json::to_writer(&mut head, &columns)?;
         head.extend_from_slice(b",\"rows\":[\n");
-        let writer = json_writer(StructMode::ListOnly);
-        Ok(Self { writer, head: Some(head), any_row: false, rows: 0 })
+        let writer = TypedRows::new(RowForm::List);
+        Ok(Self { writer, lines: Vec::new(), head: Some(head), any_row: false, rows: 0 })
     }
 
     fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend(self.head.take().unwrap_or_default());
-        self.writer.write(batch)?;
+        self.writer.write(batch, &mut self.lines)?;
         // A line feed inside a string is escaped, so each one here ends a row.
-        let lines = self.writer.get_mut();
-        for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+        for line in self.lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
             if std::mem::replace(&mut self.any_row, true) {
                 out.extend_from_slice(b",\n");
             }
             out.extend_from_slice(line);
             self.rows += 1;
         }
-        lines.clear();
+        self.lines.clear();
         Ok(())
     }
 

@@ -51,6 +51,7 @@ mod tail;
 mod times;
 mod tls;
 pub mod tokens;
+mod typed;
 mod ui;
 
 pub use config::{ConfigError, ServerConfig};

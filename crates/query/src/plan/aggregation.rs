@@ -105,7 +105,7 @@ fn replacement(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
             functions.push(Function::Distinct { of, through });
             continue;
         }
-        if !aggregate.order_bys().is_empty()
+        if !(aggregate.order_bys().is_empty() || is_percentile(aggregate))
             || !(keys.is_empty() || aggregate.groups_accumulator_supported())
         {
             return Ok(None);
@@ -186,6 +186,12 @@ fn counts_rows(aggregate: &AggregateFunctionExpr) -> bool {
         && aggregate.expressions().iter().all(constant)
 }
 
+/// Whether the order that it is given is only a way to write what it is of:
+/// `percentile_cont(0.99) WITHIN GROUP (ORDER BY field)`.
+fn is_percentile(aggregate: &AggregateFunctionExpr) -> bool {
+    matches!(aggregate.fun().name(), "percentile_cont" | "approx_percentile_cont")
+}
+
 /// The texts that it counts the different ones of, if that is what it does.
 fn distinct_texts(
     aggregate: &AggregateFunctionExpr,
@@ -226,8 +232,10 @@ fn skips_nulls(
         Function::Of { filter: Some(filter), .. } if is_false(filter) => true,
         Function::Of { aggregate, arguments, .. } => {
             let name = aggregate.fun().name();
-            let known = matches!(name, "count" | "sum" | "min" | "max" | "avg");
-            (known || is_quantile(aggregate.fun())) && arguments.iter().any(is_null)
+            let known = matches!(name, "count" | "sum" | "min" | "max" | "avg" | "median")
+                || is_percentile(aggregate)
+                || is_quantile(aggregate.fun());
+            known && arguments.iter().any(is_null)
         }
     }))
 }

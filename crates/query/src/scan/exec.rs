@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
@@ -48,9 +49,11 @@ impl Scan {
         &self.source
     }
 
-    /// The search for the first rows by time of what it gives.
-    pub(crate) fn newest(&self, top: TopByTime) -> Arc<dyn ExecutionPlan> {
-        Top::plan(self.source.clone(), self.shape.clone(), self.partitions, top)
+    /// The search for the first rows by time of what it gives, in place of their sort by the column
+    /// `time`.
+    pub(crate) fn newest(&self, top: TopByTime, time: PhysicalSortExpr) -> Arc<dyn ExecutionPlan> {
+        let (source, shape) = (self.source.clone(), self.shape.clone());
+        Top::plan_in_order(source, shape, self.partitions, top, time)
     }
 
     /// What it gives of each record.

@@ -1,4 +1,4 @@
-//! What all leaves of a physical plan have in common: no inputs, no order, an end.
+//! What all leaves of a physical plan have in common: no inputs, an end, and mostly no order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -58,13 +58,24 @@ impl<L: Leaf> LeafExec<L> {
         partitions: usize,
         emission: EmissionType,
     ) -> Arc<Self> {
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(partitions),
-            emission,
-            Boundedness::Bounded,
-        ));
-        Arc::new(Self { leaf, properties })
+        Self::with(leaf, EquivalenceProperties::new(schema), partitions, emission)
+    }
+
+    /// A leaf of one part whose rows come at the end, in the order `by`.
+    pub(super) fn in_order(leaf: L, schema: SchemaRef, by: PhysicalSortExpr) -> Arc<Self> {
+        let order = EquivalenceProperties::new_with_orderings(schema, [[by]]);
+        Self::with(leaf, order, 1, EmissionType::Final)
+    }
+
+    fn with(
+        leaf: L,
+        rows: EquivalenceProperties,
+        partitions: usize,
+        emission: EmissionType,
+    ) -> Arc<Self> {
+        let partitioning = Partitioning::UnknownPartitioning(partitions);
+        let properties = PlanProperties::new(rows, partitioning, emission, Boundedness::Bounded);
+        Arc::new(Self { leaf, properties: Arc::new(properties) })
     }
 }
 

@@ -20,6 +20,7 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -68,6 +69,19 @@ impl Top {
         let schema = shape.output().clone();
         let leaf = Self { source, shape, parallel: parallel.max(1), top };
         LeafExec::new(leaf, schema, 1, EmissionType::Final)
+    }
+
+    /// The same, in place of a sort by the column `time`: it promises the order in which its rows come
+    /// anyway.
+    pub(super) fn plan_in_order(
+        source: Source,
+        shape: Shape,
+        parallel: usize,
+        top: TopByTime,
+        time: PhysicalSortExpr,
+    ) -> Arc<LeafExec<Self>> {
+        let schema = shape.output().clone();
+        LeafExec::in_order(Self { source, shape, parallel: parallel.max(1), top }, schema, time)
     }
 }
 

@@ -3,17 +3,22 @@
 //! Field names are case sensitive; a name with dots or other signs goes in double quotes:
 //! `SELECT "kubernetes.pod.name" FROM logs`.
 
+mod columns;
 pub(crate) mod functions;
+mod names;
 mod newest;
+mod plain;
 pub(crate) mod pushdown;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::SchemaError;
+use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::{SQLOptions, SessionContext};
+use datafusion::prelude::SQLOptions;
 use lodge_record::field;
 use tokio::runtime::Handle;
 
@@ -22,7 +27,10 @@ use crate::error::QueryError;
 use crate::logsql::QUERY_BYTES_MAX;
 use crate::scan::{self, LogsTable, Source, Types, table_schema};
 
+use names::Names;
+
 pub(crate) use newest::NewestRows;
+pub(crate) use plain::is_plain;
 
 /// Fields of a query that are in no column and are looked for in `_overflow`.
 const SPILLED_FIELDS_MAX: usize = 64;
@@ -42,15 +50,18 @@ pub(crate) fn check_length(query: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Plans a SQL query.
+/// Plans a SQL query, whose functions are those of a session.
 pub(crate) async fn query_plan(
-    session: &SessionContext,
+    functions: &SessionState,
     admitted: &Admitted,
     runtime: &Handle,
     source: Source,
     query: &str,
     types: &mut Types,
 ) -> Result<LogicalPlan, QueryError> {
+    let dialect = functions.config_options().sql_parser.dialect;
+    let statement = functions.sql_to_statement(query, &dialect)?;
+    let mut columns = columns::named(&statement, query, &source.snapshot.schema());
     // Of more fields than a table can have columns, those that the text names must be there.
     let stored = source.snapshot.schema();
     let mut named: BTreeSet<String> = if stored.fields().len() > lodge_record::limits::COLUMNS_MAX {
@@ -60,12 +71,12 @@ pub(crate) async fn query_plan(
         BTreeSet::new()
     };
     loop {
-        let schema = table_schema(&source.snapshot, None, &named, types);
+        let schema = table_schema(&source.snapshot, columns.as_deref(), &named, types);
         let table = LogsTable::new(source.clone(), schema, admitted.partitions, None);
-        session.deregister_table("logs")?;
-        session.register_table("logs", Arc::new(table))?;
-        let error = match session.state().create_logical_plan(query).await {
+        let names = Names::new(functions, provider_as_source(Arc::new(table)));
+        let error = match names.plan(statement.clone()) {
             Ok(plan) => return only_reads(plan),
+            Err(_) if columns.take().is_some() => continue,
             Err(error) => error,
         };
         // A field that is in no column may be in `_overflow`, or be derived.

@@ -1,14 +1,16 @@
 //! `ORDER BY _time DESC LIMIT n` as the leaf's search for the newest (or oldest) rows, which stops
 //! early.
 //!
-//! Invariant: the sort stays above the leaf, so that the answer is in order and as long as it would be;
-//! what the leaf leaves out could not have been in it.
+//! Invariant: the leaf takes the sort's place only where it gives as many rows in the same order, equal
+//! times aside; it says so to DataFusion, so that nothing above it sorts again or loses the order.
 
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -50,7 +52,7 @@ impl PhysicalOptimizerRule for NewestRows {
     }
 }
 
-/// The sort that `node` is over fewer rows, if it is one by time alone that keeps some.
+/// The search that does what `node` does, if it is a sort by time alone that keeps some rows.
 fn searched(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let Some(sort) = node.downcast_ref::<SortExec>() else { return Ok(None) };
     let Some(rows) = sort.fetch().filter(|rows| *rows <= ROWS_MAX) else { return Ok(None) };
@@ -58,10 +60,7 @@ fn searched(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
     let (Some(key), None) = (keys.next(), keys.next()) else { return Ok(None) };
     let Some(column) = key.expr.downcast_ref::<Column>() else { return Ok(None) };
     let top = TopByTime { rows, newest: key.options.descending };
-    match over_top(sort.input(), column.index(), top)? {
-        Some(input) => replace_children_if_necessary(Arc::clone(node), vec![input]).map(Some),
-        None => Ok(None),
-    }
+    over_top(sort.input(), column.index(), top, key.options)
 }
 
 /// `plan` over the leaf's search, if the column at `place` is the time of a scan's records.
@@ -69,12 +68,13 @@ fn over_top(
     plan: &Arc<dyn ExecutionPlan>,
     place: usize,
     top: TopByTime,
+    options: SortOptions,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let projected = projection.expr().get(place);
         let column = projected.and_then(|projected| projected.expr.downcast_ref::<Column>());
         let Some(column) = column else { return Ok(None) };
-        return match over_top(projection.input(), column.index(), top)? {
+        return match over_top(projection.input(), column.index(), top, options)? {
             Some(input) => replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some),
             None => Ok(None),
         };
@@ -84,5 +84,6 @@ fn over_top(
     };
     let is_time =
         scan.shape().output().fields().get(place).is_some_and(|f| f.name() == field::TIME);
-    Ok(is_time.then(|| scan.newest(top)))
+    let time = Arc::new(Column::new(field::TIME, place));
+    Ok(is_time.then(|| scan.newest(top, PhysicalSortExpr::new(time, options))))
 }

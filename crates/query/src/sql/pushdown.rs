@@ -72,7 +72,10 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
 /// field become one range: it is looked at once.
 pub(crate) fn conjunction(conditions: &[Expr], schema: &Schema) -> Option<Predicate> {
     let translated = conditions.iter().map(|condition| predicate(condition, schema));
-    let mut parts = translated.collect::<Option<Vec<_>>>()?;
+    let mut parts = match Predicate::and(translated.collect::<Option<Vec<_>>>()?) {
+        Predicate::And(parts) => parts,
+        part => return Some(part),
+    };
     while let Some((lower, upper, range)) = pair_of_bounds(&parts) {
         parts.swap_remove(lower.max(upper));
         parts.swap_remove(lower.min(upper));
@@ -224,12 +227,13 @@ fn integer(name: &str, operator: Operator, number: i64) -> Option<Predicate> {
     Some(Predicate::field(name, FieldTest::Number(range)))
 }
 
-/// Finite floats compare the same in both languages, but for the zeros, which differ in SQL alone; NaN
-/// is beyond all others there.
+/// Finite floats compare the same in both languages, but for the zeros: in SQL alone the negative one
+/// is less than the other. NaN is beyond all others there.
 fn float(name: &str, operator: Operator, number: f64) -> Option<Predicate> {
-    if !number.is_finite() || number == 0.0 {
+    if !number.is_finite() || (number == 0.0 && number.is_sign_negative()) {
         return None;
     }
+    let negative_zero = (number == 0.0).then(|| schema::float_text(-0.0));
     let (least, most) = (f64::NEG_INFINITY, f64::INFINITY);
     let range = |min, min_open, max, max_open| {
         let range = FieldTest::Number(NumberRange { min, min_open, max, max_open });
@@ -239,13 +243,19 @@ fn float(name: &str, operator: Operator, number: f64) -> Option<Predicate> {
         let texts = texts.iter().map(|text| schema::float_text(*text)).collect();
         Predicate::or([range, Predicate::field(name, FieldTest::In(texts))])
     };
-    Some(match operator {
+    let test = match operator {
         Operator::Eq => range(number, false, number, false),
         Operator::Gt => or_text(range(number, true, most, false), &[most, f64::NAN]),
         Operator::GtEq => or_text(range(number, false, most, false), &[most, f64::NAN]),
         Operator::Lt => or_text(range(least, false, number, true), &[least]),
         Operator::LtEq => or_text(range(least, false, number, false), &[least]),
         _ => return None,
+    };
+    let negative_zero = negative_zero.map(|text| Predicate::field(name, FieldTest::exact(&text)));
+    Some(match (negative_zero, operator) {
+        (Some(zero), Operator::Eq | Operator::GtEq) => Predicate::and([test, Predicate::not(zero)]),
+        (Some(zero), Operator::Lt) => Predicate::or([test, zero]),
+        _ => test,
     })
 }
 

@@ -98,6 +98,7 @@ const CALLS: &[(&str, &str)] = &[
     ("min(_time)", "min(_time)"),
     ("count() if (n:>0)", "count(*) FILTER (WHERE n > 0)"),
     ("median(id)", "median(CAST(id AS DOUBLE))"),
+    ("quantile(0.75, id)", "percentile_cont(0.75) WITHIN GROUP (ORDER BY id)"),
     ("stddev(id)", "stddev_pop(id)"),
 ];
 

@@ -311,7 +311,14 @@ async fn the_newest_rows_are_searched_for_and_not_sorted_out_of_all() {
         assert_eq!(lab.sql(&query).await, expected);
         let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n");
         assert!(plan.contains("SegmentTop"), "{plan}");
+        assert!(!plan.contains("SortExec"), "they come in order: {plan}");
     }
+    let within = "SELECT status, count(*) AS n FROM (SELECT * FROM logs ORDER BY _time DESC LIMIT 5) \
+                  GROUP BY status ORDER BY status";
+    assert_eq!(lab.sql(within).await, ["status=200 n=5"]);
+    let twice = "SELECT a._msg FROM (SELECT * FROM logs ORDER BY _time LIMIT 3) a \
+                 JOIN (SELECT * FROM logs ORDER BY _time LIMIT 2) b ON a._time = b._time ORDER BY 1";
+    assert_eq!(lab.sql(twice).await, ["_msg=request 0 took 0ms", "_msg=request 1 took 1ms"]);
     let offset = "SELECT _msg FROM logs ORDER BY _time DESC LIMIT 2 OFFSET 3";
     assert_eq!(lab.sql(offset).await, ["_msg=request 96 took 5ms", "_msg=request 95 took 4ms"]);
     let other = "SELECT _msg FROM logs ORDER BY _time DESC, app LIMIT 2";
@@ -355,4 +362,132 @@ async fn fields_without_a_column_have_names_and_types() {
     assert_eq!(lab.sql("SELECT count(DISTINCT _stream_id) AS n FROM logs").await, ["n=3"]);
     // What nobody names stays where it is.
     assert!(lab.sql("SELECT * FROM logs LIMIT 1").await.len() == 1);
+}
+
+/// As `query`, in a form that is not plain: beside a table of one row.
+fn beside_another(query: &str) -> String {
+    format!("SELECT q.* FROM ({query}) AS q, (VALUES (1)) AS one(o)")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_statements_are_answered_as_any_other() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    for query in [
+        "SELECT count(*) AS n FROM logs",
+        "SELECT count(*) AS n FROM logs l WHERE l.app = 'api' AND true",
+        "SELECT count(*) AS n FROM logs WHERE false",
+        "SELECT DISTINCT app, status FROM logs",
+        "SELECT DISTINCT status + 1 AS s FROM logs WHERE app = 'api' OR ratio > 3",
+        "SELECT app, count(DISTINCT status) AS n, count(DISTINCT ok) AS m FROM logs GROUP BY app",
+        "SELECT count(DISTINCT \"kubernetes.pod\") AS n FROM logs",
+        "SELECT app, sum(status) AS s FROM logs GROUP BY app HAVING sum(status) > 6000 AND app <> 'x'",
+        "SELECT upper(app) AS a, length(upper(app)) + count(*) AS n FROM logs GROUP BY upper(app)",
+        "SELECT status, max(ratio) AS m FROM logs GROUP BY status ORDER BY m DESC NULLS LAST LIMIT 1",
+        "SELECT app, first_value(status ORDER BY _time) AS f, last_value(_msg ORDER BY _time) AS l \
+         FROM logs GROUP BY app",
+        "SELECT _msg, CASE WHEN ok THEN status ELSE -1 END AS c FROM logs ORDER BY c, _msg LIMIT 9",
+        "SELECT _msg FROM logs WHERE app = 'web' ORDER BY _msg DESC OFFSET 70",
+        "SELECT s FROM (SELECT status AS s, app AS a FROM logs) WHERE a = 'api' AND s > 200",
+        "SELECT count(*) AS n FROM (SELECT DISTINCT status, ok FROM logs WHERE ratio IS NOT NULL)",
+        "SELECT * FROM logs WHERE status = 500",
+        "SELECT * FROM logs l WHERE l.app = 'api' ORDER BY upper(l._msg) DESC, 1 LIMIT 5 OFFSET 2",
+        "SELECT * FROM logs ORDER BY length(_msg), _msg DESC LIMIT 4",
+        "SELECT * FROM logs WHERE status IN (SELECT max(status) FROM logs) ORDER BY _time LIMIT 3",
+        "SELECT DISTINCT * FROM logs WHERE ok",
+        "SELECT * FROM logs ORDER BY 1 LIMIT 7",
+        "SELECT *, status * 2 AS double FROM logs WHERE _msg LIKE '%3ms'",
+        "SELECT date_trunc('minute', _time) AS t, avg(status) AS a FROM logs GROUP BY 1 ORDER BY 1",
+        "SELECT 1 + 1 AS two",
+        "SELECT DISTINCT ON (app) app, _msg FROM logs ORDER BY app, _time DESC",
+        "SELECT median(status) AS m, percentile_cont(0.9) WITHIN GROUP (ORDER BY ratio DESC) AS p, \
+         approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY status) AS q FROM logs WHERE ok",
+    ] {
+        let mut plain = lab.sql(query).await;
+        let mut beside = lab.sql(&beside_another(query)).await;
+        plain.sort();
+        beside.sort();
+        assert_eq!(plain, beside, "{query}");
+        assert!(!plain.is_empty(), "{query}");
+    }
+    // The limit reaches the leaf past the filter that went there.
+    let plan = lab.sql("EXPLAIN SELECT _msg FROM logs WHERE app = 'api' LIMIT 3").await.join("\n");
+    assert!(plan.contains("limit=3"), "{plan}");
+    let times = lab.sql("SELECT count(*) AS n FROM logs WHERE _time < now()").await;
+    assert_eq!(times, ["n=100"]);
+    let series = lab.sql("SELECT sum(value) AS s FROM generate_series(1, 4)").await;
+    assert_eq!(series, ["s=10"]);
+    let counted = "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 5) \
+                   SELECT count(*) AS n FROM t";
+    assert_eq!(lab.sql(counted).await, ["n=5"]);
+    assert_eq!(lab.sql("SELECT count(*) AS n FROM public.logs").await, ["n=100"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_are_there_however_they_are_named() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    lab.commit(&[record(DAY, "odd").with("a\"b", "quoted").with("pair", 1)]).await;
+    assert_eq!(lab.sql("SELECT \"a\"\"b\" AS q FROM logs WHERE pair = 1").await, ["q=quoted"]);
+    assert_eq!(
+        lab.sql(
+            "SELECT count(*) AS n FROM (SELECT * FROM logs) WHERE \"kubernetes.pod\" = 'pod-3'"
+        )
+        .await,
+        ["n=20"]
+    );
+    // All columns of the same names.
+    let natural = "SELECT count(*) AS n FROM (SELECT app, status FROM logs WHERE status = 500) AS a \
+                   NATURAL JOIN (SELECT app, ok FROM logs WHERE _time < '2026-01-02T00:00:04Z') AS b";
+    let using = "SELECT count(*) AS n FROM (SELECT app, status FROM logs WHERE status = 500) AS a \
+                 JOIN (SELECT app, ok FROM logs WHERE _time < '2026-01-02T00:00:04Z') AS b USING (app)";
+    assert_eq!(lab.sql(natural).await, lab.sql(using).await);
+    assert_eq!(
+        lab.sql("SELECT count(*) AS n FROM logs WHERE logsql('kube*:pod-3')").await,
+        ["n=20"]
+    );
+    let streams = "SELECT count(DISTINCT _stream_id) AS n FROM logs WHERE stream('{app=\"api\"}')";
+    assert_eq!(lab.sql(streams).await, ["n=1"]);
+    // Who slips is told of what there is.
+    let error = lab.try_sql("SELECT statuss FROM logs").await.unwrap_err();
+    assert!(error.message().contains("status") && error.message().contains("ratio"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_zeros_of_floats_are_told_apart_in_the_leaf() {
+    let lab = Lab::new().await;
+    let values = [-1.5, -0.0, 0.0, 0.25, 7.0];
+    let rows = values
+        .iter()
+        .enumerate()
+        .map(|(i, value)| record(DAY + i as i64 * S, &format!("row {i}")).with("x", *value));
+    lab.fill(&rows.collect::<Vec<_>>()).await;
+    for condition in [
+        "x >= 0.0",
+        "x > 0.0",
+        "x < 0.0",
+        "x <= 0.0",
+        "x = 0.0",
+        "x BETWEEN 0.0 AND 1e9",
+        "x BETWEEN -1e9 AND 0.0",
+        "x >= 0.0 AND x < 7.0",
+    ] {
+        let query = format!("SELECT count(*) AS n FROM logs WHERE {condition}");
+        let slow = format!("SELECT count(*) AS n FROM logs WHERE coalesce({condition}, false)");
+        assert_eq!(lab.sql(&query).await, lab.sql(&slow).await, "{condition}");
+        let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n");
+        assert!(plan.contains("SegmentAggregate") && !plan.contains("FilterExec"), "{plan}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn percentiles_are_computed_in_the_leaf() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let query = "SELECT app, percentile_cont(0.25) WITHIN GROUP (ORDER BY ratio) AS p FROM logs \
+                 GROUP BY app ORDER BY app";
+    let expected = lab.logsql("* | stats by (app) quantile(0.25, ratio) p | sort by (app)").await;
+    assert_eq!(lab.sql(query).await, expected);
+    let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n");
+    assert!(plan.contains("SegmentAggregate") && !plan.contains("AggregateExec"), "{plan}");
 }
