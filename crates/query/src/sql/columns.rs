@@ -7,12 +7,14 @@
 //! gets all of them, and so does one that is refused, as the refusal may list them.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use datafusion::logical_expr::{self, Explain, Limit, LogicalPlan, Sort};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Select, SelectFlavor,
-    SelectItem, SetExpr, TableFactor, Visit, Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByKind, Query, Select,
+    SelectFlavor, SelectItem, SetExpr, TableFactor, TableWithJoins, Visit, Visitor,
 };
 use lodge_record::field;
 
@@ -34,6 +36,90 @@ pub(super) fn named(statement: &Statement, text: &str, stored: &Schema) -> Optio
     };
     let names = stored.fields().iter().map(|field| field.name().as_str());
     Some(names.filter(|name| is_wanted(name)).map(str::to_owned).collect())
+}
+
+/// `statement` with one column in place of all, if it is `SELECT * FROM` the table with conditions, an
+/// order and limits and nothing else: to name each of a thousand columns in a plan, only to take all of
+/// them, takes long. What it becomes is for [`whole_rows`].
+pub(super) fn of_whole_rows(statement: &Statement) -> Option<Statement> {
+    let select_of = |query: &Query| match query.body.as_ref() {
+        SetExpr::Select(select) => is_of_whole_rows(query, select),
+        _ => false,
+    };
+    if !query(statement).is_some_and(select_of) {
+        return None;
+    }
+    let mut statement = statement.clone();
+    if let SetExpr::Select(select) = query_mut(&mut statement)?.body.as_mut() {
+        select.projection = vec![SelectItem::UnnamedExpr(Expr::Identifier(field::TIME.into()))];
+    }
+    Some(statement)
+}
+
+fn is_of_whole_rows(query: &Query, select: &Select) -> bool {
+    let is_star = match select.projection.as_slice() {
+        [item @ SelectItem::Wildcard(_)] => item.to_string() == "*",
+        _ => false,
+    };
+    let is_table = match select.from.as_slice() {
+        [TableWithJoins { relation: TableFactor::Table { alias, args: None, .. }, joins }] => {
+            joins.is_empty() && alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
+        }
+        _ => false,
+    };
+    // A number is the place of a column.
+    let is_by_expressions = query.order_by.as_ref().is_none_or(|order| match &order.kind {
+        OrderByKind::All(_) => false,
+        OrderByKind::Expressions(by) => by.iter().all(|by| !matches!(by.expr, Expr::Value(_))),
+    });
+    let is_standard = matches!(select.flavor, SelectFlavor::Standard);
+    is_star && is_table && is_by_expressions && is_standard && select.exclude.is_none()
+}
+
+/// The plan of what [`of_whole_rows`] gave, with all columns; `None` if it has steps that are not
+/// expected.
+pub(super) fn whole_rows(plan: LogicalPlan) -> Option<LogicalPlan> {
+    let under = |input: Arc<LogicalPlan>| whole_rows(Arc::unwrap_or_clone(input)).map(Arc::new);
+    let is_column =
+        |expression: &logical_expr::Expr| matches!(expression, logical_expr::Expr::Column(_));
+    Some(match plan {
+        LogicalPlan::Explain(explain) => {
+            let plan = under(explain.plan)?;
+            LogicalPlan::Explain(Explain { plan, ..explain })
+        }
+        LogicalPlan::Projection(projection) if projection.expr.iter().all(is_column) => {
+            whole_rows(Arc::unwrap_or_clone(projection.input))?
+        }
+        LogicalPlan::Sort(sort) => {
+            let input = under(sort.input)?;
+            LogicalPlan::Sort(Sort { input, ..sort })
+        }
+        LogicalPlan::Limit(limit) => {
+            let input = under(limit.input)?;
+            LogicalPlan::Limit(Limit { input, ..limit })
+        }
+        LogicalPlan::Filter(filter) if is_table(&filter.input) => LogicalPlan::Filter(filter),
+        table if is_table(&table) => table,
+        _ => return None,
+    })
+}
+
+fn is_table(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => is_table(&alias.input),
+        plan => matches!(plan, LogicalPlan::TableScan(_)),
+    }
+}
+
+fn query_mut(statement: &mut Statement) -> Option<&mut Query> {
+    match statement {
+        Statement::Explain(explain) => query_mut(&mut explain.statement),
+        Statement::Statement(statement) => match statement.as_mut() {
+            ast::Statement::Query(query) => Some(query),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn query(statement: &Statement) -> Option<&Query> {

@@ -61,6 +61,7 @@ pub(crate) async fn query_plan(
 ) -> Result<LogicalPlan, QueryError> {
     let dialect = functions.config_options().sql_parser.dialect;
     let statement = functions.sql_to_statement(query, &dialect)?;
+    let mut whole = columns::of_whole_rows(&statement);
     let mut columns = columns::named(&statement, query, &source.snapshot.schema());
     // Of more fields than a table can have columns, those that the text names must be there.
     let stored = source.snapshot.schema();
@@ -74,6 +75,12 @@ pub(crate) async fn query_plan(
         let schema = table_schema(&source.snapshot, columns.as_deref(), &named, types);
         let table = LogsTable::new(source.clone(), schema, admitted.partitions, None);
         let names = Names::new(functions, provider_as_source(Arc::new(table)));
+        if let Some(whole) = whole.take() {
+            match names.plan(whole).ok().and_then(columns::whole_rows) {
+                Some(plan) => return only_reads(plan),
+                None => continue,
+            }
+        }
         let error = match names.plan(statement.clone()) {
             Ok(plan) => return only_reads(plan),
             Err(_) if columns.take().is_some() => continue,

@@ -410,6 +410,8 @@ async fn plain_statements_are_answered_as_any_other() {
         assert_eq!(plain, beside, "{query}");
         assert!(!plain.is_empty(), "{query}");
     }
+    let all = lab.sql("SELECT * FROM logs WHERE status = 500 ORDER BY _time LIMIT 1").await;
+    assert_eq!(all, lab.logsql("status:=500 | sort by (_time) limit 1").await);
     // The limit reaches the leaf past the filter that went there.
     let plan = lab.sql("EXPLAIN SELECT _msg FROM logs WHERE app = 'api' LIMIT 3").await.join("\n");
     assert!(plan.contains("limit=3"), "{plan}");
