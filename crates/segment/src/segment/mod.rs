@@ -14,6 +14,7 @@
 //! - the rows out are the rows in.
 
 mod build;
+mod counts;
 mod directory;
 mod merge;
 mod order;
@@ -24,6 +25,7 @@ mod select;
 mod strings;
 
 pub use build::build;
+pub use counts::Counts;
 pub use directory::{CHUNK_ROWS, ChunkInfo, SEGMENT_VERSION, TRAILER_BYTES};
 pub use merge::{Source, merge};
 pub use read::Groups;
