@@ -448,6 +448,8 @@ impl Tally {
                     *given = true;
                 }
             }
+            // First: of values without a null functions take it that every group has one.
+            self.give_others()?;
         }
         self.give(&batch, &groups)
     }
