@@ -30,6 +30,7 @@ pub mod table;
 mod text;
 
 pub use bits::Mask;
+pub use column::identifier;
 pub use error::SegmentError;
 pub use footer::{BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, field_of, type_number};
 pub use sections::SectionNo;

@@ -2,7 +2,7 @@
 //! damage is noticed.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -16,7 +16,7 @@ use lodge_segment::predicate::{
     StreamSelector, TextRange, ValueKind, Verdict, evaluate,
 };
 use lodge_segment::segment::{self, Segment, Source, ask};
-use lodge_segment::{Mask, SegmentError};
+use lodge_segment::{Mask, SegmentError, identifier};
 use proptest::prelude::*;
 
 mod whole;
@@ -160,6 +160,7 @@ fn agree(opened: &Opened, all: &RecordBatch, predicate: &Predicate) {
                     assert!(fits(pattern, &text), "{text:?} is not of {pattern:?}");
                 }
             }
+            agree_in_sum(opened, chunk, (name, mask), read.last().unwrap());
             let question = |s: &Segment| s.groups(chunk, name, Some(mask));
             let Some(groups) = ask(&opened.segment, &opened.bytes, question).unwrap() else {
                 continue;
@@ -180,6 +181,27 @@ fn agree(opened: &Opened, all: &RecordBatch, predicate: &Predicate) {
     assert_eq!(rows(&read), rows(std::slice::from_ref(&survivors)), "{predicate}");
     let column = survivors.column(0).as_primitive::<TimestampNanosecondType>();
     assert_eq!(times, column.values().to_vec(), "{predicate}");
+}
+
+/// How many rows have each text of a field, and which identifiers there are, follows from the rows.
+fn agree_in_sum(opened: &Opened, chunk: usize, (name, mask): (&str, &Mask), rows: &RecordBatch) {
+    let column = rows.column_by_name(name).unwrap();
+    let mut expected: BTreeMap<Option<String>, u64> = BTreeMap::new();
+    for row in 0..column.len() {
+        *expected.entry(schema::value_text(column, row).map(Into::into)).or_default() += 1;
+    }
+    let picked = (!mask.is_full()).then_some(mask);
+    let question = |s: &Segment| s.counts(chunk, name, picked);
+    if let Some(counts) = ask(&opened.segment, &opened.bytes, question).unwrap() {
+        let text = |code: u32| code.checked_sub(1).map(|at| counts.values.value(at as usize));
+        let counts = counts.counts.iter().map(|(code, rows)| (text(*code).map(Into::into), *rows));
+        assert_eq!(counts.collect::<BTreeMap<Option<String>, u64>>(), expected, "{name}");
+    }
+    let question = |s: &Segment| s.identifiers(chunk, name, picked);
+    if let Some(found) = ask(&opened.segment, &opened.bytes, question).unwrap() {
+        let texts = expected.keys().flatten().map(|text| identifier(text).unwrap());
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), texts.collect(), "{name}");
+    }
 }
 
 /// All rows of a segment as one batch without dictionaries.
@@ -317,6 +339,7 @@ const WORDS: &[&str] = &[
     "18446744073709551616",
     "1e5",
     "0a1b2c3d-0a1b-2c3d-4e5f-001122334455",
+    "0a1b2c3d0a1b2c3d4e5f001122334455",
     "2026-01-02T03:04:05Z",
     "::1",
     "2001:db8::",

@@ -40,7 +40,7 @@ pub use error::{CommitError, StoreError};
 pub use ledger::{KeptHole, LedgerEntry, LedgerRow};
 pub use options::StoreOptions;
 pub use producer::{ProducerState, Verdict, judge};
-pub use read::{BlockInfo, FieldUse, Groups, OpenSegment, Prepared};
+pub use read::{BlockInfo, Counts, FieldUse, Groups, OpenSegment, Prepared};
 pub use snapshot::{SegmentId, SegmentRef, Snapshot};
 pub use stats::StoreStats;
 pub use store::{Store, make_private};

@@ -32,7 +32,7 @@ use lodge_record::field;
 use lodge_segment::predicate::DAY_NS;
 
 use super::buckets::{WEEK_NS, WEEK_OFFSET_NS};
-use super::functions::{bucket_of, is_pattern};
+use super::functions::{bucket_of, is_pattern, is_tuple};
 use super::quantile::is_quantile;
 use crate::logsql::Bucket;
 use crate::scan::{self, Aggregate, Function, Grouping, Key, TextOf, Through};
@@ -100,9 +100,9 @@ fn replacement(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
             continue;
         }
         if filter.is_none()
-            && let Some((of, through)) = distinct_texts(aggregate, &over_scan, &schema)?
+            && let Some(distinct) = distinct_texts(aggregate, &over_scan, &schema)?
         {
-            functions.push(Function::Distinct { of, through });
+            functions.push(distinct);
             continue;
         }
         if !(aggregate.order_bys().is_empty() || is_percentile(aggregate))
@@ -197,16 +197,30 @@ fn distinct_texts(
     aggregate: &AggregateFunctionExpr,
     over_scan: &impl Fn(&Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>>,
     schema: &Schema,
-) -> Result<Option<(TextOf, Option<Through>)>> {
+) -> Result<Option<Function>> {
     let arguments = aggregate.expressions();
     let [argument] = arguments.as_slice() else { return Ok(None) };
     if aggregate.fun().name() != "count" || !aggregate.is_distinct() {
         return Ok(None);
     }
-    Ok(match key(&over_scan(argument)?, schema)? {
-        Some(Key::Text { of, through }) => Some((of, through)),
+    let argument = over_scan(argument)?;
+    // One text for one text is that text, and none for the empty one.
+    let only = only_of_tuple(&argument);
+    Ok(match key(only.unwrap_or(&argument), schema)? {
+        Some(Key::Text { of, through }) => {
+            Some(Function::Distinct { of, through, empty: only.is_none() })
+        }
         _ => None,
     })
+}
+
+/// The argument of an `expression` that makes one text of all its arguments, if it is one field.
+fn only_of_tuple(expression: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
+    let call = expression.downcast_ref::<ScalarFunctionExpr>()?;
+    match call.args() {
+        [only] if is_tuple(call.fun()) && only.is::<Column>() => Some(only),
+        _ => None,
+    }
 }
 
 /// Whether a record changes no function if it has none of the columns that the arguments need.

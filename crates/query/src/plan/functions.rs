@@ -137,6 +137,12 @@ pub(super) fn is_pattern(function: &ScalarUDF) -> bool {
     function.is_some_and(|function| matches!(function.function, ValueFunction::Pattern))
 }
 
+/// Whether `function` makes one text of its arguments.
+pub(super) fn is_tuple(function: &ScalarUDF) -> bool {
+    let function = function.inner().downcast_ref::<Implementation>();
+    function.is_some_and(|function| matches!(function.function, ValueFunction::Tuple))
+}
+
 /// The predicate that `call` tests, if it does so on the fields themselves under their own names.
 pub(crate) fn matched(call: &ScalarFunction) -> Option<Predicate> {
     let function = &call.func.inner().downcast_ref::<Implementation>()?.function;

@@ -13,8 +13,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use lodge_record::{field, schema};
+use lodge_segment::Mask;
 use lodge_segment::predicate::Verdict;
-use lodge_store::{Groups, SegmentRef};
+use lodge_store::{Counts, Groups, SegmentRef};
 
 use super::shape::Shape;
 use super::{Opened, Source, Work};
@@ -51,8 +52,24 @@ pub(crate) struct Wanted {
     pub(crate) times: bool,
     /// Fields as the different texts that they have.
     pub(crate) groups: Vec<TextOf>,
+    /// How `groups` are wanted.
+    pub(crate) detail: Detail,
+    /// Of records with none of `columns` nothing but sums is wanted. Of the others there are groups
+    /// for each record then, too.
+    pub(crate) valued: bool,
     /// Which of `groups` are still wanted, where that may change: of the others there is nothing.
     pub(crate) live: Option<Arc<[AtomicBool]>>,
+}
+
+/// What is wanted of the texts of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// That of each record.
+    Each,
+    /// How many records have each text.
+    Counts,
+    /// Which texts there are.
+    Different,
 }
 
 /// A text of each record.
@@ -82,7 +99,8 @@ pub(crate) enum Columns {
 impl Wanted {
     /// Nothing but `columns`.
     pub(crate) fn of(columns: Columns) -> Self {
-        Self { columns, times: false, groups: Vec::new(), live: None }
+        let (groups, detail, live) = (Vec::new(), Detail::Each, None);
+        Self { columns, times: false, groups, detail, valued: false, live }
     }
 
     /// The stored columns that are read for it, beside `columns`.
@@ -163,10 +181,21 @@ pub(crate) struct Found {
     pub(crate) batch: RecordBatch,
     /// `_time`, if it is wanted as such.
     pub(crate) times: Vec<i64>,
-    /// What was wanted as groups, in that order.
+    /// What was wanted as groups, in that order, if that is for each record.
     pub(crate) groups: Vec<Groups>,
+    /// What was wanted as groups, in that order, if it is not for each record.
+    pub(crate) sums: Vec<Sum>,
     /// Where they are from.
     pub(crate) segment: Arc<SegmentRef>,
+}
+
+/// The texts of a field in some records.
+#[derive(Debug)]
+pub(crate) enum Sum {
+    /// The different ones, and the number of records of each.
+    Counts(Counts),
+    /// All of them, but for absent ones, are these identifiers: see [`lodge_segment::identifier`].
+    Identifiers(Vec<u128>),
 }
 
 impl Found {
@@ -176,6 +205,7 @@ impl Found {
             batch: rows_only(0)?,
             times: Vec::new(),
             groups: Vec::new(),
+            sums: Vec::new(),
             segment,
         })
     }
@@ -302,8 +332,27 @@ async fn found(
         true => segment.times(block, picked).await?,
         false => Vec::new(),
     };
+    let mut sums = Vec::new();
+    if wanted.detail != Detail::Each {
+        for text in &wanted.groups {
+            sums.push(sum(open, block, wanted.detail, text, picked).await?);
+        }
+    }
+    let each = wanted.detail == Detail::Each || wanted.valued;
+    let names: Vec<&str> = open.columns.iter().map(String::as_str).collect();
+    let valued = match wanted.valued {
+        true => segment.present(block, &names).await?,
+        false => None,
+    };
+    let valued = valued.map(|mut valued| {
+        valued.and(&mask);
+        valued
+    });
+    let mask = valued.as_ref().unwrap_or(&mask);
+    let (whole, picked) = (rows, (!mask.is_full()).then_some(mask));
+    let rows = mask.count();
     let mut groups = Vec::with_capacity(wanted.groups.len());
-    for (place, text) in wanted.groups.iter().enumerate() {
+    for (place, text) in wanted.groups.iter().enumerate().filter(|_| each && rows > 0) {
         if !wanted.is_live(place) {
             groups.push(Groups { values: StringArray::new_null(0), codes: Vec::new() });
             continue;
@@ -313,13 +362,32 @@ async fn found(
             false => segment.groups(block, &text.field, picked).await?,
         });
     }
-    let batch = if open.columns.is_empty() {
-        rows_only(rows)?
-    } else {
-        let names: Vec<&str> = open.columns.iter().map(String::as_str).collect();
-        segment.read(block, &names, picked).await?
+    let batch = match names.is_empty() || rows == 0 {
+        true => rows_only(rows)?,
+        false => segment.read(block, &names, picked).await?,
     };
-    Ok(Some(Found { rows, batch, times, groups, segment: open.work.segment.clone() }))
+    let rows = whole;
+    Ok(Some(Found { rows, batch, times, groups, sums, segment: open.work.segment.clone() }))
+}
+
+/// The texts of a field in some rows of a block.
+async fn sum(
+    open: &Open,
+    block: usize,
+    detail: Detail,
+    text: &TextOf,
+    rows: Option<&Mask>,
+) -> Result<Sum, QueryError> {
+    let (segment, name) = (&open.opened.segment, text.field.as_str());
+    if text.pattern {
+        return Ok(Sum::Counts(segment.patterns(block, name, rows).await?.into()));
+    }
+    if detail == Detail::Different
+        && let Some(found) = segment.identifiers(block, name, rows).await?
+    {
+        return Ok(Sum::Identifiers(found));
+    }
+    Ok(Sum::Counts(segment.counts(block, name, rows).await?))
 }
 
 /// A batch of rows without columns.

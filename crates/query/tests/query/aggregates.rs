@@ -15,6 +15,7 @@ const LOGSQL_KEYS: &[&str] = &[
     "app",
     "absent",
     "rare",
+    "trace",
     "_msg",
     "_stream",
     "_stream_id",
@@ -39,6 +40,9 @@ const LOGSQL_CALLS: &[&str] = &[
     "quantile(0.3, n)",
     "median(mixed)",
     "count_uniq(level)",
+    "count_uniq(mixed)",
+    "count_uniq(trace)",
+    "count_uniq(_stream_id)",
     "count() if (level:error)",
     "max(n) if (app:api or error)",
 ];
@@ -228,4 +232,61 @@ async fn the_leaf_aggregates_where_it_can() {
         let plan = explained(query).await;
         assert!(plan.contains("SegmentScan"), "{query}: {plan}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identifiers_are_counted_once_however_they_are_stored() {
+    let lab = Lab::new().await;
+    let trace = |number: u128| format!("{number:032x}");
+    let of = |id: i64, trace: &str| record(DAY + id * S, "m").with("id", id).with("trace", trace);
+    // A segment with nothing but identifiers, one with other texts among them, and L0s.
+    let only: Vec<_> = (0..40i64).map(|id| of(id, &trace(id as u128 % 10))).collect();
+    lab.commit(&only).await;
+    lab.build().await;
+    let texts =
+        [trace(3), trace(0xabc).to_uppercase(), "none".to_owned(), String::new(), trace(77)];
+    let mixed: Vec<_> = (40..).zip(&texts).map(|(id, text)| of(id, text)).collect();
+    lab.commit(&mixed).await;
+    lab.commit(&[of(50, &trace(5)), of(51, "none"), of(52, ""), of(53, &trace(78))]).await;
+    lab.commit(&[record(DAY + 60 * S, "without").with("id", 60)]).await;
+    for (query, expected) in [
+        ("* | stats count_uniq(trace) n", "n=14"),
+        ("id:<10 | stats count_uniq(trace) n", "n=10"),
+        ("id:>=40 | stats count_uniq(trace) n", "n=6"),
+        ("id:60 | stats count_uniq(trace) n", "n=0"),
+        ("id:<40 | stats by (_stream) count_uniq(trace) n | fields n", "n=10"),
+    ] {
+        assert_eq!(lab.logsql(query).await, [expected], "{query}");
+    }
+    // In SQL the empty text is one more.
+    assert_eq!(lab.sql("SELECT count(DISTINCT trace) AS n FROM logs").await, ["n=15"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_without_a_number_are_groups() {
+    let lab = Lab::new().await;
+    let of = |id: i64, app: &str| record(DAY + id * S, "m").label("app", app).with("id", id);
+    let built: Vec<_> = (0..30i64)
+        .map(|id| match (id % 3, id % 2) {
+            (0, 0) => of(id, "some").with("n", id),
+            (0, _) => of(id, "some"),
+            (1, _) => of(id, "all").with("n", 1),
+            _ => of(id, "none"),
+        })
+        .collect();
+    lab.commit(&built).await;
+    lab.build().await;
+    lab.commit(&[of(30, "late"), of(31, "none"), of(32, "all").with("n", 3)]).await;
+    let stats = "* | stats by (app) count() rows, count(n) n, sum(n) sum, max(n) max, median(n) m";
+    let mut found = lab.logsql(stats).await;
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "app=all rows=11 n=11 sum=13 max=3 m=1",
+            "app=late rows=1 n=0 sum=NaN m=NaN",
+            "app=none rows=11 n=0 sum=NaN m=NaN",
+            "app=some rows=10 n=5 sum=60 max=24 m=12",
+        ]
+    );
 }

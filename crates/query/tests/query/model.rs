@@ -39,7 +39,16 @@ const TEXTS: &[&str] = &[
 const WORDS: &[&str] =
     &["error", "err", "open file", "cannot", "ошибка", "10", "true", "host", "bar)", "-3", "foo"];
 
-const FIELDS: &[&str] = &["_msg", "level", "n", "mixed", "app", "absent", "rare"];
+const FIELDS: &[&str] = &["_msg", "level", "n", "mixed", "app", "absent", "rare", "trace"];
+
+const TRACES: &[&str] = &[
+    "0af7651916cd43dd8448eb211c80319c",
+    "0af7651916cd43dd8448eb211c80319d",
+    "00000000000000000000000000000001",
+    "ffffffffffffffffffffffffffffffff",
+];
+/// What stands where an identifier should.
+const NO_TRACES: &[&str] = &["", "0AF7651916CD43DD8448EB211C80319C", "-"];
 
 fn pick(from: &'static [&'static str]) -> impl Strategy<Value = String> + Clone {
     proptest::sample::select(from).prop_map(str::to_owned)
@@ -65,11 +74,12 @@ pub fn records() -> impl Strategy<Value = Vec<Record>> {
         proptest::option::of(value()),
         proptest::option::weighted(0.1, value()),
         0i64..1000,
+        proptest::option::weighted(0.7, prop_oneof![50 => pick(TRACES), 1 => pick(NO_TRACES)]),
     );
     vec(one, 1..60).prop_map(|rows| {
         let mut records = Vec::new();
-        for (index, (msg, app, host, level, n, mixed, rare, jitter)) in rows.into_iter().enumerate()
-        {
+        for (index, row) in rows.into_iter().enumerate() {
+            let (msg, app, host, level, n, mixed, rare, jitter, trace) = row;
             // Times in no order, none twice.
             let place = (index as i64 * 37) % 64;
             let mut record = record(DAY + place * S + jitter, "").label("app", &app);
@@ -88,6 +98,9 @@ pub fn records() -> impl Strategy<Value = Vec<Record>> {
             }
             if let Some(rare) = rare {
                 record.fields.push(("rare".into(), rare));
+            }
+            if let Some(trace) = trace {
+                record = record.with("trace", trace.as_str());
             }
             records.push(record.with("id", index as i64));
         }

@@ -108,8 +108,63 @@ impl Codes {
     pub(crate) fn matching(&self, range: Range<usize>, test: impl Fn(u32) -> bool) -> Mask {
         let len = range.end.min(self.len).saturating_sub(range.start);
         let mut words = Words::new(len);
-        self.for_each(range, |_, piece| words.append(piece, &test));
+        self.append_matching(range, test, &mut words);
         words.finish()
+    }
+
+    /// Appends for each of a range whether it passes `test`.
+    pub(crate) fn append_matching(
+        &self,
+        range: Range<usize>,
+        test: impl Fn(u32) -> bool,
+        words: &mut Words,
+    ) {
+        lanes::append_matching(&self.bytes, self.len, self.width, range, test, words);
+    }
+}
+
+/// Counts codes.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    /// Neighbours often have the same code, and adding to one number again and again waits for itself:
+    /// they take turns.
+    turns: Vec<[u64; TURNS]>,
+}
+
+/// Numbers that count the same code.
+const TURNS: usize = 4;
+/// So few different codes are each looked for.
+const LOOKED_FOR: usize = 8;
+
+impl Counter {
+    /// Counts codes below `codes`; others are of no account.
+    pub(crate) fn new(codes: usize) -> Self {
+        Self { turns: vec![[0; TURNS]; codes] }
+    }
+
+    pub(crate) fn add(&mut self, codes: &[u32]) {
+        if self.turns.len() <= LOOKED_FOR {
+            for (code, [count, ..]) in (0u32..).zip(&mut self.turns) {
+                for piece in codes.chunks(1 << 16) {
+                    let here: u32 = piece.iter().map(|other| u32::from(*other == code)).sum();
+                    *count += u64::from(here);
+                }
+            }
+            return;
+        }
+        for turn in codes.chunks(TURNS) {
+            for (at, code) in turn.iter().enumerate() {
+                let count = self.turns.get_mut(*code as usize).and_then(|turns| turns.get_mut(at));
+                if let Some(count) = count {
+                    *count += 1;
+                }
+            }
+        }
+    }
+
+    /// How often each code was there.
+    pub(crate) fn finish(self) -> Vec<u64> {
+        self.turns.into_iter().map(|turns| turns.iter().sum()).collect()
     }
 }
 
@@ -145,6 +200,19 @@ mod tests {
                 prop_assert_eq!(codes.picked(from..values.len(), Some(&picked)), expected);
             }
             prop_assert_eq!(codes.values(0..values.len()), values);
+        }
+
+        #[test]
+        fn counts_what_is_there(
+            few in any::<bool>(),
+            pieces in proptest::collection::vec(proptest::collection::vec(0u32..30, 0..40), 0..9),
+        ) {
+            let known = if few { LOOKED_FOR } else { 25 };
+            let mut counter = Counter::new(known);
+            pieces.iter().for_each(|piece| counter.add(piece));
+            let count = |code| pieces.iter().flatten().filter(|other| **other == code).count();
+            let expected: Vec<u64> = (0..known as u32).map(|code| count(code) as u64).collect();
+            prop_assert_eq!(counter.finish(), expected);
         }
 
         #[test]

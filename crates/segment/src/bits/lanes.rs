@@ -12,6 +12,8 @@
 
 use std::ops::Range;
 
+use super::Words;
+
 /// Values of a whole group.
 pub(crate) const GROUP: usize = 1024;
 /// Lanes of a group.
@@ -103,6 +105,84 @@ fn unpack_group(bytes: &[u8], width: u32, out: &mut [u32; GROUP]) {
                 *value = (low | u32::from_le_bytes(*high) << up) & mask;
             }
         }
+    }
+}
+
+/// Which values of a group pass `test`, in order. `bytes` are those of the group.
+#[inline]
+fn matching_group(bytes: &[u8], width: u32, test: impl Fn(u32) -> bool) -> [u64; GROUP / 64] {
+    // Of each lane the bits of its values: the rows of lanes are tested many at a time.
+    let mut passed = [0u32; LANES];
+    let (words, _) = bytes.as_chunks::<4>();
+    let mask = u32::MAX >> (32 - width.clamp(1, 32));
+    for at in 0..GROUP / LANES {
+        let bit = at as u32 * width;
+        let (word, shift) = ((bit / 32) as usize, bit % 32);
+        let line = |word: usize| -> Option<&[[u8; 4]; LANES]> {
+            words.get(word * LANES..)?.first_chunk::<LANES>()
+        };
+        let Some(low) = line(word) else { continue };
+        if shift + width <= 32 {
+            for (passed, low) in passed.iter_mut().zip(low) {
+                let value = u32::from_le_bytes(*low) >> shift & mask;
+                *passed |= u32::from(test(value)) << at;
+            }
+        } else if let Some(high) = line(word + 1) {
+            let up = 32 - shift;
+            for ((passed, low), high) in passed.iter_mut().zip(low).zip(high) {
+                let low = u32::from_le_bytes(*low) >> shift;
+                let value = (low | u32::from_le_bytes(*high) << up) & mask;
+                *passed |= u32::from(test(value)) << at;
+            }
+        }
+    }
+    transpose(&mut passed);
+    let (pairs, _) = passed.as_chunks::<2>();
+    let mut out = [0; GROUP / 64];
+    for (to, [low, high]) in out.iter_mut().zip(pairs) {
+        *to = u64::from(*low) | u64::from(*high) << 32;
+    }
+    out
+}
+
+/// Turns bit `i` of number `j` into bit `j` of number `i`.
+fn transpose(bits: &mut [u32; LANES]) {
+    let (mut half, mut mask) = (LANES / 2, u32::MAX >> (LANES / 2));
+    while half > 0 {
+        for block in bits.chunks_exact_mut(2 * half) {
+            let (low, high) = block.split_at_mut(half);
+            for (low, high) in low.iter_mut().zip(high) {
+                let swapped = (*low >> half ^ *high) & mask;
+                *low ^= swapped << half;
+                *high ^= swapped;
+            }
+        }
+        half /= 2;
+        mask ^= mask << half;
+    }
+}
+
+/// Appends for each value of a range whether it passes `test`.
+pub(crate) fn append_matching(
+    bytes: &[u8],
+    len: usize,
+    width: u32,
+    range: Range<usize>,
+    test: impl Fn(u32) -> bool,
+    words: &mut Words,
+) {
+    let (mut at, end) = (range.start, range.end.min(len));
+    while at < end {
+        let first = at / GROUP * GROUP;
+        let stop = end.min(first + GROUP);
+        if at == first && stop == first + GROUP && width > 0 {
+            let start = at / GROUP * 128 * width as usize;
+            let group = bytes.get(start..).unwrap_or_default();
+            words.append_words(&matching_group(group, width, &test));
+        } else {
+            for_each_group(bytes, len, width, at..stop, |_, piece| words.append(piece, &test));
+        }
+        at = stop;
     }
 }
 
@@ -200,6 +280,15 @@ mod tests {
                 out.extend_from_slice(piece);
             });
             prop_assert_eq!(&out[..], &values[cut..]);
+            let mut words = Words::new(0);
+            words.append_same(true, seed as usize % 3);
+            let test = |value: u32| value & 1 == 0 && value <= mask / 2;
+            append_matching(&bytes, len, width, cut..len, test, &mut words);
+            let passed = words.finish();
+            prop_assert_eq!(passed.len(), seed as usize % 3 + len - cut);
+            for (at, value) in values[cut..].iter().enumerate() {
+                prop_assert_eq!(passed.get(seed as usize % 3 + at), test(*value));
+            }
             for at in (0..len).step_by(7) {
                 prop_assert_eq!(get(&bytes, len, width, at), values[at]);
             }

@@ -151,6 +151,30 @@ impl Mask {
         count
     }
 
+    /// The first row in it.
+    pub(crate) fn first(&self) -> Option<usize> {
+        self.iter().next()
+    }
+
+    /// The last row in it.
+    pub(crate) fn last(&self) -> Option<usize> {
+        let at = self.words.iter().rposition(|word| *word != 0)?;
+        let word = self.words.get(at)?;
+        Some(at * 64 + 63 - word.leading_zeros() as usize)
+    }
+
+    /// The rows of a range, the first of it as bit 0.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
+        let word = |at: usize| {
+            let (word, shift) = (at / 64, at % 64);
+            let low = self.words.get(word).copied().unwrap_or(0) >> shift;
+            let high = self.words.get(word + 1).copied().unwrap_or(0);
+            if shift == 0 { low } else { low | high << (64 - shift) }
+        };
+        let words = rows.clone().step_by(64).map(word);
+        Self::from_words(words.collect(), rows.len())
+    }
+
     /// Keeps what is in both.
     pub fn and(&mut self, other: &Mask) {
         self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a &= b);
@@ -290,6 +314,11 @@ mod tests {
             less.and_not(&y);
             prop_assert_eq!(rows(&less), &a - &b);
             prop_assert_eq!(x.clone().inverted().count(), len - a.len());
+            prop_assert_eq!((x.first(), x.last()), (a.first().copied(), a.last().copied()));
+            let part: BTreeSet<_> =
+                x.part(from..to.max(from)).iter().map(|row| row + from).collect();
+            let inside = a.iter().copied().filter(|row| (from..to).contains(row));
+            prop_assert_eq!(part, inside.collect());
             let within = a.iter().filter(|r| (from..to).contains(r)).count();
             prop_assert_eq!(x.count_range(from..to), within);
             let mut ranged = Mask::none(len);

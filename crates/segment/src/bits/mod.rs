@@ -6,7 +6,7 @@ mod lanes;
 mod mask;
 mod words;
 
-pub(crate) use codes::{Codes, LOOK_UP_COST};
+pub(crate) use codes::{Codes, Counter, LOOK_UP_COST};
 pub(crate) use ints::Ints;
 pub use mask::Mask;
 pub(crate) use words::Words;

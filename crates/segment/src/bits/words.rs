@@ -31,6 +31,14 @@ impl Words {
         }
     }
 
+    /// Appends whole words.
+    pub(crate) fn append_words(&mut self, words: &[u64]) {
+        for word in words {
+            self.done.push(self.now | word << self.bits);
+            self.now = word.checked_shr(64 - self.bits as u32).unwrap_or(0);
+        }
+    }
+
     /// Appends the same bit so many times.
     pub(crate) fn append_same(&mut self, bit: bool, times: usize) {
         let mut left = times;

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use super::form::{Form, decimal_number, parse_decimal, parse_int};
 use super::meta::{CONST_BYTES_MAX, Kind, Meta};
 use super::test::How;
-use super::{Grouped, Values};
+use super::{Counted, Grouped, Values};
 use crate::predicate::{FieldTest, passing};
 use crate::sections::SectionWriter;
 use crate::{Mask, SegmentError};
@@ -109,6 +109,10 @@ impl Values for Const {
 
     fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
         Some(Ok((self.text.clone(), vec![0; Self::picked(&values, picked)])))
+    }
+
+    fn counts(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Counted> {
+        Some(Ok((self.text.clone(), vec![Self::picked(&values, picked) as u64])))
     }
 
     fn numbers(

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::meta::{Kind, Meta};
 use super::pieces::{Cut, Pieces};
 use super::test::{How, by_text, by_value};
-use super::{Grouped, ROWS_MAX, Texts, Values, Want};
+use super::{Counted, Grouped, ROWS_MAX, Texts, Values, Want};
 use crate::bits::Codes;
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -189,6 +189,11 @@ impl Values for Dict {
 
     fn entries(&self) -> usize {
         self.texts.len()
+    }
+
+    fn counts(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Counted> {
+        let counts = self.codes.counts(values, picked, self.texts.len())?;
+        Some(counts.map(|counts| (self.texts.clone(), counts)))
     }
 
     fn memory_bytes(&self) -> usize {

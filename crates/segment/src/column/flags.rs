@@ -74,7 +74,7 @@ impl Values for Bools {
         values: Range<usize>,
         _within: Option<&Mask>,
     ) -> Result<Mask, SegmentError> {
-        let bits = super::presence::cut(&self.bits, values.clone());
+        let bits = self.bits.part(values.clone());
         Ok(match how {
             How::Flags(true, _) => bits,
             How::Flags(_, true) => bits.inverted(),
@@ -84,7 +84,7 @@ impl Values for Bools {
 
     fn array(&self, values: Range<usize>, picked: Option<&Mask>) -> Result<ArrayRef, SegmentError> {
         let array: BooleanArray = match picked {
-            None => BooleanArray::new(super::presence::cut(&self.bits, values).to_arrow(), None),
+            None => BooleanArray::new(self.bits.part(values).to_arrow(), None),
             Some(_) => {
                 let picked = indexes(values, picked);
                 picked.into_iter().map(|at| self.bits.get(at)).collect::<Vec<bool>>().into()

@@ -63,6 +63,14 @@ pub(crate) struct Shape {
     pub(crate) dashes: bool,
 }
 
+/// The identifiers that most systems have: those of traces.
+const COMMON: Shape = Shape { digits: DIGITS_MAX as u8, upper: false, dashes: false };
+
+/// The identifier that a text is, if it is 32 lower-case hexadecimal digits.
+pub fn identifier(text: &str) -> Option<u128> {
+    COMMON.parse(text)
+}
+
 impl Shape {
     /// The shape of a text; its letters' case is that of the first one, lower if there is none.
     pub(super) fn of(text: &str) -> Option<Self> {
@@ -386,6 +394,28 @@ impl Values for Ids {
 
     fn entries(&self) -> usize {
         self.codes.as_ref().map_or(0, |_| self.entries.len)
+    }
+
+    fn identifiers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Option<Result<Vec<u128>, SegmentError>> {
+        if self.shape != COMMON {
+            return None;
+        }
+        let entries = match &self.codes {
+            None => Ok(indexes(values, picked)),
+            Some(codes) => codes.picked(values, picked).map(|codes| {
+                let mut used = Mask::none(self.entries.len);
+                codes.iter().for_each(|code| used.set(*code as usize));
+                used.iter().collect()
+            }),
+        };
+        let mut bucket = 0;
+        Some(entries.and_then(|entries| {
+            entries.into_iter().map(|at| self.entries.get_from(at, &mut bucket)).collect()
+        }))
     }
 
     fn memory_bytes(&self) -> usize {

@@ -63,6 +63,7 @@ use dict::encode_dict;
 pub(crate) use flags::encode_bools;
 pub(crate) use floats::encode_floats;
 pub(crate) use form::Form;
+pub use id::identifier;
 pub(crate) use id::{Shape, encode_ids};
 pub(crate) use numbers::encode_numbers;
 pub(crate) use presence::Presence;
@@ -181,6 +182,8 @@ pub(crate) enum Loaded {
 
 /// Texts, and of which of them each value is; see [`Loaded::groups`].
 type Grouped = Result<(StringArray, Vec<u32>), SegmentError>;
+/// Texts, and how many values are each of them; see [`Loaded::counts`].
+type Counted = Result<(StringArray, Vec<u64>), SegmentError>;
 
 /// What values are read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +224,16 @@ trait Values: std::fmt::Debug {
         None
     }
     fn groups(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Grouped> {
+        None
+    }
+    fn counts(&self, _values: Range<usize>, _picked: Option<&Mask>) -> Option<Counted> {
+        None
+    }
+    fn identifiers(
+        &self,
+        _values: Range<usize>,
+        _picked: Option<&Mask>,
+    ) -> Option<Result<Vec<u128>, SegmentError>> {
         None
     }
     fn numbers(
@@ -322,6 +335,30 @@ impl Loaded {
         let values = self.clamp(values);
         self.values().require(Want::Texts, &values, picked)?;
         self.values().groups(values, picked).transpose()
+    }
+
+    /// Different values as text, and how many of the picked values of a range are each of them, if the
+    /// column has a small dictionary.
+    pub(crate) fn counts(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<Option<(StringArray, Vec<u64>)>, SegmentError> {
+        let values = self.clamp(values);
+        self.values().require(Want::Texts, &values, picked)?;
+        self.values().counts(values, picked).transpose()
+    }
+
+    /// The picked values of a range, each once or more, if the column is one of identifiers of 32
+    /// lower-case digits without dashes.
+    pub(crate) fn identifiers(
+        &self,
+        values: Range<usize>,
+        picked: Option<&Mask>,
+    ) -> Result<Option<Vec<u128>>, SegmentError> {
+        let values = self.clamp(values);
+        self.values().require(Want::Texts, &values, picked)?;
+        self.values().identifiers(values, picked).transpose()
     }
 
     /// The picked values of a range, if all values of the column are numbers (as such or as text).

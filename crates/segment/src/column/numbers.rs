@@ -18,7 +18,7 @@ use super::intern::{intern, repeats};
 use super::meta::{Kind, Meta};
 use super::pieces::{Cut, Pieces};
 use super::test::{How, by_text, by_value};
-use super::{Form, Grouped, ROWS_MAX, Texts, Values, Want, keep};
+use super::{Counted, Form, Grouped, ROWS_MAX, Texts, Values, Want, keep};
 use crate::bits::{Codes, Ints, LOOK_UP_COST, Words};
 use crate::predicate::FieldTest;
 use crate::sections::SectionWriter;
@@ -257,6 +257,12 @@ impl Values for Numbers {
     fn groups(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Grouped> {
         let Held::Dictionary(Dictionary { texts, codes, .. }) = &self.held else { return None };
         Some(codes.picked(values, picked).map(|codes| (texts.clone(), codes)))
+    }
+
+    fn counts(&self, values: Range<usize>, picked: Option<&Mask>) -> Option<Counted> {
+        let Held::Dictionary(Dictionary { texts, codes, .. }) = &self.held else { return None };
+        let counts = codes.counts(values, picked, texts.len())?;
+        Some(counts.map(|counts| (texts.clone(), counts)))
     }
 
     fn numbers(

@@ -11,9 +11,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::presence::cut;
 use super::test::CodeSet;
-use crate::bits::{Codes, Ints, LOOK_UP_COST, Words};
+use crate::bits::{Codes, Counter, Ints, LOOK_UP_COST, Words};
 use crate::sections::{SectionNo, SectionWriter, Sections};
 use crate::{Mask, SegmentError};
 
@@ -221,7 +220,7 @@ impl<T: Piece> Pieces<T> {
             range,
             |here| picked.count_range(here) > 0,
             |piece, part, at| {
-                let here = cut(picked, at..at + part.len());
+                let here = picked.part(at..at + part.len());
                 each(piece, part, &here);
             },
         )
@@ -263,6 +262,29 @@ impl<T: Piece> Pieces<T> {
 }
 
 impl Pieces<Codes> {
+    /// How many of the picked codes of a range are each of those below `codes`; `None` if these are so
+    /// many beside the picked ones that counters for all of them are no good.
+    pub(super) fn counts(
+        &self,
+        range: Range<usize>,
+        picked: Option<&Mask>,
+        codes: usize,
+    ) -> Option<Result<Vec<u64>, SegmentError>> {
+        if codes > picked.map_or(range.len(), Mask::count) {
+            return None;
+        }
+        let mut counter = Counter::new(codes);
+        let counted = match picked {
+            None => self.for_each(range, |codes, part, _| {
+                codes.for_each(part, |_, piece| counter.add(piece));
+            }),
+            Some(picked) => self.for_each_picked(range, picked, |codes, part, here| {
+                counter.add(&codes.picked(part, Some(here)));
+            }),
+        };
+        Some(counted.map(|()| counter.finish()))
+    }
+
     pub(super) fn get(&self, value: usize) -> Result<u32, SegmentError> {
         self.at(value).map(|(codes, at)| codes.get(at))
     }

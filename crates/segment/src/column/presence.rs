@@ -169,7 +169,7 @@ impl Presence {
         let rows = self.clamp(rows);
         match self {
             Self::All(_) => Mask::all(rows.len()),
-            Self::Bits { mask, .. } => cut(mask, rows),
+            Self::Bits { mask, .. } => mask.part(rows),
             Self::Sparse { rows: listed, .. } => {
                 let mut mask = Mask::none(rows.len());
                 let present = listed.get(self.dense_range(rows.clone())).unwrap_or_default();
@@ -270,12 +270,6 @@ fn word_at(mask: &Mask, at: usize) -> u64 {
     low | words.get(word + 1).copied().unwrap_or(0) << (64 - shift)
 }
 
-/// The bits of a range, the first of it as bit 0.
-pub(super) fn cut(mask: &Mask, range: Range<usize>) -> Mask {
-    let words = (range.start..range.end).step_by(64).map(|at| word_at(mask, at));
-    Mask::from_words(words.collect(), range.len())
-}
-
 /// The first `len` bits of a word.
 fn head_of(word: u64, len: usize) -> u64 {
     if len >= 64 { word } else { word & ((1 << len) - 1) }
@@ -302,6 +296,9 @@ fn deposit(bits: u64, places: u64) -> u64 {
 fn extract(word: u64, places: u64) -> u64 {
     if places == u64::MAX || word & places == 0 {
         return word & places;
+    }
+    if word & places == places {
+        return head_of(u64::MAX, places.count_ones() as usize);
     }
     let (mut left, mut bits, mut nth) = (word & places, 0u64, 0);
     let mut rest = places;

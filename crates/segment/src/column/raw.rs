@@ -299,8 +299,7 @@ impl Values for Raw {
         let mut mask = Mask::none(values.len());
         let How::Text(test) = how else { return Ok(mask) };
         self.for_each(values, within, |texts, from, part| {
-            let asked = within
-                .map(|within| super::presence::cut(within, from..from + part.len()).to_arrow());
+            let asked = within.map(|within| within.part(from..from + part.len()).to_arrow());
             let part: ArrayRef = Arc::new(texts.slice(part.start, part.len()));
             for at in passing(&part, test, asked.as_ref()).set_indices() {
                 mask.set(from + at);

@@ -80,33 +80,38 @@ impl How {
         if count == marked.len() {
             return Self::Fixed(true);
         }
-        let (Some(first), Some(last)) = (marked.iter().next(), last(marked)) else {
+        let (Some(first), Some(last)) = (marked.first(), marked.last()) else {
             return Self::Fixed(false);
         };
         if last + 1 - first == count {
             return Self::Codes(CodeSet::Range(first as u32..last as u32 + 1));
         }
+        if count <= FEW {
+            let mut few = [first as u32; FEW];
+            few.iter_mut().zip(marked.iter()).for_each(|(to, code)| *to = code as u32);
+            return Self::Codes(CodeSet::Few(few));
+        }
         Self::Codes(CodeSet::Marked((0..marked.len()).map(|at| marked.get(at)).collect()))
     }
-}
-
-fn last(mask: &Mask) -> Option<usize> {
-    let at = mask.words().iter().rposition(|word| *word != 0)?;
-    let word = mask.words().get(at)?;
-    Some(at * 64 + 63 - word.leading_zeros() as usize)
 }
 
 /// Some codes of a dictionary.
 #[derive(Clone, Debug)]
 pub(super) enum CodeSet {
     Range(Range<u32>),
+    /// These, some perhaps more than once.
+    Few([u32; FEW]),
     Marked(Vec<bool>),
 }
+
+/// So few codes are each compared.
+const FEW: usize = 4;
 
 impl CodeSet {
     pub(super) fn contains(&self, code: u32) -> bool {
         match self {
             Self::Range(range) => range.contains(&code),
+            Self::Few(few) => few.contains(&code),
             Self::Marked(marked) => marked.get(code as usize).is_some_and(|marked| *marked),
         }
     }
@@ -117,10 +122,15 @@ impl CodeSet {
             Self::Range(range) => {
                 let (first, count) = (range.start, range.end.saturating_sub(range.start));
                 let test = |code: u32| code.wrapping_sub(first) < count;
-                codes.for_each(values, |_, piece| words.append(piece, test));
+                codes.append_matching(values, test, words);
+            }
+            Self::Few([a, b, c, d]) => {
+                let test = |code: u32| (code == *a) | (code == *b) | (code == *c) | (code == *d);
+                codes.append_matching(values, test, words);
             }
             Self::Marked(marked) => {
                 let test = |code: u32| marked.get(code as usize).copied().unwrap_or(false);
+                // Tests that look something up are done one by one.
                 codes.for_each(values, |_, piece| words.append(piece, test));
             }
         }

@@ -226,17 +226,28 @@ impl Run {
         let bytes = self.bytes.get(head.start as usize..).unwrap_or_default();
         let width = usize::from(head.width);
         let mask = if width == 0 { 0 } else { u64::MAX >> (64 - width) };
-        let mut steps = [0u64; BLOCK];
+        let mut steps;
         // One word holds any step of up to 57 bits; each row of eight is whole bytes apart.
         match bytes.get(..BLOCK * width / 8 + 8).filter(|_| width <= 57) {
             Some(bytes) => {
-                for (at, step) in steps.iter_mut().enumerate() {
+                let step = |at: usize| {
                     let (byte, shift) = (at * width / 8, at * width % 8);
                     let word = bytes.get(byte..byte + 8).and_then(|eight| eight.first_chunk::<8>());
-                    *step = word.map_or(0, |word| u64::from_le_bytes(*word)) >> shift & mask;
+                    word.map_or(0, |word| u64::from_le_bytes(*word)) >> shift & mask
+                };
+                if !head.zigzag {
+                    let mut now = head.first;
+                    for (at, time) in times.iter_mut().enumerate() {
+                        *time = now.wrapping_mul(self.unit);
+                        now = now.wrapping_add(step(at) as i64);
+                    }
+                    return times.get(..len).unwrap_or_default();
                 }
+                steps = [0u64; BLOCK];
+                steps.iter_mut().enumerate().for_each(|(at, to)| *to = step(at));
             }
             None => {
+                steps = [0u64; BLOCK];
                 for (at, step) in steps.iter_mut().take(len).enumerate() {
                     *step = step_at(bytes, at * width, width) & mask;
                 }

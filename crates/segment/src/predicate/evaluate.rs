@@ -42,7 +42,10 @@ fn decide(
         Predicate::WeekRange { days, offset_ns } => {
             of_times(batch, |time| in_week_range(time, *days, *offset_ns))
         }
-        Predicate::Stream(selector) => of_streams(batch, |canonical| selector.matches(canonical)),
+        Predicate::Stream(selector) => {
+            let selector = selector.prepared();
+            of_streams(batch, |canonical| selector.matches(canonical))
+        }
         Predicate::Field { name, test } => of_field(name, test, batch, within),
         Predicate::AnyField { prefix, test } => across::any_field(prefix, test, batch, within),
         Predicate::Compare { left, order, right } => {

@@ -35,7 +35,7 @@ pub use kind::ValueKind;
 pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_ipv6, parse_number};
 pub use placeholders::Ends;
 pub use print::{Named, Quoted};
-pub use streams::{LabelMatcher, LabelTest, StreamSelector};
+pub use streams::{LabelMatcher, LabelTest, PreparedSelector, StreamSelector};
 pub use test::{FieldTest, NumberRange, Pattern, TextRange};
 pub use verdict::{Facts, Verdict};
 pub use words::{Phrase, is_word_char};

@@ -1,6 +1,8 @@
 //! Selecting streams by their labels: `{service="api",host=~"web-.*" or host="db"}`.
 
+use lodge_record::overflow::push_json_string;
 use lodge_record::stream::StreamLabels;
+use memchr::memmem::Finder;
 
 use super::Pattern;
 
@@ -36,16 +38,76 @@ pub enum LabelTest {
 impl StreamSelector {
     /// Whether the stream with this canonical label text is selected.
     pub fn matches(&self, canonical: &str) -> bool {
-        if self.groups.is_empty() {
+        self.prepared().matches(canonical)
+    }
+
+    /// The same, made ready for many streams.
+    pub fn prepared(&self) -> PreparedSelector<'_> {
+        let needles = self.groups.iter().map(|group| {
+            group.iter().filter_map(LabelMatcher::needles).map(Needles::from).collect()
+        });
+        PreparedSelector { selector: self, needles: needles.collect() }
+    }
+}
+
+/// A [`StreamSelector`] that is made ready: most streams are refused by a search for the texts that a
+/// selected one must have, without their labels being told apart.
+#[derive(Debug)]
+pub struct PreparedSelector<'s> {
+    selector: &'s StreamSelector,
+    /// Of each group texts, of each list of which a stream must have one.
+    needles: Vec<Vec<Needles>>,
+}
+
+#[derive(Debug)]
+struct Needles(Vec<Finder<'static>>);
+
+impl From<Vec<String>> for Needles {
+    fn from(texts: Vec<String>) -> Self {
+        Self(texts.iter().map(|text| Finder::new(text).into_owned()).collect())
+    }
+}
+
+impl PreparedSelector<'_> {
+    /// Whether the stream with this canonical label text is selected.
+    pub fn matches(&self, canonical: &str) -> bool {
+        let groups = &self.selector.groups;
+        if groups.is_empty() {
             return true;
         }
-        // Text that is not canonical has no labels that could be told apart.
-        let labels = StreamLabels::parse(canonical).unwrap_or_default();
-        self.groups.iter().any(|group| group.iter().all(|matcher| matcher.matches(&labels)))
+        // Where nothing is escaped, a label's value is there as it is, in quotes.
+        let plain = memchr::memchr(b'\\', canonical.as_bytes()).is_none();
+        let mut labels = None;
+        groups.iter().zip(&self.needles).any(|(group, needles)| {
+            let refused = |Needles(finders): &Needles| {
+                finders.iter().all(|finder| finder.find(canonical.as_bytes()).is_none())
+            };
+            if plain && needles.iter().any(refused) {
+                return false;
+            }
+            // Text that is not canonical has no labels that could be told apart.
+            let labels =
+                labels.get_or_insert_with(|| StreamLabels::parse(canonical).unwrap_or_default());
+            group.iter().all(|matcher| matcher.matches(labels))
+        })
     }
 }
 
 impl LabelMatcher {
+    /// Texts of which a stream without escapes that matches has at least one, if there are such.
+    fn needles(&self) -> Option<Vec<String>> {
+        let LabelTest::In(values) = &self.test else { return None };
+        let needle = |value: &String| {
+            // An absent label is an empty one.
+            (!value.is_empty()).then(|| {
+                let mut text = String::new();
+                push_json_string(&mut text, value);
+                text
+            })
+        };
+        values.iter().map(needle).collect()
+    }
+
     fn matches(&self, labels: &StreamLabels) -> bool {
         let value = labels.get(&self.name).unwrap_or_default();
         match &self.test {
@@ -78,5 +140,36 @@ mod tests {
         assert!(select(LabelTest::NotIn(vec!["api".into()])).matches("{}"));
         assert!(select(LabelTest::In(vec![String::new()])).matches("{}"));
         assert!(StreamSelector::default().matches("{}"));
+    }
+
+    #[test]
+    fn what_is_searched_for_and_what_is_parsed_agree() {
+        let values = ["api", "a", "", "i\"", "a\\b", "ü", "x\n", "api\",b=\"c"];
+        let mut texts: Vec<String> =
+            ["", "{", "{app}", "{app= \"api\"}", r#"{app="\u0061pi"}"#, r#"{app="api""#]
+                .map(str::to_owned)
+                .to_vec();
+        for name in ["app", "ap", "zapp"] {
+            for value in values {
+                let mut labels = StreamLabels::new();
+                labels.set(name, value);
+                labels.set("host", "api");
+                texts.push(labels.canonical());
+            }
+        }
+        for wanted in values {
+            for other in values {
+                let test = LabelTest::In(vec![wanted.to_owned(), other.to_owned()]);
+                let matcher = matcher("app", test);
+                let selector = StreamSelector {
+                    groups: vec![vec![matcher.clone()], vec![matcher.clone(), matcher.clone()]],
+                };
+                for text in &texts {
+                    let labels = StreamLabels::parse(text).unwrap_or_default();
+                    let expected = matcher.matches(&labels);
+                    assert_eq!(selector.matches(text), expected, "{selector} of {text}");
+                }
+            }
+        }
     }
 }

@@ -51,7 +51,10 @@ impl Predicate {
                 }
             }
             Self::DayRange { .. } | Self::WeekRange { .. } => Verdict::Some,
-            Self::Stream(selector) => of_streams(facts, |stream| selector.matches(stream)),
+            Self::Stream(selector) => {
+                let selector = selector.prepared();
+                of_streams(facts, |stream| selector.matches(stream))
+            }
             Self::Field { name, test } if name == field::STREAM => {
                 of_streams(facts, |stream| test.matches(stream))
             }

@@ -14,6 +14,7 @@
 //! - the rows out are the rows in.
 
 mod build;
+mod counts;
 mod directory;
 mod layout;
 mod merge;
@@ -25,6 +26,7 @@ mod select;
 mod strings;
 
 pub use build::build;
+pub use counts::Counts;
 pub use directory::{CHUNK_ROWS, ChunkInfo, SEGMENT_VERSION, TRAILER_BYTES};
 pub use layout::Layout;
 pub use merge::{Source, merge};

@@ -41,7 +41,11 @@ impl Segment {
         projection: &[&str],
         rows: Option<&Mask>,
     ) -> Result<RecordBatch, SegmentError> {
-        self.read_range(self.chunk_rows(chunk)?, rows, projection)
+        let range = self.chunk_rows(chunk)?;
+        match rows.and_then(|rows| narrowed(&range, rows)) {
+            Some((range, rows)) => self.read_range(range, Some(&rows), projection),
+            None => self.read_range(range, rows, projection),
+        }
     }
 
     /// `_time` of the rows of a chunk, in nanoseconds.
@@ -251,7 +255,7 @@ impl Segment {
             Some(rows) if !is_all(presence) => Some(presence.gather(range.clone(), rows)),
             _ => None,
         };
-        let inner = picked.as_ref().or(rows);
+        let inner = picked.as_ref().or(rows).filter(|picked| !picked.is_full());
         let array = match values {
             Values::Plain(values) => {
                 // `_overflow` is never a dictionary: see `lodge_record::schema`.
@@ -264,7 +268,7 @@ impl Segment {
             }
             Values::Runs(_) => return Err(SegmentError::Encode("a column of runs".into())),
         };
-        if is_all(presence) {
+        if array.len() == rows.map_or(range.len(), Mask::count) {
             return Ok(array);
         }
         // The values of the rows that have one, in their places.
@@ -287,6 +291,14 @@ impl Segment {
         };
         take_values(&array, &places)
     }
+}
+
+/// The part of a range from the first to the last of some rows in it, and these rows of it, if that
+/// is much less than the whole: each column costs a little for every row of its range.
+fn narrowed(range: &Range<usize>, rows: &Mask) -> Option<(Range<usize>, Mask)> {
+    let (first, last) = (rows.first()?, rows.last()?);
+    let here = range.start + first..(range.start + last + 1).min(range.end);
+    (here.len() < range.len() / 2).then(|| (here, rows.part(first..last + 1)))
 }
 
 /// The values of the rows that are `there`, in their places among all rows or those in `rows`.

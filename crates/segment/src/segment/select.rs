@@ -192,7 +192,10 @@ impl Segment {
             Predicate::DayRange { .. } | Predicate::WeekRange { .. } => {
                 Node::Clock(predicate.clone())
             }
-            Predicate::Stream(selector) => self.of_streams(|text| selector.matches(text))?,
+            Predicate::Stream(selector) => {
+                let selector = selector.prepared();
+                self.of_streams(|text| selector.matches(text))?
+            }
             Predicate::Field { name, test } => self.field(name, test, predicate)?,
             Predicate::AnyField { .. } => Node::Overflow(predicate.clone()),
             Predicate::Compare { left, order, right } => {

@@ -17,9 +17,62 @@ pub struct Groups {
     pub codes: Vec<u32>,
 }
 
+/// How many rows have each text of a field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counts {
+    /// The texts, each code once.
+    pub groups: Groups,
+    /// By code the number of rows, at least one.
+    pub counts: Vec<u64>,
+}
+
+impl From<lodge_segment::segment::Counts> for Counts {
+    fn from(counted: lodge_segment::segment::Counts) -> Self {
+        let (codes, counts) = counted.counts.into_iter().unzip();
+        let groups = lodge_segment::segment::Groups { values: counted.values, codes };
+        Self { groups: groups.into(), counts }
+    }
+}
+
+impl From<Groups> for Counts {
+    fn from(groups: Groups) -> Self {
+        let absent = groups.values.len();
+        if groups.are_few() {
+            let mut sorted = groups.codes;
+            sorted.sort_unstable();
+            let runs = sorted.chunk_by(|a, b| a == b);
+            let run = |codes: &[u32]| Some((*codes.first()?, codes.len() as u64));
+            let (codes, counts) = runs.filter_map(run).unzip();
+            return Self { groups: Groups { values: groups.values, codes }, counts };
+        }
+        // Rows take turns with two counters: neighbours often have the same text, and adding to one
+        // number again and again waits for itself.
+        let mut counts = vec![[0u64; 2]; absent + 1];
+        for rows in groups.codes.chunks(2) {
+            for (turn, code) in rows.iter().enumerate() {
+                let place = (*code as usize).min(absent);
+                if let Some(count) = counts.get_mut(place).and_then(|counts| counts.get_mut(turn)) {
+                    *count += 1;
+                }
+            }
+        }
+        let counts = counts.into_iter().map(|[a, b]| a + b).enumerate();
+        let code = |place: usize| if place == absent { Groups::ABSENT } else { place as u32 };
+        let counts = counts.filter(|(_, count)| *count > 0);
+        let (codes, counts) = counts.map(|(place, count)| (code(place), count)).unzip();
+        Self { groups: Groups { values: groups.values, codes }, counts }
+    }
+}
+
 impl Groups {
     /// The code of a row that does not have the field. (The empty text is a value.)
     pub const ABSENT: u32 = u32::MAX;
+
+    /// Whether there are so few rows beside the texts that a table of all texts costs more than it
+    /// saves.
+    pub fn are_few(&self) -> bool {
+        self.codes.len() * 8 < self.values.len()
+    }
 
     /// The texts of `name` in plain columns: its own, `_overflow` or `_stream`.
     pub(super) fn of(batch: &RecordBatch, name: &str) -> Self {

@@ -37,7 +37,7 @@ use crate::worker::Worker;
 use crate::{SegmentRef, StoreError};
 
 pub(crate) use cache::Cache;
-pub use groups::Groups;
+pub use groups::{Counts, Groups};
 pub use usage::FieldUse;
 
 use built::OpenBuilt;
@@ -304,6 +304,47 @@ impl OpenSegment {
         }
         let batch = self.read(block, &names, rows).await?;
         Ok(Groups::of(&batch, name))
+    }
+
+    /// How many rows have each text of a field, of the rows in `rows`, or of all: what
+    /// [`OpenSegment::groups`] gives summed up.
+    pub async fn counts(
+        &self,
+        block: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Counts, StoreError> {
+        self.info(block)?;
+        if let Some((open, objects, cache)) = self.encoded(name) {
+            let counts = |segment: &segment::Segment| segment.counts(block, name, rows);
+            if let Some(counts) = open.ask(objects, cache, counts).await? {
+                return Ok(counts.into());
+            }
+        }
+        Ok(self.groups(block, name, rows).await?.into())
+    }
+
+    /// The rows of a block that have at least one of the fields `names`, where that can be told without
+    /// reading the fields.
+    pub async fn present(&self, block: usize, names: &[&str]) -> Result<Option<Mask>, StoreError> {
+        self.info(block)?;
+        let Source::Built(open, objects, cache) = &self.source else { return Ok(None) };
+        open.ask(objects, cache, |segment| segment.present(block, names)).await.map(Some)
+    }
+
+    /// The identifiers of a field in the rows in `rows`, or in all, each once or more; those of rows
+    /// that have none are of no account. `None` if the field is not stored as such: see
+    /// [`lodge_segment::identifier`].
+    pub async fn identifiers(
+        &self,
+        block: usize,
+        name: &str,
+        rows: Option<&Mask>,
+    ) -> Result<Option<Vec<u128>>, StoreError> {
+        self.info(block)?;
+        let Some((open, objects, cache)) = self.encoded(name) else { return Ok(None) };
+        let found = |segment: &segment::Segment| segment.identifiers(block, name, rows);
+        open.ask(objects, cache, found).await
     }
 
     /// As [`OpenSegment::groups`], of the patterns of the texts: see [`lodge_segment::pattern`].

@@ -2,15 +2,21 @@
 //!
 //! Invariant: the groups and counts are those of the general way.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 
-use super::keys::{Numbers, bucket_floor, different};
-use super::{Function, Key, Tally, numbered, text_of};
+use super::keys::{Numbers, bucket_floor};
+use super::{Key, Tally, numbered, sum_of, text_of};
 use crate::error::QueryError;
-use crate::scan::reader::Found;
+use crate::scan::reader::{Found, Sum};
 
 /// Histograms by a text with more values than this are counted as any other groups.
 const COUNTED_TEXTS_MAX: usize = 64;
+/// So few different texts are each looked for.
+const LOOKED_FOR: usize = 8;
+/// Times that are compared at once.
+const PIECE: usize = 16;
 /// Counts of a histogram that are kept before they go to the groups.
 const COUNTS_MAX: usize = 1 << 14;
 
@@ -24,7 +30,7 @@ impl Tally {
         else {
             return Ok(false);
         };
-        let only_counts = grouping.functions.iter().all(|f| matches!(f, Function::Rows));
+        let only_counts = grouping.counts_only();
         let (Some(rows), Some(texts)) = (&mut self.rows, text_of(&self.texts, found, of)) else {
             return Ok(false);
         };
@@ -42,7 +48,7 @@ impl Tally {
         while let Some(first) = left.first() {
             let start = bucket_floor(*first, *step_ns, *offset_ns);
             let bucket = start..start.saturating_add(*step_ns);
-            let same = left.iter().take_while(|time| bucket.contains(time)).count().max(1);
+            let same = stretch(left, &bucket).max(1);
             let (these, later) = codes.split_at(same.min(codes.len()));
             counted.add(start, these);
             (left, codes) = (left.get(same..).unwrap_or_default(), later);
@@ -61,21 +67,15 @@ impl Tally {
         Ok(true)
     }
 
-    /// Counts records by one text, once per text of a block. Gives whether that is what is asked for.
+    /// Counts records by one text, once per text of a block. Gives whether that is what was read.
     pub(super) fn count_texts(&mut self, found: &Found) -> Result<bool, QueryError> {
         let grouping = self.grouping.clone();
         let [Key::Text { of, through }] = grouping.keys.as_slice() else { return Ok(false) };
-        let only_counts = grouping.functions.iter().all(|f| matches!(f, Function::Rows));
-        let (Some(rows), Some(read)) = (&mut self.rows, text_of(&self.texts, found, of)) else {
-            return Ok(false);
-        };
+        let Some(Sum::Counts(read)) = sum_of(&self.texts, found, of) else { return Ok(false) };
         let [Numbers::Texts(known)] = self.numbers.as_mut_slice() else { return Ok(false) };
-        if !only_counts || read.values.iter().len() > read.codes.len() {
-            return Ok(false);
-        }
-        let (texts, counts) = different(read);
-        for (group, count) in numbered(&texts, of, through.as_ref(), known)?.into_iter().zip(counts)
-        {
+        let numbers = numbered(&read.groups, of, through.as_ref(), known)?;
+        let Some(rows) = &mut self.rows else { return Ok(true) };
+        for (group, count) in numbers.into_iter().zip(&read.counts) {
             let group = group as usize;
             rows.resize(rows.len().max(group + 1), 0);
             if let Some(rows) = rows.get_mut(group) {
@@ -84,6 +84,25 @@ impl Tally {
         }
         Ok(true)
     }
+}
+
+/// How many of `times` from the first on are in `bucket`. Those of a stream follow one another: they
+/// are compared many at a time.
+fn stretch(times: &[i64], bucket: &Range<i64>) -> usize {
+    let last = bucket.end.saturating_sub(1);
+    let mut known = 0;
+    for piece in times.chunks(PIECE) {
+        // A time outside makes one of the differences negative. One inside does not, or is so far from
+        // an end of its bucket that it is looked at alone.
+        let sign = piece.iter().fold(0, |sign, time| {
+            sign | time.wrapping_sub(bucket.start) | last.wrapping_sub(*time)
+        });
+        if sign < 0 {
+            return known + piece.iter().take_while(|time| bucket.contains(time)).count();
+        }
+        known += piece.len();
+    }
+    known
 }
 
 /// Records by bucket of time and place of their text.
@@ -113,13 +132,27 @@ impl Counted {
                 }),
             };
         }
-        let counts = self.counts.get_mut(self.last * self.width..).unwrap_or_default();
-        for code in codes {
-            let place = (*code as usize).min(self.width - 1);
-            if let Some(count) = counts.get_mut(place) {
-                *count += 1;
+        let place = self.last * self.width..(self.last + 1) * self.width;
+        let counts = self.counts.get_mut(place).unwrap_or_default();
+        let Some((absent, counts)) = counts.split_last_mut() else { return };
+        if counts.len() > LOOKED_FOR {
+            for code in codes {
+                match counts.get_mut(*code as usize) {
+                    Some(count) => *count += 1,
+                    None => *absent += 1,
+                }
             }
+            return;
         }
+        // Few different texts are looked for one by one, many records at a time: to add up one record
+        // after the other waits for each sum.
+        let mut left = codes.len() as u64;
+        for (code, count) in (0u32..).zip(counts) {
+            let here: u32 = codes.iter().map(|other| u32::from(*other == code)).sum();
+            *count += u64::from(here);
+            left -= u64::from(here).min(left);
+        }
+        *absent += left;
     }
 
     fn is_full(&self) -> bool {
@@ -136,5 +169,38 @@ impl Counted {
             starts.get(at / width).map(|start| (*start, at % width, count))
         });
         counted.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_stretch_ends_where_the_bucket_does(
+            times in proptest::collection::vec(
+                prop_oneof![
+                    20 => -40i64..40,
+                    1 => any::<i64>(),
+                    1 => Just(i64::MIN),
+                    1 => Just(i64::MAX),
+                ],
+                0..200,
+            ),
+            step in prop_oneof![1i64..200, Just(i64::MAX)],
+        ) {
+            let mut left = times.as_slice();
+            while let Some(first) = left.first() {
+                let start = bucket_floor(*first, step, 0);
+                let bucket = start..start.saturating_add(step);
+                let same = stretch(left, &bucket);
+                let expected = left.iter().take_while(|time| bucket.contains(time)).count();
+                prop_assert_eq!(same, expected);
+                left = &left[same.max(1)..];
+            }
+        }
     }
 }

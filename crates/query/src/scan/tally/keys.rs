@@ -2,8 +2,9 @@
 
 use std::hash::BuildHasher;
 
-use arrow::array::{ArrayRef, StringArray, StringBuilder, TimestampNanosecondArray};
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use arrow::array::{Array, ArrayRef, StringArray, StringBuilder, TimestampNanosecondArray};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use lodge_segment::identifier;
 use lodge_store::Groups;
 
 use crate::error::{QueryError, QueryErrorKind};
@@ -64,6 +65,15 @@ impl Texts {
         self.bytes.get(start.copied().unwrap_or_default()..end).unwrap_or_default()
     }
 
+    fn find(&self, hash: u64, text: &str) -> Option<u32> {
+        self.table.find(hash, |number| self.get(*number) == text).copied()
+    }
+
+    /// The number of the empty text, if it was there.
+    fn empty(&self) -> Option<u32> {
+        self.find(self.hasher.hash_one(""), "")
+    }
+
     pub(super) fn number(&mut self, text: Option<&str>) -> Result<u32, QueryError> {
         let Some(text) = text else {
             let number = match self.null {
@@ -74,9 +84,8 @@ impl Texts {
             return Ok(number);
         };
         let hash = self.hasher.hash_one(text);
-        let found = self.table.find(hash, |number| self.get(*number) == text);
-        if let Some(number) = found {
-            return Ok(*number);
+        if let Some(number) = self.find(hash, text) {
+            return Ok(number);
         }
         let number = self.push(text)?;
         let Self { table, hasher, bytes, ends, .. } = self;
@@ -100,7 +109,7 @@ impl Texts {
     /// The number of each row's text.
     pub(super) fn codes(&mut self, groups: &Groups) -> Result<Vec<u32>, QueryError> {
         let absent = groups.values.iter().len();
-        if is_few(groups) {
+        if groups.are_few() {
             let mut known: HashMap<u32, u32> = HashMap::new();
             let number = |code: &u32| match known.get(code) {
                 Some(number) => Ok(*number),
@@ -127,6 +136,12 @@ impl Texts {
         }
         let number = |code: &u32| numbers.get((*code as usize).min(absent)).copied();
         Ok(groups.codes.iter().map(|code| number(code).unwrap_or(NONE)).collect())
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.ends.capacity() * size_of::<usize>()
+            + self.table.capacity() * size_of::<u32>()
     }
 
     fn array(&self, numbers: &[u32]) -> StringArray {
@@ -184,6 +199,14 @@ impl Numbers {
         matches!(self, Self::Texts(texts) if texts.null == Some(number))
     }
 
+    /// The number of the empty text, if it was there.
+    pub(super) fn empty(&self) -> Option<u32> {
+        match self {
+            Self::Texts(texts) => texts.empty(),
+            Self::Times(_) => None,
+        }
+    }
+
     /// Takes over the values of `other`; gives the new number of each.
     pub(super) fn merge(&mut self, other: &Self) -> Result<Vec<u32>, QueryError> {
         match (self, other) {
@@ -211,48 +234,64 @@ impl Numbers {
 
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Texts(texts) => {
-                texts.bytes.capacity()
-                    + texts.ends.capacity() * size_of::<usize>()
-                    + texts.table.capacity() * size_of::<u32>()
-            }
+            Self::Texts(texts) => texts.bytes(),
             Self::Times(times) => times.order.capacity() * 4 * size_of::<i64>(),
         }
     }
 }
 
-/// Whether there are so few rows beside the texts that a table of all texts costs more than it saves.
-fn is_few(groups: &Groups) -> bool {
-    groups.codes.len() * 8 < groups.values.iter().len()
+/// Different texts where nothing but their number is wanted.
+#[derive(Debug, Default)]
+pub(super) struct Different {
+    /// Those that are identifiers, as such: see [`identifier`].
+    identifiers: HashSet<u128>,
+    /// The others.
+    texts: Texts,
 }
 
-/// The different texts among some rows, each as of one row, and the number of rows of each.
-pub(super) fn different(groups: &Groups) -> (Groups, Vec<u64>) {
-    let absent = groups.values.iter().len();
-    if is_few(groups) {
-        let mut sorted = groups.codes.clone();
-        sorted.sort_unstable();
-        let runs = sorted.chunk_by(|a, b| a == b);
-        let run = |codes: &[u32]| Some((*codes.first()?, codes.len() as u64));
-        let (codes, counts) = runs.filter_map(run).unzip();
-        return (Groups { values: groups.values.clone(), codes }, counts);
+impl Different {
+    /// Adds identifiers.
+    pub(super) fn add_identifiers(&mut self, more: &[u128]) {
+        self.identifiers.extend(more);
     }
-    // Rows take turns with two counters: neighbours often have the same text, and adding to one
-    // number again and again waits for itself.
-    let mut counts = vec![[0u64; 2]; absent + 1];
-    for rows in groups.codes.chunks(2) {
-        for (turn, code) in rows.iter().enumerate() {
-            let place = (*code as usize).min(absent);
-            if let Some(count) = counts.get_mut(place).and_then(|counts| counts.get_mut(turn)) {
-                *count += 1;
-            }
+
+    /// Adds the texts that occur.
+    pub(super) fn add(&mut self, groups: &Groups) -> Result<(), QueryError> {
+        let present = groups.codes.iter().filter(|code| **code != Groups::ABSENT);
+        for place in present.map(|code| *code as usize).filter(|at| *at < groups.values.len()) {
+            self.add_text(groups.values.value(place))?;
         }
+        Ok(())
     }
-    let counts = counts.into_iter().map(|[a, b]| a + b).enumerate();
-    let code = |place: usize| if place == absent { Groups::ABSENT } else { place as u32 };
-    let (codes, counts) =
-        counts.filter(|(_, count)| *count > 0).map(|(place, count)| (code(place), count)).unzip();
-    (Groups { values: groups.values.clone(), codes }, counts)
+
+    fn add_text(&mut self, text: &str) -> Result<(), QueryError> {
+        match identifier(text) {
+            Some(found) => drop(self.identifiers.insert(found)),
+            None => drop(self.texts.number(Some(text))?),
+        }
+        Ok(())
+    }
+
+    /// Takes over those of `other`.
+    pub(super) fn merge(&mut self, other: &mut Self) -> Result<(), QueryError> {
+        if self.identifiers.len() < other.identifiers.len() {
+            std::mem::swap(&mut self.identifiers, &mut other.identifiers);
+        }
+        self.identifiers.extend(other.identifiers.drain());
+        (0..other.texts.ends.len() as u32)
+            .try_for_each(|number| self.texts.number(Some(other.texts.get(number))).map(drop))
+    }
+
+    /// How many there are; `empty`: whether the empty text counts.
+    pub(super) fn count(&self, empty: bool) -> usize {
+        let left_out = !empty && self.texts.empty().is_some();
+        self.identifiers.len() + self.texts.ends.len() - usize::from(left_out)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        // An entry and its byte of the table.
+        self.identifiers.capacity() * (size_of::<u128>() + 1) + self.texts.bytes()
+    }
 }
 
 /// Combinations of what is left of a key with the key, numbered as they come.

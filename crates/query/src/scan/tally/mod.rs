@@ -16,8 +16,7 @@ mod keys;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, StringArray,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, filter, filter_record_batch, take};
@@ -29,10 +28,10 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use lodge_record::schema;
 use lodge_store::Groups;
 
-use super::reader::{Columns, Found, TextOf, Wanted, arrow_error};
+use super::reader::{Columns, Detail, Found, Sum, TextOf, Wanted, arrow_error};
 use super::shape::Shape;
 use crate::error::QueryError;
-use keys::{NONE, Numbers, Pairs, Texts, Times, different};
+use keys::{Different, NONE, Numbers, Pairs, Texts, Times};
 
 pub(crate) use keys::bucket_floor;
 
@@ -76,8 +75,9 @@ pub(crate) struct Through {
 pub(crate) enum Function {
     /// The number of records.
     Rows,
-    /// The number of different texts; that a field is absent counts for nothing.
-    Distinct { of: TextOf, through: Option<Through> },
+    /// The number of different texts; that a field is absent counts for nothing, and that it is empty
+    /// only if `empty`.
+    Distinct { of: TextOf, through: Option<Through>, empty: bool },
     /// A function of the arguments with these numbers, of the records for which another holds.
     Of { aggregate: Arc<AggregateFunctionExpr>, arguments: Vec<usize>, filter: Option<usize> },
 }
@@ -115,7 +115,32 @@ impl Grouping {
                 wanted.groups.push(of.clone());
             }
         }
+        wanted.detail = self.detail();
+        wanted.valued = self.is_by_value() && wanted.detail == Detail::Counts;
         wanted
+    }
+}
+
+impl Grouping {
+    /// How texts are wanted: not that of each record where their sums are enough.
+    fn detail(&self) -> Detail {
+        match self.keys.as_slice() {
+            // Without keys there is no record's group to be told.
+            [] => Detail::Different,
+            [Key::Text { .. }] if self.counts_only() || self.is_by_value() => Detail::Counts,
+            _ => Detail::Each,
+        }
+    }
+
+    /// Whether, beside the number of records of each group, only those with a value matter.
+    fn is_by_value(&self) -> bool {
+        let different = |function: &Function| matches!(function, Function::Distinct { .. });
+        self.skips_nulls && !self.arguments.is_empty() && !self.functions.iter().any(different)
+    }
+
+    /// Whether nothing but the number of records is wanted of each group.
+    fn counts_only(&self) -> bool {
+        self.functions.iter().all(|function| matches!(function, Function::Rows))
     }
 }
 
@@ -132,7 +157,7 @@ pub(crate) struct Tally {
     rows: Option<Vec<u64>>,
     /// Of each function.
     running: Vec<Running>,
-    /// Groups of which the functions were given a record in any case.
+    /// Groups of which the functions were given a record, where not all are.
     given: Vec<bool>,
 }
 
@@ -142,6 +167,8 @@ enum Running {
     Rows,
     /// The different texts, and of each group the ones that it has.
     Distinct(Numbers, Pairs),
+    /// Without keys, the different texts.
+    Different(Different),
     /// Without keys, as DataFusion does it: some functions of many groups are right only for groups
     /// with records.
     One(Box<dyn Accumulator>),
@@ -153,6 +180,7 @@ impl Running {
         match self {
             Self::Rows => 0,
             Self::Distinct(texts, pairs) => texts.bytes() + pairs.bytes(),
+            Self::Different(different) => different.bytes(),
             Self::One(running) => running.size(),
             Self::Groups(running) => running.size(),
         }
@@ -166,7 +194,7 @@ impl Running {
         total: usize,
     ) -> Result<(), QueryError> {
         match (self, wanted) {
-            (Self::Rows | Self::Distinct(..), _) => {}
+            (Self::Rows | Self::Distinct(..) | Self::Different(_), _) => {}
             (Self::One(running), None) => running.update_batch(values)?,
             (Self::One(running), Some(wanted)) => {
                 let values: Vec<ArrayRef> = values
@@ -190,6 +218,7 @@ impl Running {
                 let groups: Vec<u32> = groups.iter().map(|group| *group as u32).collect();
                 pairs.merge(more, &groups, &texts.merge(more_texts)?)?;
             }
+            (Self::Different(different), Self::Different(more)) => different.merge(more)?,
             (Self::One(running), Self::One(more)) => {
                 let state = more.state()?;
                 let state: Vec<ArrayRef> =
@@ -222,6 +251,9 @@ impl Tally {
                 Function::Rows => {
                     counts = true;
                     Running::Rows
+                }
+                Function::Distinct { .. } if grouping.keys.is_empty() => {
+                    Running::Different(Different::default())
                 }
                 Function::Distinct { .. } => {
                     Running::Distinct(Numbers::Texts(Texts::default()), Pairs::default())
@@ -261,11 +293,15 @@ impl Tally {
 
     /// Adds records.
     pub(crate) fn add(&mut self, found: &Found) -> Result<(), QueryError> {
-        if self.count_buckets(found)? || self.count_texts(found)? {
+        let counted = self.count_texts(found)?;
+        if counted && (found.groups.is_empty() || found.batch.num_rows() == 0) {
+            return Ok(());
+        }
+        if self.count_buckets(found)? {
             return Ok(());
         }
         let Some(groups) = self.number(found)? else {
-            self.distinguish(found, None)?;
+            self.collect_different(found)?;
             if let Some(rows) = &mut self.rows {
                 rows.resize(1, 0);
                 rows.iter_mut().for_each(|rows| *rows += found.rows as u64);
@@ -273,7 +309,7 @@ impl Tally {
             return self.compute(found, &[]);
         };
         let count = self.groups();
-        if let Some(rows) = &mut self.rows {
+        if let Some(rows) = self.rows.as_mut().filter(|_| !counted) {
             rows.resize(count, 0);
             for group in &groups {
                 if let Some(rows) = rows.get_mut(*group as usize) {
@@ -281,30 +317,48 @@ impl Tally {
                 }
             }
         }
-        self.distinguish(found, Some(&groups))?;
+        self.distinguish(found, &groups)?;
         self.compute(found, &groups)
     }
 
+    /// Notes the texts of functions that count different ones, without keys.
+    fn collect_different(&mut self, found: &Found) -> Result<(), QueryError> {
+        for (function, running) in self.grouping.functions.iter().zip(&mut self.running) {
+            let (Function::Distinct { of, through, .. }, Running::Different(different)) =
+                (function, running)
+            else {
+                continue;
+            };
+            match (sum_of(&self.texts, found, of).ok_or_else(not_read)?, through) {
+                (Sum::Counts(read), None) => different.add(&read.groups)?,
+                (Sum::Counts(read), Some(through)) => {
+                    different.add(&through.apply(&read.groups, &of.field)?)?;
+                }
+                (Sum::Identifiers(found), None) => different.add_identifiers(found),
+                (Sum::Identifiers(found), Some(through)) => {
+                    let texts = found.iter().map(|found| format!("{found:032x}"));
+                    let values = StringArray::from_iter_values(texts);
+                    let codes = (0..values.len() as u32).collect();
+                    different.add(&through.apply(&Groups { values, codes }, &of.field)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Notes the texts of functions that count different ones.
-    fn distinguish(&mut self, found: &Found, groups: Option<&[u32]>) -> Result<(), QueryError> {
+    fn distinguish(&mut self, found: &Found, groups: &[u32]) -> Result<(), QueryError> {
         let (grouping, total) = (self.grouping.clone(), self.groups());
         for (function, running) in grouping.functions.iter().zip(&mut self.running) {
-            let (Function::Distinct { of, through }, Running::Distinct(numbers, pairs)) =
+            let (Function::Distinct { of, through, .. }, Running::Distinct(numbers, pairs)) =
                 (function, running)
             else {
                 continue;
             };
             let Numbers::Texts(texts) = &mut *numbers else { continue };
             let read = text_of(&self.texts, found, of).ok_or_else(not_read)?;
-            let (codes, mut left) = match groups {
-                Some(groups) => (numbered(read, of, through.as_ref(), texts)?, groups.to_vec()),
-                // Without groups it does not matter how often a text is there.
-                None => {
-                    let codes = numbered(&different(read).0, of, through.as_ref(), texts)?;
-                    let left = vec![0; codes.len()];
-                    (codes, left)
-                }
-            };
+            let codes = numbered(read, of, through.as_ref(), texts)?;
+            let mut left = groups.to_vec();
             pairs.combine(&mut left, total, &codes, numbers)?;
         }
         Ok(())
@@ -340,20 +394,31 @@ impl Tally {
         Ok(left.map(|(groups, _)| groups))
     }
 
-    /// Adds to `rows` one of each group that was not among any rows so far: a group is to be known to
-    /// the functions even if it has nothing for them.
-    fn add_first_of_each(&mut self, groups: &[u32], rows: &mut BooleanBufferBuilder) {
-        let total = self.groups();
-        if self.given.iter().filter(|given| **given).count() == total {
-            return;
+    /// Gives the functions a record without a value of each group that had none with one: a group is
+    /// to be known to them even if it has nothing for them.
+    fn give_others(&mut self) -> Result<(), QueryError> {
+        let Some(shape) = self.grouping.shape.as_ref().filter(|_| self.grouping.skips_nulls) else {
+            return Ok(());
+        };
+        if self.numbers.is_empty() {
+            return Ok(());
         }
-        self.given.resize(total, false);
-        for (row, group) in groups.iter().enumerate() {
-            if let Some(given) = self.given.get_mut(*group as usize).filter(|given| !**given) {
-                *given = true;
-                rows.set_bit(row, true);
-            }
+        self.given.resize(self.groups(), false);
+        let groups = self.given.iter().enumerate().filter(|(_, given)| !**given);
+        let groups: Vec<usize> = groups.map(|(group, _)| group).collect();
+        if groups.is_empty() {
+            return Ok(());
         }
+        self.given.fill(true);
+        let fields = shape.output().fields().iter();
+        let (fields, nulls): (Vec<Field>, Vec<ArrayRef>) = fields
+            .map(|field| {
+                let nulls = new_null_array(field.data_type(), groups.len());
+                (field.as_ref().clone().with_nullable(true), nulls)
+            })
+            .unzip();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), nulls);
+        self.give(&batch.map_err(arrow_error)?, &groups)
     }
 
     /// Gives the functions their arguments.
@@ -368,9 +433,7 @@ impl Tally {
         };
         let valued = Some(&batch).filter(|_| grouping.skips_nulls).and_then(valued);
         let (batch, groups) = match valued {
-            Some(mut rows) => {
-                self.add_first_of_each(groups, &mut rows);
-                let rows = rows.finish();
+            Some(rows) => {
                 let group = |row: usize| groups.get(row).map(|group| *group as usize);
                 let groups: Vec<usize> = rows.set_indices().filter_map(group).collect();
                 let rows = BooleanArray::new(rows, None);
@@ -378,9 +441,25 @@ impl Tally {
             }
             None => (batch, groups.iter().map(|group| *group as usize).collect()),
         };
+        if grouping.skips_nulls {
+            self.given.resize(self.groups(), false);
+            for group in groups.chunk_by(|a, b| a == b).filter_map(<[usize]>::first) {
+                if let Some(given) = self.given.get_mut(*group) {
+                    *given = true;
+                }
+            }
+            // First: of values without a null functions take it that every group has one.
+            self.give_others()?;
+        }
+        self.give(&batch, &groups)
+    }
+
+    /// Gives the functions their arguments of the records of a batch.
+    fn give(&mut self, batch: &RecordBatch, groups: &[usize]) -> Result<(), QueryError> {
+        let grouping = self.grouping.clone();
         let mut arguments = Vec::with_capacity(grouping.arguments.len());
         for argument in &grouping.arguments {
-            arguments.push(argument.evaluate(&batch)?.into_array(batch.num_rows())?);
+            arguments.push(argument.evaluate(batch)?.into_array(batch.num_rows())?);
         }
         let total = self.groups();
         for (function, running) in grouping.functions.iter().zip(&mut self.running) {
@@ -398,13 +477,15 @@ impl Tally {
                 ),
                 None => None,
             };
-            running.update(&values, &groups, filter, total)?;
+            running.update(&values, groups, filter, total)?;
         }
         Ok(())
     }
 
     /// Takes over the sums of another part.
     pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), QueryError> {
+        self.give_others()?;
+        other.give_others()?;
         let mut groups: Vec<u32> = Vec::new();
         for (place, (numbers, more)) in self.numbers.iter_mut().zip(&other.numbers).enumerate() {
             let right = numbers.merge(more)?;
@@ -438,6 +519,7 @@ impl Tally {
     /// One row per group: the keys (times without a zone, fields as the `types` of their columns or
     /// else as text), then what was computed.
     pub(crate) fn finish(mut self, types: &[DataType]) -> Result<Vec<ArrayRef>, QueryError> {
+        self.give_others()?;
         let count = self.groups();
         let mut left: Vec<u32> = (0..count as u32).collect();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.numbers.len());
@@ -459,12 +541,17 @@ impl Tally {
                 *column = typed(column, wanted, &of.field)?;
             }
         }
-        for running in &mut self.running {
+        for (function, running) in self.grouping.functions.iter().zip(&mut self.running) {
+            let with_empty = matches!(function, Function::Distinct { empty: true, .. });
             columns.push(match running {
+                Running::Different(different) => {
+                    Arc::new(Int64Array::from(vec![different.count(with_empty) as i64]))
+                }
                 Running::Distinct(texts, pairs) => {
                     let mut counts = vec![0i64; count];
-                    let present = pairs.iter().filter(|(_, text)| !texts.is_null(*text));
-                    for (group, _) in present {
+                    let empty = texts.empty().filter(|_| !with_empty);
+                    let counted = |text| !texts.is_null(text) && empty != Some(text);
+                    for (group, _) in pairs.iter().filter(|(_, text)| counted(*text)) {
                         if let Some(count) = counts.get_mut(group as usize) {
                             *count += 1;
                         }
@@ -486,7 +573,7 @@ impl Tally {
 }
 
 /// Which rows have any value at all; `None` if most of them do.
-fn valued(batch: &RecordBatch) -> Option<BooleanBufferBuilder> {
+fn valued(batch: &RecordBatch) -> Option<BooleanBuffer> {
     let mut rows: Option<BooleanBuffer> = None;
     for column in batch.columns() {
         let valid = column.nulls()?.inner();
@@ -495,15 +582,17 @@ fn valued(batch: &RecordBatch) -> Option<BooleanBufferBuilder> {
             Some(rows) => &rows | valid,
         });
     }
-    let rows = rows.filter(|rows| rows.count_set_bits() * 4 < rows.len() * 3)?;
-    let mut kept = BooleanBufferBuilder::new(rows.len());
-    kept.append_buffer(&rows);
-    Some(kept)
+    rows.filter(|rows| rows.count_set_bits() * 4 < rows.len() * 3)
 }
 
 /// What was read of a text.
 fn text_of<'f>(texts: &[TextOf], found: &'f Found, of: &TextOf) -> Option<&'f Groups> {
     found.groups.get(texts.iter().position(|text| text == of)?)
+}
+
+/// What was read of the texts of a field in sum.
+fn sum_of<'f>(texts: &[TextOf], found: &'f Found, of: &TextOf) -> Option<&'f Sum> {
+    found.sums.get(texts.iter().position(|text| text == of)?)
 }
 
 fn not_read() -> QueryError {
