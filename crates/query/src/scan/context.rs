@@ -133,6 +133,7 @@ impl Search {
                     continue;
                 }
                 matches += mask.count();
+                source.control.find(mask.count());
                 if matches > MATCHES_MAX {
                     return Err(too_much("records match", MATCHES_MAX));
                 }

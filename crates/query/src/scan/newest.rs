@@ -396,6 +396,7 @@ async fn search_block(
     };
     let mut hits: Vec<Hit> = if bar == i64::MIN {
         let mask = segment.select(prepared, index, None).await?;
+        control.find(mask.count());
         if mask.is_empty() {
             return Ok(Vec::new());
         }
@@ -410,6 +411,7 @@ async fn search_block(
             return Ok(Vec::new());
         }
         let mask = segment.select(prepared, index, Some(&within)).await?;
+        control.find(mask.count());
         mask.iter().filter_map(|row| Some(hit(*times.get(row)?, row))).collect()
     };
     if hits.len() > top.rows {

@@ -155,6 +155,12 @@ async fn a_query_tells_what_it_has_done() {
         lab.logsql(&format!("size:<20 | stats count() n | query_stats | fields {done}")).await,
         ["BlocksProcessed=1 RowsProcessed=60 RowsFound=20"]
     );
+    // The search for the newest counts what it finds, too.
+    let newest = "size:<20 | sort by (_time desc) limit 3 | query_stats";
+    assert_eq!(
+        lab.logsql(&format!("{newest} | fields {done}")).await,
+        ["BlocksProcessed=1 RowsProcessed=60 RowsFound=20"]
+    );
     // The catalog counts without reading.
     let counted = "* | count() n | query_stats | fields BytesReadTotal, RowsProcessed, RowsFound";
     assert_eq!(lab.logsql(counted).await, ["BytesReadTotal=0 RowsProcessed=0 RowsFound=60"]);
