@@ -42,6 +42,8 @@ pub mod memory;
 pub mod mint;
 pub mod netns;
 pub mod network;
+pub mod object_store;
+pub mod objects;
 pub mod points;
 pub mod process;
 pub mod proxy;

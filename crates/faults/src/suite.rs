@@ -4,7 +4,7 @@
 
 use crate::report::{Row, Summary, Verdict};
 use crate::rig::{Finished, Options, RigError};
-use crate::{clock, disk, doors_kill, kill, memory, network, points, syscalls};
+use crate::{clock, disk, doors_kill, kill, memory, network, objects, points, syscalls};
 
 /// How a rig is run.
 pub type Run = fn(&Options, &mut dyn FnMut(&str)) -> Result<Finished, RigError>;
@@ -21,7 +21,7 @@ pub struct RigKind {
 }
 
 /// Every rig, in the order in which they are run.
-pub const RIGS: [RigKind; 8] = [
+pub const RIGS: [RigKind; 9] = [
     RigKind {
         name: "kill",
         about: "kill -9, SIGSTOP, lost answers at random times",
@@ -40,6 +40,11 @@ pub const RIGS: [RigKind; 8] = [
     RigKind { name: "disk", about: "full disks under server and agent", run: disk::run },
     RigKind { name: "syscalls", about: "system calls that fail", run: syscalls::run },
     RigKind { name: "network", about: "delays, resets, partitions", run: network::run },
+    RigKind {
+        name: "objects",
+        about: "an object store that fails: errors, lost answers, silence, outages",
+        run: objects::run,
+    },
     RigKind { name: "memory", about: "hostile input under a memory limit", run: memory::run },
     RigKind { name: "clock", about: "clocks that jump by an hour", run: clock::run },
 ];

@@ -57,6 +57,11 @@ fn a_bad_network_loses_and_doubles_nothing_crash() {
 }
 
 #[test]
+fn an_object_store_that_fails_loses_and_doubles_nothing_crash() {
+    run("objects", Some(5), 0.0);
+}
+
+#[test]
 fn hostile_input_under_a_memory_limit_harms_nobody_crash() {
     run("memory", Some(2), 0.0);
 }

@@ -6,17 +6,19 @@
 //! Invariant: [`SETTINGS`] names every field of [`ServerConfig`], so that what is documented is what
 //! can be set; a setting is there only where no default can serve everybody.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use lodge_store::Bucket;
 
 mod values;
 
 use values::{
-    bind, bytes, count, datagrams_bind, duration, limit, listeners, networks, path, show_bind,
-    show_bytes, show_duration, show_limit, show_path, text,
+    bind, bytes, count, datagrams_bind, duration, limit, listeners, networks, options, path,
+    show_bind, show_bytes, show_duration, show_limit, show_options, show_path, shown_options, text,
 };
 
 use crate::kafka::settings as kafka;
@@ -31,6 +33,10 @@ const GIB: u64 = 1 << 30;
 pub struct ServerConfig {
     /// Folder of the catalog and the objects.
     pub data_dir: PathBuf,
+    /// Address of the bucket that objects are in; empty: files in the data folder.
+    pub objects: String,
+    /// Options of that object store's client.
+    pub objects_options: ObjectsOptions,
     /// Address of the HTTP listener.
     pub listen: Bind,
     /// Where Elasticsearch's clients find `_bulk` at the root, as on port 9200.
@@ -103,6 +109,8 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("lodge-data"),
+            objects: String::new(),
+            objects_options: ObjectsOptions::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9420)).into(),
             elasticsearch: None,
             loki: None,
@@ -139,6 +147,30 @@ impl Default for ServerConfig {
             gelf_udp: None,
             gelf_tcp: None,
             json_tcp: None,
+        }
+    }
+}
+
+/// Options of an object store's client by name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ObjectsOptions(BTreeMap<String, String>);
+
+impl std::fmt::Debug for ObjectsOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&show_options(&self.0))
+    }
+}
+
+impl ServerConfig {
+    /// The bucket that objects are in; `None` where they are files.
+    ///
+    /// # Errors
+    /// What is wrong with its address or its options.
+    pub fn bucket(&self) -> Result<Option<Bucket>, String> {
+        match (self.objects.as_str(), self.objects_options.0.is_empty()) {
+            ("", true) => Ok(None),
+            ("", false) => Err("objects_options are for a bucket, and none is named".to_owned()),
+            (url, _) => Bucket::new(url, self.objects_options.0.clone()).map(Some),
         }
     }
 }
@@ -210,6 +242,23 @@ pub const SETTINGS: &[Setting] = &[
         range: "a path; relative to where the server starts",
         show: |c| format!("{:?}", c.data_dir.display().to_string()),
         set: |c, v| text(v).map(|s| c.data_dir = PathBuf::from(s)),
+    },
+    Setting {
+        name: "objects",
+        doc: "Bucket that records are kept in instead of files; the catalog stays in data_dir.",
+        range: "\"s3://bucket/folder\", \"gs://…\" or \"az://…\", or \"\" for files in data_dir",
+        show: |c| format!("{:?}", c.objects),
+        set: |c, v| match v.as_str() {
+            Some(url) => Bucket::check_url(url).map(|()| c.objects = url.to_owned()),
+            None => Err(format!("it is a {}, not a string in quotes", v.type_str())),
+        },
+    },
+    Setting {
+        name: "objects_options",
+        doc: "Options of that store's client; what is missing comes from AWS_…, GOOGLE_…, AZURE_….",
+        range: "a table, such as { endpoint = \"https://s3.example\", region = \"eu-1\" }",
+        show: |c| show_options(&c.objects_options.0),
+        set: |c, v| options(v).map(|o| c.objects_options = ObjectsOptions(o)),
     },
     Setting {
         name: "listen",
@@ -542,6 +591,11 @@ pub fn parse(text: &str, place: &str) -> Result<ServerConfig, ConfigError> {
         let refused = |reason| refused(setting, Some(value), place, reason);
         (setting.set)(&mut config, value).map_err(refused)?;
     }
+    if let Err(reason) = config.bucket()
+        && let Some(setting) = SETTINGS.iter().find(|s| s.name == "objects")
+    {
+        return Err(refused(setting, table.get("objects"), place, reason));
+    }
     if let Err((name, reason)) = config.kafka.check()
         && let Some(setting) = SETTINGS.iter().find(|s| s.name == name)
     {
@@ -558,6 +612,7 @@ fn refused(
 ) -> ConfigError {
     let value = match value {
         Some(secret) if setting.name == "kafka_options" => kafka::shown(secret),
+        Some(secret) if setting.name == "objects_options" => shown_options(secret),
         Some(value) => value.to_string(),
         None => "(not set)".to_owned(),
     };
@@ -686,6 +741,9 @@ mod tests {
             ("trusted_networks = [\"10.0.0.0\"]", "not a network"),
             ("listen = \"nonsense\"", "not an IP address with a port"),
             ("data_dir = \"\"", "it is empty"),
+            ("objects = \"ftp://logs\"", "begins with s3://"),
+            ("objects = \"s3://logs\"\nobjects_options = { colour = 1 }", "no option of that"),
+            ("objects_options = { region = \"eu-1\" }", "none is named"),
             ("syslog_tcp = 601", "not a string"),
             ("syslog_udp = \"tls://127.0.0.1:6514\"", "TLS needs connections"),
             ("forward = \"tls://fluentd:24224\"", "not an IP address with a port"),
@@ -693,6 +751,21 @@ mod tests {
             let error = parse(text, "lodge.toml").unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn secrets_of_an_object_store_are_never_shown() {
+        let text = "objects = \"s3://logs/lodge\"\n\
+                    objects_options = { region = \"eu-1\", secret_access_key = \"hush\" }";
+        let config = parse(text, "x").unwrap();
+        let explained = explain(&config);
+        assert!(explained.contains("region = \"eu-1\", secret_access_key = \"(hidden)\""));
+        assert!(!format!("{config:?}{explained}").contains("hush"));
+        let error = parse(&format!("{text}\nqueries_max = 0"), "x").unwrap_err().to_string();
+        assert!(!error.contains("hush"), "{error}");
+        // What was shown cannot be mistaken for what was meant.
+        let error = parse(&explained, "x").unwrap_err().to_string();
+        assert!(error.contains("put the secret there again"), "{error}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub(crate) struct Scraped {
 
 impl Scraped {
     /// Names, help and values of what only ever rises.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 24] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 29] {
         let (s, i, q) = (&self.store, &self.ingest, &self.queries);
         [
             ("query_blocks_read", "Blocks that queries looked at", q.blocks_read),
@@ -176,6 +176,11 @@ impl Scraped {
             ("store_hot_misses", "Reads of recent records from disk", s.hot_misses),
             ("store_garbage_deleted", "Objects deleted after use", s.garbage_deleted),
             ("store_orphans_deleted", "Objects deleted that nothing named", s.orphans_deleted),
+            ("object_puts", "Writing requests to the object store", s.requests.puts),
+            ("object_gets", "Reading requests to the object store", s.requests.gets),
+            ("object_other_requests", "Its other requests, deleting ones too", s.requests.others),
+            ("object_failed_requests", "Answered with 5xx, 429, or not at all", s.requests.failed),
+            ("object_sent_bytes", "Bytes sent to the object store", s.requests.sent_bytes),
         ]
     }
 

@@ -153,7 +153,11 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         listeners.push(Listener::open(name, bind, tls.as_ref()).await?);
     }
     let doors = sockets::bind(&config, tls.as_ref()).await?;
+    let bucket = config
+        .bucket()
+        .map_err(|reason| StoreError::Bucket { url: config.objects.clone(), reason })?;
     let options = StoreOptions {
+        bucket,
         disk_reserve_bytes: config.disk_free_bytes_min,
         // An object that a query reads must outlive the query.
         garbage_grace: config.query_time_max.max(EXPORT_TIME_MAX) + GARBAGE_MARGIN,

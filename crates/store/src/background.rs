@@ -16,6 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 /// Orphans are rare: they are looked for once in so many sweeps.
 const ORPHAN_SWEEPS: u32 = 4;
+/// In a bucket less often: every thousand objects that are listed are a request to pay for.
+const ORPHAN_SWEEPS_IN_BUCKET: u32 = 60;
 
 /// The background tasks of a store. They end when this is dropped or shut down.
 #[derive(Debug)]
@@ -102,6 +104,7 @@ impl Store {
 
     async fn sweep_until(self: Arc<Self>, stop: CancellationToken) {
         let mut round = 0u32;
+        let every = if self.objects.is_local() { ORPHAN_SWEEPS } else { ORPHAN_SWEEPS_IN_BUCKET };
         loop {
             if let Err(error) = self.sweep_garbage().await {
                 tracing::warn!(%error, "deleting garbage failed; it is tried again");
@@ -109,7 +112,7 @@ impl Store {
             if let Err(error) = self.sweep_producers().await {
                 tracing::warn!(%error, "forgetting old requests failed; it is tried again");
             }
-            if round.is_multiple_of(ORPHAN_SWEEPS)
+            if round.is_multiple_of(every)
                 && let Err(error) = self.sweep_orphans().await
             {
                 tracing::warn!(%error, "deleting orphans failed; it is tried again");

@@ -306,7 +306,8 @@ impl Store {
     /// Reads segments, writes one of all their records, swaps.
     async fn rewrite(&self, from: &[Arc<SegmentRef>]) -> Result<(), StoreError> {
         let started = Instant::now();
-        self.space.check(from.iter().map(|s| s.bytes).sum(), true)?;
+        let on_disk = from.iter().map(|s| s.bytes).sum();
+        self.space.check(if self.objects.is_local() { on_disk } else { 0 }, true)?;
         let Some(first) = from.first() else { return Ok(()) };
         let rewrite = self.read_for_rewrite(from).await?;
         let built = self.builder.run(move || rewrite.run().map_err(StoreError::Encode)).await;

@@ -365,7 +365,8 @@ impl Store {
         let by_tenant = by_tenant.into_iter().collect();
         let expected = bytes + bytes / 16 + OBJECT_EXTRA_BYTES;
         let encoded = self.encoder.run(move || encode(by_tenant, expected)).await?;
-        self.space.check(encoded.bytes.len() as u64, false).map_err(refused)?;
+        let on_disk = if self.objects.is_local() { encoded.bytes.len() as u64 } else { 0 };
+        self.space.check(on_disk, false).map_err(refused)?;
 
         let key = object_key("l0", "l0");
         let in_flight = self.objects.begin(&key);

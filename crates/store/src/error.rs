@@ -68,6 +68,14 @@ pub enum StoreError {
         /// Why it failed.
         source: object_store::Error,
     },
+    /// The bucket cannot be used as it is.
+    #[error("cannot keep objects at {url}: {reason}")]
+    Bucket {
+        /// Where objects should be.
+        url: String,
+        /// What is wrong and how to mend it.
+        reason: String,
+    },
     /// The bytes of an object are not what was written.
     #[error("object {key}: {source}")]
     Damaged {

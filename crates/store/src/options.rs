@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use crate::objects::Bucket;
+
 /// How a [`crate::Store`] behaves. `StoreOptions::default()` is right for a server.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
+    /// Where objects are; `None`: files in the data folder.
+    pub bucket: Option<Bucket>,
     /// Free bytes on the disk below which commits are refused and building pauses.
     /// `None`: 5 % of the file system, at most 256 MiB.
     pub disk_reserve_bytes: Option<u64>,
@@ -40,6 +44,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
+            bucket: None,
             disk_reserve_bytes: None,
             hot_bytes_max: 272 << 20,
             open_bytes_max: 256 << 20,

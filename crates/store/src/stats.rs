@@ -1,5 +1,7 @@
 //! Counters of the store, for metrics and for `/api/v1/status`.
 
+use crate::objects::ObjectRequests;
+
 /// What the store holds and has done since it was opened. Counters only ever rise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -53,6 +55,8 @@ pub struct StoreStats {
     pub garbage_deleted: u64,
     /// Objects deleted because no transaction ever named them.
     pub orphans_deleted: u64,
+    /// Requests to an object store.
+    pub requests: ObjectRequests,
     /// Free bytes on the disk.
     pub disk_free_bytes: u64,
     /// Free bytes below which commits are refused.

@@ -78,7 +78,10 @@ impl Store {
         let lock = DirLock::take(&data_dir)?;
         let space = Space::new(&data_dir, options.disk_reserve_bytes)?;
         let catalog = Arc::new(SqliteCatalog::open(&data_dir.join("catalog.db")).await?);
-        let objects = Arc::new(Objects::open(data_dir.join("objects")).await?);
+        let objects = Arc::new(match &options.bucket {
+            Some(bucket) => Objects::open_bucket(bucket, catalog.number().await?).await?,
+            None => Objects::open_folder(data_dir.join("objects")).await?,
+        });
         sync_dir(&data_dir)?;
         let counters = Counters::new(&catalog.totals().await?);
         let pending = Pending::default();
@@ -221,6 +224,7 @@ impl Store {
             hot_bytes: self.hot.bytes() as u64,
             hot_hits,
             hot_misses,
+            requests: self.objects.requests(),
             disk_free_bytes: self.space.free_bytes(),
             disk_reserve_bytes: self.space.reserve_bytes(),
             ..self.counters.stats()

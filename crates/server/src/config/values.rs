@@ -1,9 +1,11 @@
 //! Values of settings: read from TOML, checked, and shown again as they are written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use lodge_store::{HIDDEN, is_secret};
 
 use super::{Bind, GIB, KIB, MIB};
 
@@ -144,4 +146,37 @@ pub(super) fn limit<T>(
 
 pub(super) fn show_limit<T>(limit: Option<T>, show: impl FnOnce(T) -> String) -> String {
     limit.map_or_else(|| "\"unlimited\"".to_owned(), show)
+}
+
+/// A table of options of an object store's client.
+pub(super) fn options(value: &toml::Value) -> Result<BTreeMap<String, String>, String> {
+    let table = value.as_table().ok_or_else(|| format!("it is a {}", value.type_str()))?;
+    let option = |(name, value): (&String, &toml::Value)| {
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(flag) => flag.to_string(),
+            other => return Err(format!("`{name}` is a {}", other.type_str())),
+        };
+        if text == HIDDEN {
+            return Err(format!("`{name}` is {HIDDEN}: put the secret there again"));
+        }
+        Ok((name.to_ascii_lowercase(), text))
+    };
+    table.iter().map(option).collect()
+}
+
+/// The same in one line, without secrets.
+pub(super) fn show_options(options: &BTreeMap<String, String>) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let shown = |(name, value): (&String, &String)| {
+        format!("{name} = {}", quoted(if is_secret(name) { HIDDEN } else { value }))
+    };
+    let all: Vec<String> = options.iter().map(shown).collect();
+    if all.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", all.join(", ")) }
+}
+
+/// A value of such a table as an error may show it.
+pub(super) fn shown_options(value: &toml::Value) -> String {
+    options(value).map_or_else(|_| HIDDEN.to_owned(), |options| show_options(&options))
 }

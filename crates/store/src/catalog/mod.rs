@@ -111,6 +111,10 @@ pub struct Totals {
 /// What exists.
 #[async_trait]
 pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
+    /// A random number that this catalog has for ever: what a bucket's folder is marked with, so that
+    /// no other catalog takes its objects for orphans.
+    async fn number(&self) -> Result<u64, StoreError>;
+
     /// In one transaction: adds `segments`, advances `producers`, raises the version. `None`, and
     /// nothing done, if a producer no longer stands where [`ProducerAdvance::from`] says.
     async fn commit(

@@ -397,6 +397,22 @@ async fn advance(
 
 #[async_trait]
 impl Catalog for SqliteCatalog {
+    async fn number(&self) -> Result<u64, StoreError> {
+        let random = (uuid::Uuid::new_v4().as_u64_pair().0 >> 1).cast_signed();
+        let mut tx = self.begin().await?;
+        // The update changes nothing; it makes RETURNING give the number that was there.
+        let number: i64 = sqlx::query_scalar(
+            "INSERT INTO meta (name, value) VALUES ('catalog_number', $1) \
+             ON CONFLICT (name) DO UPDATE SET value = value RETURNING value",
+        )
+        .bind(random)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed("number the catalog"))?;
+        tx.commit().await?;
+        Ok(number.cast_unsigned())
+    }
+
     async fn commit(
         &self,
         segments: &[NewSegment],

@@ -1,7 +1,6 @@
-//! Objects on the local file system, durable when [`Objects::put`] returns.
+//! Objects on the local file system, durable when [`Local::put`] returns.
 //!
 //! Invariants:
-//! - an object is created once and never changes; its key is never used again;
 //! - `put` syncs the file, its folder and every folder made for it: `object_store` syncs nothing, so
 //!   it reads, lists and deletes here, and does not write;
 //! - a failed write or sync is never retried and trusted: the object is removed and the error
@@ -13,55 +12,27 @@ use std::io::{ErrorKind, IoSliceMut};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rustix::io::{ReadWriteFlags, preadv2};
 
+use super::failed;
 use crate::StoreError;
 use crate::direct::{self, Buffers};
 
 /// More bytes than this are never read on the caller's thread, which others wait for.
 const INLINE_BYTES_MAX: u64 = 2 << 20;
 
-/// An object as a listing shows it.
-#[derive(Debug, Clone)]
-pub(crate) struct Listed {
-    pub(crate) key: String,
-    pub(crate) modified: SystemTime,
-}
-
 /// The objects of a data folder.
 #[derive(Debug)]
-pub(crate) struct Objects {
+pub(super) struct Local {
     store: Arc<dyn ObjectStore>,
     root: PathBuf,
     synced_dirs: Mutex<HashSet<PathBuf>>,
     buffers: Arc<Buffers>,
-    /// Keys between their put and the end of their transaction: never swept.
-    in_flight: Arc<Mutex<HashSet<String>>>,
-}
-
-/// Keeps an object from being swept while its transaction is under way.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    key: String,
-    all: Arc<Mutex<HashSet<String>>>,
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
-}
-
-fn failed(action: &'static str, key: &str) -> impl FnOnce(object_store::Error) -> StoreError {
-    let key = key.to_owned();
-    move |source| StoreError::Object { action, key, source }
 }
 
 fn file_failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
@@ -84,9 +55,9 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(file_failed("sync folder", dir))
 }
 
-impl Objects {
+impl Local {
     /// Opens the folder and makes it if it is not there.
-    pub(crate) async fn open(root: PathBuf) -> Result<Self, StoreError> {
+    pub(super) async fn open(root: PathBuf) -> Result<Self, StoreError> {
         let folder = root.clone();
         blocking(move || {
             std::fs::create_dir_all(&folder).map_err(file_failed("make folder", &folder))?;
@@ -99,24 +70,15 @@ impl Objects {
             synced_dirs: Mutex::new(HashSet::from([root.clone()])),
             root,
             buffers: Arc::default(),
-            in_flight: Arc::default(),
         })
     }
 
-    /// Marks a key that is about to be put.
-    pub(crate) fn begin(&self, key: &str) -> InFlight {
-        let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(key.to_owned());
-        InFlight { key: key.to_owned(), all: Arc::clone(&self.in_flight) }
-    }
-
-    /// Whether a key is between put and transaction.
-    pub(crate) fn is_in_flight(&self, key: &str) -> bool {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    pub(super) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
     }
 
     /// Creates an object; it is durable when this returns.
-    pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+    pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let path = self.root.join(key);
         self.sync_new_dirs(path.parent().unwrap_or(&self.root).to_owned()).await?;
         let buffers = Arc::clone(&self.buffers);
@@ -127,7 +89,7 @@ impl Objects {
         .await;
         match &put {
             Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
-            Err(_) => drop(self.delete(key).await),
+            Err(_) => drop(self.store.delete(&Key::from(key)).await),
             Ok(()) => {}
         }
         put
@@ -162,7 +124,7 @@ impl Objects {
 
     /// Parts of an object. What the kernel has in memory is read at once, on the caller's thread; only
     /// what the disk must be waited for goes to a thread that may wait.
-    pub(crate) async fn ranges(
+    pub(super) async fn ranges(
         &self,
         key: &str,
         ranges: &[Range<u64>],
@@ -187,22 +149,5 @@ impl Objects {
             (read == buffer.len()).then(|| Bytes::from(buffer))
         };
         ranges.iter().map(read).collect()
-    }
-
-    /// Deletes an object; one that is not there is no error.
-    pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        match self.store.delete(&Key::from(key)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(failed("delete", key)(source)),
-        }
-    }
-
-    /// All objects.
-    pub(crate) async fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        let listed = self.store.list(None).map_ok(|meta| Listed {
-            key: meta.location.to_string(),
-            modified: meta.last_modified.into(),
-        });
-        listed.try_collect().await.map_err(failed("list", "objects"))
     }
 }

@@ -1,0 +1,237 @@
+//! Objects in a bucket of an object store.
+//!
+//! ```text
+//!  put ─► create, only if the key is free ─► yes: durable
+//!              ▲                          ─► no answer: the same again, a few times
+//!              └── the key is taken by an attempt before: compared byte by byte, then durable
+//! ```
+//!
+//! Invariants:
+//! - a put is conditional and its key random: whoever finds the key taken finds its own bytes;
+//! - every call ends: each attempt and all of them together have a limit of time;
+//! - a bucket's folder belongs to one catalog, whose number is in its mark: what another catalog's
+//!   objects are would look like orphans to this one, and be deleted.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path as Key;
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutPayload, WriteMultipart,
+};
+use rand::Rng as _;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::failed;
+use super::place::Bucket;
+use super::requests::Requests;
+use crate::StoreError;
+
+/// The object that says which catalog a folder belongs to.
+pub(super) const MARK: &str = "lodge-catalog";
+
+/// A call is not tried again once it has taken so long.
+const CALL_TIME_MAX: Duration = Duration::from_secs(20);
+/// An attempt may take so long, and a second more for each of these bytes.
+const ATTEMPT_TIME: Duration = Duration::from_secs(10);
+const ATTEMPT_BYTES_PER_S: u64 = 1 << 20;
+/// The pauses between attempts; which is chosen at random between none and that long.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1_600),
+    Duration::from_secs(3),
+];
+/// A larger object is sent in parts, so that a failure costs a part and not the whole.
+const WHOLE_BYTES_MAX: usize = 32 << 20;
+/// Size of a part, and how many are sent at once.
+const PART_BYTES: usize = 8 << 20;
+const PARTS_AT_ONCE: usize = 4;
+
+/// The objects of one folder of a bucket.
+#[derive(Debug)]
+pub(super) struct Remote {
+    store: Arc<dyn ObjectStore>,
+    requests: Arc<Requests>,
+    url: String,
+    catalog: u64,
+    /// Set once the mark was seen to be that of this catalog.
+    owned: OnceCell<()>,
+}
+
+impl Remote {
+    pub(super) async fn open(bucket: &Bucket, catalog: u64) -> Result<Self, StoreError> {
+        let requests = Arc::default();
+        let url = bucket.url().to_owned();
+        let store = bucket
+            .client(&requests)
+            .map_err(|reason| StoreError::Bucket { url: url.clone(), reason })?;
+        let remote = Self { store, requests, url, catalog, owned: OnceCell::new() };
+        match remote.check_owner().await {
+            Err(StoreError::Object { source, .. }) if !is_permanent(&source) => {
+                tracing::warn!(bucket = remote.url, error = %source,
+                    "the object store does not answer; what is sent is refused until it does");
+                Ok(remote)
+            }
+            checked => checked.map(|()| remote),
+        }
+    }
+
+    pub(super) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Makes sure that the folder belongs to this catalog, and takes it if it belongs to none.
+    pub(super) async fn check_owner(&self) -> Result<(), StoreError> {
+        self.owned.get_or_try_init(|| self.take()).await.map(|()| ())
+    }
+
+    async fn take(&self) -> Result<(), StoreError> {
+        let key = Key::from(MARK);
+        let mine = self.catalog.to_string();
+        let found = match self.store.get(&key).await {
+            Ok(found) => found.bytes().await.map_err(failed("read", MARK))?,
+            Err(object_store::Error::NotFound { .. }) => {
+                let payload = PutPayload::from(mine.clone());
+                match self.store.put_opts(&key, payload, PutMode::Create.into()).await {
+                    Ok(_) => return Ok(()),
+                    Err(object_store::Error::AlreadyExists { .. }) => {
+                        let found = self.store.get(&key).await.map_err(failed("read", MARK))?;
+                        found.bytes().await.map_err(failed("read", MARK))?
+                    }
+                    Err(error) => return Err(self.unusable(error, "write")),
+                }
+            }
+            Err(error) => return Err(self.unusable(error, "read")),
+        };
+        if found == mine.as_bytes() {
+            return Ok(());
+        }
+        let reason = format!(
+            "its objects belong to another catalog (the object {MARK} there says {}, this catalog is \
+             {mine}); choose another folder of the bucket, or the catalog that belongs to it",
+            String::from_utf8_lossy(&found).chars().take(32).collect::<String>().escape_debug(),
+        );
+        Err(StoreError::Bucket { url: self.url.clone(), reason })
+    }
+
+    fn unusable(&self, error: object_store::Error, action: &'static str) -> StoreError {
+        if !is_permanent(&error) {
+            return failed(action, MARK)(error);
+        }
+        StoreError::Bucket {
+            url: self.url.clone(),
+            reason: format!(
+                "{error}; check that the bucket is there and that the credentials may read, write, \
+                 list and delete in it"
+            ),
+        }
+    }
+
+    /// Creates an object.
+    pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.check_owner().await?;
+        let at = Key::from(key);
+        if bytes.len() > WHOLE_BYTES_MAX {
+            let (at, bytes) = (&at, &bytes);
+            return self.attempts("write", key, bytes.len(), || self.put_parts(at, bytes)).await;
+        }
+        let (at, bytes) = (&at, &bytes);
+        self.attempts("write", key, bytes.len(), || async move {
+            let payload = PutPayload::from(bytes.clone());
+            match self.store.put_opts(at, payload, PutMode::Create.into()).await {
+                Ok(_) => Ok(()),
+                Err(taken @ object_store::Error::AlreadyExists { .. }) => {
+                    // By an attempt of ours whose answer was lost. To be sure costs one read.
+                    let found = self.store.get(at).await?.bytes().await?;
+                    if found == *bytes { Ok(()) } else { Err(taken) }
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn put_parts(&self, at: &Key, bytes: &Bytes) -> Result<(), object_store::Error> {
+        let upload = self.store.put_multipart_opts(at, PutMultipartOptions::default()).await?;
+        let mut write = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        for start in (0..bytes.len()).step_by(PART_BYTES) {
+            let end = (start + PART_BYTES).min(bytes.len());
+            if let Err(error) = write.wait_for_capacity(PARTS_AT_ONCE).await {
+                write.abort().await.ok();
+                return Err(error);
+            }
+            write.put(bytes.slice(start..end));
+        }
+        // It takes back the parts by itself if it fails.
+        write.finish().await.map(drop)
+    }
+
+    /// Parts of an object; those near each other come with one request.
+    pub(super) async fn ranges(
+        &self,
+        key: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let at = &Key::from(key);
+        let bytes = ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum::<u64>();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.attempts("read", key, bytes, || self.store.get_ranges(at, ranges)).await
+    }
+
+    /// Tries until it succeeds, fails for good, or has taken too long.
+    async fn attempts<T, F>(
+        &self,
+        action: &'static str,
+        key: &str,
+        bytes: usize,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, object_store::Error>>,
+    {
+        let began = Instant::now();
+        let attempt_max = ATTEMPT_TIME + Duration::from_secs(bytes as u64 / ATTEMPT_BYTES_PER_S);
+        let mut pauses = PAUSES.iter();
+        loop {
+            let error = match timeout(attempt_max, attempt()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(error)) => error,
+                Err(_) => object_store::Error::Generic {
+                    store: "object store",
+                    source: format!("no answer within {} s", attempt_max.as_secs()).into(),
+                },
+            };
+            let pause =
+                pauses.next().filter(|_| !is_permanent(&error) && began.elapsed() < CALL_TIME_MAX);
+            let Some(pause) = pause else { return Err(failed(action, key)(error)) };
+            tracing::debug!(key, %error, "the object store is asked again");
+            let pause = rand::rng().random_range(Duration::ZERO..*pause);
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Whether asking again is of no use.
+fn is_permanent(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(
+        error,
+        E::NotFound { .. }
+            | E::InvalidPath { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+            | E::AlreadyExists { .. }
+            | E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::UnknownConfigurationKey { .. }
+    )
+}
