@@ -120,7 +120,7 @@ fn announce(
 /// Logs to stderr, filtered by `LODGE_LOG`.
 pub fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LODGE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,object_store=warn"));
     // Only a second call fails, and the first one's settings then stand.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

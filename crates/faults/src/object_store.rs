@@ -65,6 +65,8 @@ impl ObjectStore {
             "-ip.bind=127.0.0.1".to_owned(),
             "-s3".to_owned(),
             "-s3.port.iceberg=0".to_owned(),
+            "-s3.port.lance=0".to_owned(),
+            "-s3.autoCreateBucket=false".to_owned(),
             "-master.volumeSizeLimitMB=64".to_owned(),
             "-volume.max=200".to_owned(),
             format!("-s3.config={}", users.display()),
@@ -88,7 +90,8 @@ impl ObjectStore {
             http::request(addr, method, &path, &[], b"", Duration::from_secs(5))
         };
         // A bucket is a folder of the filer; once that can be made, everything below it is up.
-        while !ask(filer, "POST", format!("/buckets/{BUCKET}/")).is_ok_and(|a| a.is_success())
+        let made = |answer: http::Answer| answer.is_success() || answer.status == 409;
+        while !ask(filer, "POST", format!("/buckets/{BUCKET}/")).is_ok_and(made)
             || ask(s3, "GET", "/".to_owned()).is_err()
         {
             if process.ended().is_some() || started.elapsed() > START_MAX {

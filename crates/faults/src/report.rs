@@ -190,7 +190,7 @@ impl fmt::Display for Summary {
         for Row { rig, seed, why, .. } in self.rows.iter().filter(|row| !row.why.is_empty()) {
             writeln!(f, "  {rig}, seed {seed}: {why}")?;
         }
-        writeln!(f, "  an object store that fails: comes with S3; local files fail in rig syscalls")
+        Ok(())
     }
 }
 

@@ -235,3 +235,54 @@ fn is_permanent(error: &object_store::Error) -> bool {
             | E::UnknownConfigurationKey { .. }
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn remote(store: &Arc<InMemory>, catalog: u64) -> Remote {
+        let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
+        let url = "s3://logs/lodge".to_owned();
+        Remote { store, requests: Arc::default(), url, catalog, owned: OnceCell::new() }
+    }
+
+    #[tokio::test]
+    async fn a_large_object_sent_in_parts_is_read_back_as_it_was() {
+        let remote = remote(&Arc::default(), 1);
+        let bytes: Vec<u8> =
+            (0..WHOLE_BYTES_MAX as u64 + 12_345).map(|i| (i * i >> 7) as u8).collect();
+        let bytes = Bytes::from(bytes);
+        remote.put("seg/large", bytes.clone()).await.unwrap();
+        let (whole, end) = (bytes.len() as u64, bytes.len() as u64 - 7);
+        let read = remote.ranges("seg/large", &[0..whole, 5..9, end..whole]).await.unwrap();
+        assert!(read[0] == bytes);
+        assert_eq!(read[1], bytes.slice(5..9));
+        assert_eq!(read[2], bytes.slice(bytes.len() - 7..));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_an_attempt_before_left_is_the_same_put() {
+        let store = Arc::default();
+        let remote = remote(&store, 1);
+        remote.put("l0/a", Bytes::from_static(b"records")).await.unwrap();
+        remote.put("l0/a", Bytes::from_static(b"records")).await.unwrap();
+        let other = remote.put("l0/a", Bytes::from_static(b"others")).await.unwrap_err();
+        assert!(other.to_string().contains("l0/a"), "{other}");
+        assert_eq!(remote.ranges("l0/a", &[0..7]).await.unwrap()[0].as_ref(), b"records");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_belongs_to_another_catalog_is_refused() {
+        let store = Arc::default();
+        remote(&store, 1).check_owner().await.unwrap();
+        remote(&store, 1).check_owner().await.unwrap();
+        let error = remote(&store, 2).put("l0/a", Bytes::new()).await.unwrap_err().to_string();
+        for part in ["s3://logs/lodge", "belong to another catalog", "says 1", "is 2", "choose"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
