@@ -17,7 +17,7 @@ use lodge_record::TenantId;
 use lodge_segment::l0::TableInfo;
 use lodge_segment::{SegmentError, segment};
 
-use crate::catalog::{Candidates, Catalog, NewSegment};
+use crate::catalog::{Candidates, NewSegment};
 use crate::read;
 use crate::store::{Store, now_ms, object_key};
 use crate::{SegmentRef, StoreError, StoreOptions};
@@ -342,7 +342,7 @@ impl Store {
         };
         let ids: Vec<_> = from.iter().map(|s| s.id).collect();
         fail::fail_point!("build::before_swap");
-        let swapped = self.catalog.swap(&ids, std::slice::from_ref(&new), now_ms()).await;
+        let swapped = self.catalog.swap(&ids, std::slice::from_ref(&new), now_ms(), None).await;
         fail::fail_point!("build::after_swap");
         drop(in_flight);
         match swapped {
@@ -354,7 +354,7 @@ impl Store {
             }
             // It may have been swapped all the same; if so the object is named, else swept.
             Err(error) => {
-                if self.catalog.segments_in(&key).await.map_or(true, |named| named.is_empty()) {
+                if !matches!(self.catalog.settle(&key).await, Ok(Some(_))) {
                     return Err(error);
                 }
             }

@@ -38,7 +38,7 @@ pub use background::Background;
 pub use commit::{Committed, Outcome};
 pub use error::{CommitError, StoreError};
 pub use ledger::{KeptHole, LedgerEntry, LedgerRow};
-pub use options::StoreOptions;
+pub use options::{CatalogAddress, StoreOptions};
 pub use producer::{ProducerState, Verdict, judge};
 pub use read::{BlockInfo, Counts, FieldUse, Groups, OpenSegment, Prepared};
 pub use snapshot::{SegmentId, SegmentRef, Snapshot};
