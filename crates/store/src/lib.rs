@@ -20,6 +20,7 @@ mod commit;
 mod counters;
 mod direct;
 mod error;
+mod held;
 mod hot;
 pub mod ledger;
 mod objects;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,6 +46,10 @@ pub struct Store {
     /// Segments that could not be read or built: see `healthy` in `build.rs`.
     pub(crate) set_aside: Mutex<HashSet<SegmentId>>,
     pub(crate) counters: Counters,
+    /// This process among those that share the catalog.
+    pub(crate) holder: String,
+    /// How often it was looked for something to build.
+    pub(crate) looks: AtomicU32,
     runtime: Handle,
     lock: Mutex<Option<DirLock>>,
 }
@@ -113,6 +117,8 @@ impl Store {
             builder: Worker::start("lodge-build")?,
             set_aside: Mutex::default(),
             counters,
+            holder: crate::held::holder(),
+            looks: AtomicU32::new(0),
             runtime: Handle::current(),
             lock: Mutex::new(Some(lock)),
         }))
