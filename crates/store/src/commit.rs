@@ -397,12 +397,16 @@ impl Store {
         Ok(true)
     }
 
-    /// A transaction failed and may have been committed all the same: its object tells.
+    /// A transaction failed and may have been committed all the same: its object tells. A shared
+    /// catalog has asked already, and says so where it was not answered.
     async fn resolve_ambiguous(
         &self,
         key: &str,
         error: StoreError,
     ) -> Result<Applied, CommitError> {
+        if self.catalog.is_shared() && !matches!(error, StoreError::Unsettled { .. }) {
+            return Err(CommitError::Store(error));
+        }
         match self.catalog.settle(key).await {
             Ok(Some(added)) => Ok(Applied { version: 0, added }),
             Ok(None) => {
