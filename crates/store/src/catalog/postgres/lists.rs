@@ -125,6 +125,9 @@ impl Kept {
         if pruned > self.since || version < self.snapshot.version {
             return None;
         }
+        if version == self.snapshot.version {
+            return Some(Self { since, ..self.clone() });
+        }
         let old = &self.snapshot.segments;
         let known: HashSet<SegmentId> = match changes.added.is_empty() {
             true => HashSet::new(),
