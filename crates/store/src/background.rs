@@ -12,6 +12,10 @@ use crate::{Store, StoreError};
 
 /// How often it is looked whether L0s have become old enough.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often, where other processes write, too: each look is a question to the catalog.
+const LOOK_EVERY_SHARED: Duration = Duration::from_secs(1);
+/// How often it is looked whether another process has done the rest.
+const WAIT_BUILT: Duration = Duration::from_millis(20);
 /// Pause after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 /// Orphans are rare: they are looked for once in so many sweeps.
@@ -57,6 +61,7 @@ impl Store {
             match self.build_step(true).await {
                 Ok(true) => {}
                 Ok(false) if self.is_built() => return,
+                Ok(false) if self.catalog.is_shared() => tokio::time::sleep(WAIT_BUILT).await,
                 Ok(false) => tokio::task::yield_now().await,
                 Err(error) => {
                     tracing::error!(%error, "building stopped");
@@ -67,6 +72,7 @@ impl Store {
     }
 
     async fn build_until(self: Arc<Self>, stop: CancellationToken) {
+        let look_every = if self.catalog.is_shared() { LOOK_EVERY_SHARED } else { LOOK_EVERY };
         let mut troubled: Option<Instant> = None;
         while !stop.is_cancelled() {
             let pause = match self.build_step(false).await {
@@ -74,7 +80,7 @@ impl Store {
                     if let Some(since) = troubled.take() {
                         tracing::info!(seconds = since.elapsed().as_secs(), "building again");
                     }
-                    if done { Duration::ZERO } else { LOOK_EVERY }
+                    if done { Duration::ZERO } else { look_every }
                 }
                 Err(error) => {
                     if troubled.is_none() {
@@ -104,18 +110,17 @@ impl Store {
 
     async fn sweep_until(self: Arc<Self>, stop: CancellationToken) {
         let mut round = 0u32;
-        let every = if self.objects.is_local() { ORPHAN_SWEEPS } else { ORPHAN_SWEEPS_IN_BUCKET };
         loop {
-            if let Err(error) = self.sweep_garbage().await {
-                tracing::warn!(%error, "deleting garbage failed; it is tried again");
-            }
-            if let Err(error) = self.sweep_producers().await {
-                tracing::warn!(%error, "forgetting old requests failed; it is tried again");
-            }
-            if round.is_multiple_of(every)
-                && let Err(error) = self.sweep_orphans().await
+            if self.catalog.is_shared()
+                && let Err(error) = self.count_anew().await
             {
-                tracing::warn!(%error, "deleting orphans failed; it is tried again");
+                tracing::warn!(%error, "counting what is stored failed; it is tried again");
+            }
+            // Its lease ends by itself: the next one, whoever it is, sweeps no sooner.
+            match self.hold("sweep").await {
+                Ok(Some(_held)) => self.sweep(round).await,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "sweeping failed; it is tried again"),
             }
             round = round.wrapping_add(1);
             tokio::select! {
@@ -123,5 +128,26 @@ impl Store {
                 () = tokio::time::sleep(self.options.sweep_every) => {}
             }
         }
+    }
+
+    async fn sweep(&self, round: u32) {
+        if let Err(error) = self.sweep_garbage().await {
+            tracing::warn!(%error, "deleting garbage failed; it is tried again");
+        }
+        if let Err(error) = self.sweep_producers().await {
+            tracing::warn!(%error, "forgetting old requests failed; it is tried again");
+        }
+        let every = if self.objects.is_local() { ORPHAN_SWEEPS } else { ORPHAN_SWEEPS_IN_BUCKET };
+        if round.is_multiple_of(every)
+            && let Err(error) = self.sweep_orphans().await
+        {
+            tracing::warn!(%error, "deleting orphans failed; it is tried again");
+        }
+    }
+
+    /// What others have added and built is not counted as it happens.
+    async fn count_anew(&self) -> Result<(), StoreError> {
+        self.counters.count_anew(&self.catalog.totals().await?);
+        Ok(())
     }
 }

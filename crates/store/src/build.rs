@@ -4,11 +4,13 @@
 //! Invariants:
 //! - a step reads at most one segment's worth of records and writes one segment;
 //! - rows in = rows out: checked before the swap;
-//! - steps run one at a time ([`Store::build_step`] holds a lock);
+//! - steps run one at a time ([`Store::build_step`] holds a lock), and of a tenant in one process at
+//!   a time: a lease, which the swap looks at;
 //! - a segment is rewritten at most once per size class, so writing stays in proportion to what
 //!   comes in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,7 +19,7 @@ use lodge_record::TenantId;
 use lodge_segment::l0::TableInfo;
 use lodge_segment::{SegmentError, segment};
 
-use crate::catalog::{Candidates, Catalog, NewSegment};
+use crate::catalog::{Candidates, Lease, NewSegment};
 use crate::read;
 use crate::store::{Store, now_ms, object_key};
 use crate::{SegmentRef, StoreError, StoreOptions};
@@ -26,6 +28,8 @@ use crate::{SegmentRef, StoreError, StoreOptions};
 const CANDIDATES_MAX: usize = 8_192;
 /// Segments below this size are all of the first size class.
 const CLASS_BYTES_MIN: u64 = 64 << 10;
+/// Where others build, too, it is looked for something to merge at every so-manyth look.
+const MERGE_LOOKS: u32 = 10;
 /// Highest level: beyond it merged segments keep it.
 const LEVEL_MAX: u8 = 9;
 
@@ -224,29 +228,100 @@ impl Store {
     /// L0s are built whatever their age.
     pub(crate) async fn build_step(&self, force: bool) -> Result<bool, StoreError> {
         let _one_at_a_time = self.building.lock().await;
-        if force || self.pending.is_due(&self.options, now_ms()) {
-            let mark = self.pending.mark();
-            let l0 = self.healthy(Candidates::L0).await?;
-            let plan = plan_build(&l0, &self.options, now_ms(), force);
-            if !plan.is_empty() {
-                self.rewrite(&plan).await?;
-                self.pending.replace(mark, &l0, &plan);
-                self.merge_due.store(true, std::sync::atomic::Ordering::Relaxed);
-                return Ok(true);
-            }
-            self.pending.replace(mark, &l0, &[]);
+        // What other processes commit and build is not heard of here: it must be looked for.
+        let shared = self.catalog.is_shared();
+        let look = self.looks.fetch_add(1, Relaxed);
+        let due = shared || self.pending.is_due(&self.options, now_ms());
+        if (force || due) && self.build_once(force).await? {
+            self.merge_due.store(true, Relaxed);
+            return Ok(true);
         }
-        if self.merge_due.load(std::sync::atomic::Ordering::Relaxed) || force {
-            let below = Candidates::BuiltBelow(self.options.segment_bytes_max / 2);
-            let built = self.healthy(below).await?;
-            let plan = plan_merge(&built, &self.options);
-            if !plan.is_empty() {
-                self.rewrite(&plan).await?;
+        let due = self.merge_due.load(Relaxed) || (shared && look.is_multiple_of(MERGE_LOOKS));
+        if force || due {
+            if self.merge_once().await? {
                 return Ok(true);
             }
-            self.merge_due.store(false, std::sync::atomic::Ordering::Relaxed);
+            self.merge_due.store(false, Relaxed);
         }
         Ok(false)
+    }
+
+    async fn build_once(&self, force: bool) -> Result<bool, StoreError> {
+        let mut passed: HashSet<TenantId> = HashSet::new();
+        loop {
+            let mark = self.pending.mark();
+            let l0 = self.healthy(Candidates::L0).await?;
+            let plan = |l0: &[Arc<SegmentRef>], passed: &HashSet<TenantId>| {
+                let free: Vec<_> =
+                    l0.iter().filter(|s| !passed.contains(&s.tenant)).cloned().collect();
+                plan_build(&free, &self.options, now_ms(), force)
+            };
+            let found = plan(&l0, &passed);
+            let Some(tenant) = found.first().map(|segment| segment.tenant.clone()) else {
+                self.pending.replace(mark, &l0, &[]);
+                return Ok(false);
+            };
+            let Some(held) = self.hold(&format!("build/{tenant}")).await? else {
+                passed.insert(tenant);
+                continue;
+            };
+            // Whoever held it before may have built what was found.
+            let (l0, found) = match held.lease() {
+                None => (l0, found),
+                Some(_) => {
+                    let mut now = self.healthy(Candidates::L0).await?;
+                    now.retain(|segment| segment.tenant == tenant);
+                    let found = plan(&now, &passed);
+                    (now, found)
+                }
+            };
+            let done = match found.is_empty() {
+                true => Ok(()),
+                false => self.rewrite(&found, held.lease()).await,
+            };
+            held.release().await;
+            done?;
+            if !found.is_empty() {
+                self.pending.replace(mark, &l0, &found);
+                return Ok(true);
+            }
+            passed.insert(tenant);
+        }
+    }
+
+    async fn merge_once(&self) -> Result<bool, StoreError> {
+        let below = Candidates::BuiltBelow(self.options.segment_bytes_max / 2);
+        let mut passed: HashSet<TenantId> = HashSet::new();
+        loop {
+            let mut built = self.healthy(below).await?;
+            built.retain(|segment| !passed.contains(&segment.tenant));
+            let plan = plan_merge(&built, &self.options);
+            let Some(tenant) = plan.first().map(|segment| segment.tenant.clone()) else {
+                return Ok(false);
+            };
+            let Some(held) = self.hold(&format!("merge/{tenant}")).await? else {
+                passed.insert(tenant);
+                continue;
+            };
+            let plan = match held.lease() {
+                None => plan,
+                Some(_) => {
+                    let mut now = self.healthy(below).await?;
+                    now.retain(|segment| segment.tenant == tenant);
+                    plan_merge(&now, &self.options)
+                }
+            };
+            let done = match plan.is_empty() {
+                true => Ok(()),
+                false => self.rewrite(&plan, held.lease()).await,
+            };
+            held.release().await;
+            done?;
+            if !plan.is_empty() {
+                return Ok(true);
+            }
+            passed.insert(tenant);
+        }
     }
 
     /// Whether nothing waits to be built, as far as is known without asking the catalog.
@@ -304,7 +379,11 @@ impl Store {
     }
 
     /// Reads segments, writes one of all their records, swaps.
-    async fn rewrite(&self, from: &[Arc<SegmentRef>]) -> Result<(), StoreError> {
+    async fn rewrite(
+        &self,
+        from: &[Arc<SegmentRef>],
+        lease: Option<&Lease>,
+    ) -> Result<(), StoreError> {
         let started = Instant::now();
         let on_disk = from.iter().map(|s| s.bytes).sum();
         self.space.check(if self.objects.is_local() { on_disk } else { 0 }, true)?;
@@ -343,19 +422,19 @@ impl Store {
         };
         let ids: Vec<_> = from.iter().map(|s| s.id).collect();
         fail::fail_point!("build::before_swap");
-        let swapped = self.catalog.swap(&ids, std::slice::from_ref(&new), now_ms()).await;
+        let swapped = self.catalog.swap(&ids, std::slice::from_ref(&new), now_ms(), lease).await;
         fail::fail_point!("build::after_swap");
         drop(in_flight);
         match swapped {
             Ok(Some(_)) => {}
-            // Another has taken one of them meanwhile: what was built is of no use.
+            // Another has taken one of them meanwhile, or the work: what was built is of no use.
             Ok(None) => {
                 self.objects.delete(&key).await.ok();
                 return Ok(());
             }
             // It may have been swapped all the same; if so the object is named, else swept.
             Err(error) => {
-                if self.catalog.segments_in(&key).await.map_or(true, |named| named.is_empty()) {
+                if !matches!(self.catalog.settle(&key).await, Ok(Some(_))) {
                     return Err(error);
                 }
             }

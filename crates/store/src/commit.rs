@@ -21,7 +21,7 @@ use bytes::Bytes;
 use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
 use lodge_segment::l0;
 
-use crate::catalog::{Applied, Catalog, NewSegment, Producer, ProducerAdvance};
+use crate::catalog::{Applied, NewSegment, Producer, ProducerAdvance};
 use crate::hot::HotBlocks;
 use crate::ledger::{LedgerEntry, Stretch};
 use crate::producer::{ProducerState, Verdict, judge};
@@ -360,7 +360,11 @@ impl Store {
         let requests = advances.iter().filter(|a| a.forget_ms.is_some() && a.from.is_none());
         self.counters.remember(requests.count() as u64);
         if by_tenant.is_empty() {
-            return Ok(self.catalog.commit(&[], &advances).await?.is_some());
+            let done = self.catalog.commit(&[], &advances).await;
+            return done.map(|applied| applied.is_some()).map_err(|error| match error {
+                StoreError::Unsettled { .. } => CommitError::Unknown(error),
+                other => CommitError::Store(other),
+            });
         }
         let by_tenant = by_tenant.into_iter().collect();
         let expected = bytes + bytes / 16 + OBJECT_EXTRA_BYTES;
@@ -394,17 +398,21 @@ impl Store {
         Ok(true)
     }
 
-    /// A transaction failed and may have been committed all the same: its object tells.
+    /// A transaction failed and may have been committed all the same: its object tells. A shared
+    /// catalog has asked already, and says so where it was not answered.
     async fn resolve_ambiguous(
         &self,
         key: &str,
         error: StoreError,
     ) -> Result<Applied, CommitError> {
-        match self.catalog.segments_in(key).await {
-            Ok(added) if !added.is_empty() => Ok(Applied { version: 0, added }),
-            Ok(_) => {
+        if self.catalog.is_shared() && !matches!(error, StoreError::Unsettled { .. }) {
+            return Err(CommitError::Store(error));
+        }
+        match self.catalog.settle(key).await {
+            Ok(Some(added)) => Ok(Applied { version: 0, added }),
+            Ok(None) => {
                 // Nothing names it, and room is wanted. After another error than a full disk the
-                // transaction might still be found in the journal by the next start: then the
+                // transaction might still be found in SQLite's journal by the next start: then the
                 // object stays until the sweep asks again.
                 if error.is_disk_full() {
                     self.objects.delete(key).await.ok();

@@ -50,18 +50,27 @@ impl Sums {
     }
 
     fn subtract(&self, rows: u64, bytes: u64) {
-        self.segments.fetch_sub(1, Relaxed);
-        self.rows.fetch_sub(rows, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
+        // Another process may have added what this one removes before it was counted here.
+        let less = |sum: &AtomicU64, n: u64| {
+            sum.fetch_update(Relaxed, Relaxed, |sum| Some(sum.saturating_sub(n))).ok();
+        };
+        less(&self.segments, 1);
+        less(&self.rows, rows);
+        less(&self.bytes, bytes);
     }
 }
 
 impl Counters {
     pub(crate) fn new(totals: &(Totals, Totals)) -> Self {
         let counters = Self::default();
-        counters.l0.set(&totals.0);
-        counters.built.set(&totals.1);
+        counters.count_anew(totals);
         counters
+    }
+
+    /// Sets what is stored to what the catalog says.
+    pub(crate) fn count_anew(&self, totals: &(Totals, Totals)) {
+        self.l0.set(&totals.0);
+        self.built.set(&totals.1);
     }
 
     pub(crate) fn count_outcomes(&self, outcomes: &[Outcome]) {

@@ -4,6 +4,7 @@
 //! committed. Neither is ever returned for a single batch of a group: that is a [`crate::Outcome`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lodge_segment::SegmentError;
 
@@ -52,8 +53,40 @@ pub enum StoreError {
         /// Why it failed.
         source: sqlx::Error,
     },
+    /// The catalog in PostgreSQL failed.
+    #[error("catalog at {at}: cannot {action}: {source}{}", crate::catalog::hint(source))]
+    Postgres {
+        /// The database, without its password.
+        at: Arc<str>,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: sqlx::Error,
+    },
+    /// A transaction's answer was lost, and the catalog could not be asked since.
+    #[error("it is not known whether transaction {publish} has happened: {source}")]
+    Unsettled {
+        /// The object that it names, or its own name.
+        publish: String,
+        /// What kept the answer from coming.
+        source: Box<StoreError>,
+    },
+    /// A transaction came after it had been settled that it would not.
+    #[error(
+        "catalog at {at}: transaction {publish} had been given up as lost before it came; nothing \
+         of it was stored; send it again"
+    )]
+    Disowned {
+        /// The database, without its password.
+        at: Arc<str>,
+        /// The object that it names, or its own name.
+        publish: String,
+    },
+    /// The address of the catalog cannot be used.
+    #[error("the catalog's address: {0}; it is like postgres://user:password@host:5432/database")]
+    CatalogAddress(String),
     /// A row of the catalog does not make sense.
-    #[error("the catalog is damaged: {0}; restore catalog.db from a backup")]
+    #[error("the catalog is damaged: {0}; restore it from a backup")]
     CatalogDamaged(String),
     /// There are as many tokens as may be.
     #[error("there are {} tokens, which is the limit; revoke some first", crate::token::TOKENS_MAX)]

@@ -1,14 +1,40 @@
 //! Limits and times of the store, each with the default that works.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::objects::Bucket;
+
+/// `postgres://user:password@host:5432/database`. It is not shown: it may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CatalogAddress(String);
+
+impl CatalogAddress {
+    pub(crate) fn url(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for CatalogAddress {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for CatalogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CatalogAddress")
+    }
+}
 
 /// How a [`crate::Store`] behaves. `StoreOptions::default()` is right for a server.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// Where objects are; `None`: files in the data folder.
     pub bucket: Option<Bucket>,
+    /// Where the catalog is, if not in the data folder. Several processes may share it, each with a
+    /// data folder of its own.
+    pub catalog: Option<CatalogAddress>,
     /// Free bytes on the disk below which commits are refused and building pauses.
     /// `None`: 5 % of the file system, at most 256 MiB.
     pub disk_reserve_bytes: Option<u64>,
@@ -45,6 +71,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             bucket: None,
+            catalog: None,
             disk_reserve_bytes: None,
             hot_bytes_max: 272 << 20,
             open_bytes_max: 256 << 20,

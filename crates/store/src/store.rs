@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use lodge_record::{ProducerId, TenantId};
 use tokio::runtime::Handle;
 
 use crate::build::Pending;
-use crate::catalog::{Candidates, Catalog, SqliteCatalog};
+use crate::catalog::{Candidates, Catalog, PostgresCatalog, SqliteCatalog};
 use crate::counters::Counters;
 use crate::hot::Hot;
 use crate::objects::{Objects, sync_dir};
@@ -20,8 +20,8 @@ use crate::space::{DirLock, Space};
 use crate::token::Token;
 use crate::worker::Worker;
 use crate::{
-    LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot,
-    StoreError, StoreOptions, StoreStats,
+    CatalogAddress, LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef,
+    Snapshot, StoreError, StoreOptions, StoreStats,
 };
 
 /// L0 segments that are looked at when the store is opened.
@@ -31,7 +31,7 @@ const L0_AT_START_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Store {
     pub(crate) options: StoreOptions,
-    pub(crate) catalog: Arc<SqliteCatalog>,
+    pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) space: Space,
     pub(crate) hot: Hot,
@@ -46,6 +46,10 @@ pub struct Store {
     /// Segments that could not be read or built: see `healthy` in `build.rs`.
     pub(crate) set_aside: Mutex<HashSet<SegmentId>>,
     pub(crate) counters: Counters,
+    /// This process among those that share the catalog.
+    pub(crate) holder: String,
+    /// How often it was looked for something to build.
+    pub(crate) looks: AtomicU32,
     runtime: Handle,
     lock: Mutex<Option<DirLock>>,
 }
@@ -61,13 +65,29 @@ pub(crate) fn object_key(folder: &str, extension: &str) -> Arc<str> {
     format!("{folder}/{}.{extension}", uuid::Uuid::now_v7().simple()).into()
 }
 
+/// The catalog at an address, or the file in the data folder.
+async fn open_catalog(
+    data_dir: &Path,
+    address: Option<&CatalogAddress>,
+) -> Result<Arc<dyn Catalog>, StoreError> {
+    match address.map(CatalogAddress::url) {
+        None => Ok(Arc::new(SqliteCatalog::open(&data_dir.join("catalog.db")).await?)),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Ok(Arc::new(PostgresCatalog::open(url).await?))
+        }
+        // It may hold a password, whatever it is.
+        Some(_) => Err(StoreError::CatalogAddress("it names no known database".to_owned())),
+    }
+}
+
 impl Store {
     /// Opens the data folder, which is made if it is not there. The current runtime serves the
     /// catalog, whichever runtime asks.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerCatalog`] if a
-    /// newer Lodge wrote it.
+    /// newer Lodge wrote the catalog; [`StoreError::CatalogAddress`] and [`StoreError::Postgres`]
+    /// for [`StoreOptions::catalog`].
     pub async fn open(data_dir: &Path, options: StoreOptions) -> Result<Arc<Self>, StoreError> {
         let failed = |action| {
             let path = data_dir.to_owned();
@@ -77,7 +97,7 @@ impl Store {
         let data_dir = data_dir.canonicalize().map_err(failed("find folder"))?;
         let lock = DirLock::take(&data_dir)?;
         let space = Space::new(&data_dir, options.disk_reserve_bytes)?;
-        let catalog = Arc::new(SqliteCatalog::open(&data_dir.join("catalog.db")).await?);
+        let catalog = open_catalog(&data_dir, options.catalog.as_ref()).await?;
         let objects = Arc::new(match &options.bucket {
             Some(bucket) => Objects::open_bucket(bucket, catalog.number().await?).await?,
             None => Objects::open_folder(data_dir.join("objects")).await?,
@@ -100,6 +120,8 @@ impl Store {
             builder: Worker::start("lodge-build")?,
             set_aside: Mutex::default(),
             counters,
+            holder: crate::held::holder(),
+            looks: AtomicU32::new(0),
             runtime: Handle::current(),
             lock: Mutex::new(Some(lock)),
         }))

@@ -5,7 +5,8 @@
 //!   that began before can end;
 //! - an orphan (never named) is deleted only if it is older than [`StoreOptions::orphan_grace`], is
 //!   not in flight, and the catalog does not name it, asked in this order: an object whose
-//!   transaction ends between the questions is named by then.
+//!   transaction ends between the questions is named by then. Where other processes write, too, the
+//!   catalog sees to it that a transaction that comes later than that fails.
 //!
 //! [`StoreOptions::garbage_grace`]: crate::StoreOptions::garbage_grace
 //! [`StoreOptions::orphan_grace`]: crate::StoreOptions::orphan_grace
@@ -13,7 +14,6 @@
 use std::time::{Duration, SystemTime};
 
 use crate::StoreError;
-use crate::catalog::Catalog;
 use crate::store::{Store, now_ms};
 
 /// Objects handled between two looks at the catalog.
@@ -65,13 +65,17 @@ impl Store {
             .collect();
         for chunk in keys.chunks(CHUNK) {
             let named = self.catalog.names_objects(chunk).await?;
-            let orphans = chunk.iter().zip(named).filter(|(_, named)| !named).map(|(key, _)| key);
-            for key in orphans {
+            let unnamed = chunk.iter().zip(named).filter(|(_, named)| !named).map(|(key, _)| key);
+            let unnamed: Vec<String> = unnamed.cloned().collect();
+            let named = self.catalog.disown(&unnamed).await?;
+            let orphans = unnamed.iter().zip(named).filter(|(_, named)| !named);
+            for (key, _) in orphans {
                 tracing::info!(object = %key, "deleting an object that no transaction names");
                 self.objects.delete(key).await?;
                 self.counters.deleted(0, 1);
             }
         }
-        self.catalog.drop_unused_schemas().await
+        self.catalog.drop_unused_schemas().await?;
+        self.catalog.prune().await
     }
 }

@@ -1,12 +1,17 @@
 //! What every catalog must do. Each catalog runs the same suite through [`contract!`].
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
-use lodge_store::catalog::{Candidates, Catalog, NewSegment, ProducerAdvance, SqliteCatalog};
+use lodge_store::catalog::{
+    Candidates, Catalog, Lease, NewSegment, PostgresCatalog, ProducerAdvance, SqliteCatalog,
+};
 use lodge_store::token::{Credential, Token, secret_hash};
 use lodge_store::{LedgerEntry, ProducerState, SegmentId, StoreError};
 
@@ -60,6 +65,13 @@ async fn ids(catalog: &dyn Catalog, tenant: &str, time: Option<(i64, i64)>) -> V
     segments.iter().map(|s| s.id).collect()
 }
 
+async fn a_catalog_has_one_number_for_ever(catalog: Arc<dyn Catalog>) {
+    let number = catalog.number().await.unwrap();
+    catalog.commit(&[segment("default", "l0/a", (1, 2))], &[]).await.unwrap().unwrap();
+    assert_eq!(catalog.number().await.unwrap(), number);
+    assert_ne!(number, 0);
+}
+
 async fn a_commit_is_seen_whole(catalog: Arc<dyn Catalog>) {
     let before = catalog.snapshot(&TenantId::default(), None).await.unwrap().0;
     let new = segment("default", "l0/a", (10, 20));
@@ -70,7 +82,7 @@ async fn a_commit_is_seen_whole(catalog: Arc<dyn Catalog>) {
         .unwrap();
     assert!(done.version > before);
     let (version, seen) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
-    assert_eq!(version, done.version);
+    assert!(version >= done.version, "whoever commits finds it");
     let seen = &seen[0];
     assert_eq!(seen.id, done.added[0].id);
     assert_eq!(seen.schema, new.schema, "with the marks of its fields");
@@ -88,6 +100,7 @@ async fn a_producer_is_advanced_only_from_where_it_stands(catalog: Arc<dyn Catal
     let wrong = step("p", Some((1, 7)), state(1, 8, "b"));
     assert!(catalog.commit(&new, &[wrong]).await.unwrap().is_none());
     let right = step("p", Some((1, 1)), state(1, 2, "b"));
+    let new = [segment("default", "l0/b", (0, 0))];
     // One that does not hold undoes all.
     let other = step("q", Some((3, 3)), state(3, 4, "x"));
     assert!(catalog.commit(&new, &[right.clone(), other]).await.unwrap().is_none());
@@ -166,17 +179,20 @@ async fn a_swap_is_all_or_nothing(catalog: Arc<dyn Catalog>) {
     let added = catalog.commit(&new, &[]).await.unwrap().unwrap().added;
     let built = NewSegment { level: 1, ..segment("default", "seg/1", (0, 3)) };
     let both = [added[0].id, added[2].id];
-    let done = catalog.swap(&both, std::slice::from_ref(&built), 1_000).await.unwrap().unwrap();
+    let done =
+        catalog.swap(&both, std::slice::from_ref(&built), 1_000, None).await.unwrap().unwrap();
     assert_eq!(ids(&*catalog, "default", None).await, [done.added[0].id]);
     assert_eq!(catalog.garbage(1_000, 10).await.unwrap(), ["l0/own"], "the other is in use");
     assert!(catalog.garbage(999, 10).await.unwrap().is_empty());
     // Once more: they are gone, and nothing happens.
-    assert!(catalog.swap(&both, std::slice::from_ref(&built), 2_000).await.unwrap().is_none());
+    assert!(
+        catalog.swap(&both, std::slice::from_ref(&built), 2_000, None).await.unwrap().is_none()
+    );
     let half = [added[1].id, added[0].id];
-    assert!(catalog.swap(&half, &[built], 2_000).await.unwrap().is_none());
+    assert!(catalog.swap(&half, &[built], 2_000, None).await.unwrap().is_none());
     assert_eq!(ids(&*catalog, "other", None).await, [added[1].id], "it was put back");
     let last = NewSegment { level: 1, ..segment("other", "seg/2", (0, 1)) };
-    catalog.swap(&[added[1].id], &[last], 3_000).await.unwrap().unwrap();
+    catalog.swap(&[added[1].id], &[last], 3_000, None).await.unwrap().unwrap();
     let garbage = catalog.garbage(i64::MAX, 10).await.unwrap();
     assert_eq!(garbage, ["l0/own", "l0/shared"]);
     catalog.forget_garbage(&garbage).await.unwrap();
@@ -187,10 +203,10 @@ async fn objects_are_known_by_name(catalog: Arc<dyn Catalog>) {
     let keys = ["l0/a", "l0/b", "seg/1"].map(str::to_owned);
     let added = catalog.commit(&[segment("default", "l0/a", (0, 0))], &[]).await.unwrap().unwrap();
     assert_eq!(catalog.names_objects(&keys).await.unwrap(), [true, false, false]);
-    assert_eq!(catalog.segments_in("l0/a").await.unwrap().len(), 1);
-    assert!(catalog.segments_in("l0/b").await.unwrap().is_empty());
+    assert_eq!(catalog.settle("l0/a").await.unwrap().map(|s| s.len()), Some(1));
+    assert!(catalog.settle("l0/b").await.unwrap().is_none());
     let built = NewSegment { level: 1, ..segment("default", "seg/1", (0, 0)) };
-    catalog.swap(&[added.added[0].id], &[built], 1).await.unwrap().unwrap();
+    catalog.swap(&[added.added[0].id], &[built], 1, None).await.unwrap().unwrap();
     // Garbage is still named: it is not an orphan.
     assert_eq!(catalog.names_objects(&keys).await.unwrap(), [true, false, true]);
 }
@@ -198,7 +214,8 @@ async fn objects_are_known_by_name(catalog: Arc<dyn Catalog>) {
 async fn numbers_are_never_used_again(catalog: Arc<dyn Catalog>) {
     let new = [segment("default", "l0/a", (0, 0))];
     let first = catalog.commit(&new, &[]).await.unwrap().unwrap().added[0].id;
-    catalog.swap(&[first], &[], 1).await.unwrap().unwrap();
+    catalog.swap(&[first], &[], 1, None).await.unwrap().unwrap();
+    let new = [segment("default", "l0/b", (0, 0))];
     let second = catalog.commit(&new, &[]).await.unwrap().unwrap().added[0].id;
     assert!(second > first);
 }
@@ -221,7 +238,7 @@ async fn column_lists_are_kept_while_used(catalog: Arc<dyn Catalog>) {
     let one = segment("default", "l0/a", (0, 0));
     let two = NewSegment { schema: columns(&["x", "y"]), ..segment("default", "l0/b", (0, 0)) };
     let added = catalog.commit(&[one, two.clone()], &[]).await.unwrap().unwrap().added;
-    catalog.swap(&[added[0].id], &[], 1).await.unwrap().unwrap();
+    catalog.swap(&[added[0].id], &[], 1, None).await.unwrap().unwrap();
     catalog.drop_unused_schemas().await.unwrap();
     let (_, left) = catalog.snapshot(&TenantId::default(), None).await.unwrap();
     assert_eq!(left[0].schema, two.schema);
@@ -322,6 +339,138 @@ async fn tokens_are_kept_and_their_version_rises(catalog: Arc<dyn Catalog>) {
     assert_eq!(kept.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
 }
 
+async fn versions_tell_states_apart(catalog: Arc<dyn Catalog>) {
+    let tenant = TenantId::default();
+    let mut seen = vec![catalog.snapshot(&tenant, None).await.unwrap().0];
+    let mut last = None;
+    for i in 0..5 {
+        let new = segment("default", &format!("l0/{i}"), (i, i));
+        let done = catalog.commit(&[new], &[]).await.unwrap().unwrap();
+        seen.push(catalog.snapshot(&tenant, None).await.unwrap().0);
+        assert!(done.version <= *seen.last().unwrap(), "whoever commits finds it");
+        last = Some(done.added[0].id);
+    }
+    catalog.swap(&[last.unwrap()], &[], 1, None).await.unwrap().unwrap();
+    seen.push(catalog.snapshot(&tenant, None).await.unwrap().0);
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+}
+
+/// What is kept in memory is what a look at everything finds, whoever writes.
+async fn kept_lists_are_as_good_as_new(catalog: Arc<dyn Catalog>) {
+    let tenants: [TenantId; 2] = ["default".parse().unwrap(), "other".parse().unwrap()];
+    let writing = {
+        let catalog = Arc::clone(&catalog);
+        tokio::spawn(async move {
+            for i in 0..60 {
+                let new = [
+                    segment("default", &format!("l0/{i}"), (i, i)),
+                    segment("other", &format!("l0/{i}"), (i, i)),
+                ];
+                let added = catalog.commit(&new, &[]).await.unwrap().unwrap().added;
+                if i % 3 == 0 {
+                    let built =
+                        NewSegment { level: 1, ..segment("default", &format!("seg/{i}"), (i, i)) };
+                    catalog.swap(&[added[0].id], &[built], 1, None).await.unwrap().unwrap();
+                }
+            }
+        })
+    };
+    let numbers = |segments: &[Arc<lodge_store::SegmentRef>]| -> Vec<SegmentId> {
+        segments.iter().map(|s| s.id).collect()
+    };
+    let mut rounds = 0;
+    while !writing.is_finished() || rounds < 3 {
+        for tenant in &tenants {
+            let before = catalog.snapshot(tenant, None).await.unwrap();
+            let kept = match catalog.kept(tenant) {
+                Some(kept) => kept,
+                None => catalog.snapshot_to_keep(tenant, None).await.unwrap(),
+            };
+            let after = catalog.snapshot(tenant, None).await.unwrap();
+            assert!(before.0 <= kept.version && kept.version <= after.0);
+            // Versions that are the same saw the same.
+            for (version, segments) in [&before, &after] {
+                if *version == kept.version {
+                    assert_eq!(numbers(segments), numbers(&kept.segments), "at {version}");
+                }
+            }
+        }
+        rounds += 1;
+    }
+    writing.await.unwrap();
+    for tenant in &tenants {
+        let kept = catalog.snapshot_to_keep(tenant, None).await.unwrap();
+        assert_eq!(numbers(&kept.segments), ids(&*catalog, tenant.as_str(), None).await);
+        let some = catalog.snapshot_to_keep(tenant, Some((10, 20))).await.unwrap();
+        assert_eq!(numbers(&some.segments), ids(&*catalog, tenant.as_str(), Some((10, 20))).await);
+    }
+}
+
+async fn what_was_settled_stays_so(catalog: Arc<dyn Catalog>) {
+    let new = segment("default", "l0/a", (0, 0));
+    let added = catalog.commit(&[new], &[]).await.unwrap().unwrap().added;
+    let settled = catalog.settle("l0/a").await.unwrap().unwrap();
+    assert_eq!(settled[0].id, added[0].id);
+    // A builder may be quicker than who asks.
+    let built = NewSegment { level: 1, ..segment("default", "seg/1", (0, 0)) };
+    catalog.swap(&[added[0].id], &[built], 1, None).await.unwrap().unwrap();
+    assert_eq!(catalog.settle("l0/a").await.unwrap().map(|s| s.len()), Some(0));
+    let keys = ["l0/a", "seg/1", "l0/never"].map(str::to_owned);
+    assert_eq!(catalog.disown(&keys).await.unwrap(), [true, true, false]);
+    catalog.prune().await.unwrap();
+    assert_eq!(catalog.disown(&keys).await.unwrap(), [true, true, false]);
+}
+
+async fn a_lease_has_one_holder(catalog: Arc<dyn Catalog>) {
+    let (long, short) = (Duration::from_secs(600), Duration::from_millis(50));
+    let first = catalog.lease("build", "a", long).await.unwrap().unwrap();
+    assert!(catalog.lease("build", "b", long).await.unwrap().is_none());
+    assert!(catalog.lease("merge", "b", long).await.unwrap().is_some(), "another work");
+    assert!(catalog.renew(&first, long).await.unwrap());
+    catalog.release(&first).await.unwrap();
+    let second = catalog.lease("build", "b", short).await.unwrap().unwrap();
+    assert!(second.fence > first.fence);
+    assert!(!catalog.renew(&first, long).await.unwrap(), "another has it");
+    catalog.release(&first).await.unwrap();
+    // It ends by itself.
+    let third = loop {
+        match catalog.lease("build", "c", long).await.unwrap() {
+            Some(lease) => break lease,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(third.fence > second.fence);
+    // At the same moment, one gets it.
+    let takers = (0..8).map(|i| {
+        let catalog = Arc::clone(&catalog);
+        tokio::spawn(async move { catalog.lease("sweep", &i.to_string(), long).await.unwrap() })
+    });
+    let mut taken = 0;
+    for taker in takers.collect::<Vec<_>>() {
+        taken += usize::from(taker.await.unwrap().is_some());
+    }
+    assert_eq!(taken, 1);
+}
+
+async fn only_who_holds_the_work_may_swap(catalog: Arc<dyn Catalog>) {
+    let new = segment("default", "l0/a", (0, 0));
+    let old = catalog.commit(&[new], &[]).await.unwrap().unwrap().added[0].id;
+    let late = catalog.lease("build", "a", Duration::ZERO).await.unwrap().unwrap();
+    let held = loop {
+        match catalog.lease("build", "b", Duration::from_secs(600)).await.unwrap() {
+            Some(lease) => break lease,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    let built = |key| NewSegment { level: 1, ..segment("default", key, (0, 0)) };
+    let swap = async |key, lease: &Lease| {
+        catalog.swap(&[old], &[built(key)], 1, Some(lease)).await.unwrap()
+    };
+    assert!(swap("seg/late", &late).await.is_none());
+    assert_eq!(ids(&*catalog, "default", None).await, [old], "nothing has happened");
+    assert!(swap("seg/held", &held).await.is_some());
+}
+
 macro_rules! contract {
     ($make:expr; $($name:ident),* $(,)?) => {$(
         #[tokio::test]
@@ -332,30 +481,52 @@ macro_rules! contract {
     )*};
 }
 
-mod sqlite {
-    use super::*;
+macro_rules! every_catalog {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            use super::*;
 
-    async fn make(dir: std::path::PathBuf) -> SqliteCatalog {
-        SqliteCatalog::open(&dir.join("catalog.db")).await.unwrap()
-    }
+            async fn make(dir: std::path::PathBuf) -> SqliteCatalog {
+                SqliteCatalog::open(&dir.join("catalog.db")).await.unwrap()
+            }
 
-    contract!(make;
-        a_commit_is_seen_whole,
-        a_producer_is_advanced_only_from_where_it_stands,
-        producers_are_apart_by_tenant,
-        the_ledger_goes_with_its_producer,
-        a_snapshot_has_what_overlaps,
-        a_swap_is_all_or_nothing,
-        objects_are_known_by_name,
-        numbers_are_never_used_again,
-        candidates_and_totals_are_by_level,
-        column_lists_are_kept_while_used,
-        many_segments_are_read_at_once,
-        concurrent_writers_are_one_after_another,
-        tokens_are_kept_and_their_version_rises,
-        a_producer_that_may_be_forgotten_is_unknown_then,
-    );
+            contract!(make; $($name),*);
+        }
+
+        mod postgres {
+            use super::*;
+
+            async fn make(_: std::path::PathBuf) -> PostgresCatalog {
+                PostgresCatalog::open(&server::fresh().await).await.unwrap()
+            }
+
+            contract!(make; $($name),*);
+        }
+    };
 }
+
+every_catalog!(
+    a_catalog_has_one_number_for_ever,
+    a_commit_is_seen_whole,
+    a_producer_is_advanced_only_from_where_it_stands,
+    producers_are_apart_by_tenant,
+    the_ledger_goes_with_its_producer,
+    a_snapshot_has_what_overlaps,
+    a_swap_is_all_or_nothing,
+    objects_are_known_by_name,
+    numbers_are_never_used_again,
+    candidates_and_totals_are_by_level,
+    column_lists_are_kept_while_used,
+    many_segments_are_read_at_once,
+    concurrent_writers_are_one_after_another,
+    tokens_are_kept_and_their_version_rises,
+    a_producer_that_may_be_forgotten_is_unknown_then,
+    versions_tell_states_apart,
+    kept_lists_are_as_good_as_new,
+    what_was_settled_stays_so,
+    a_lease_has_one_holder,
+    only_who_holds_the_work_may_swap,
+);
 
 #[tokio::test]
 async fn what_is_parsed_after_reopening_is_what_was_added() {

@@ -14,7 +14,7 @@ use lodge_record::TenantId;
 use crate::{SegmentId, SegmentRef, Snapshot};
 
 /// Segments that all lists together may have.
-const SEGMENTS_MAX: usize = 65_536;
+pub(super) const SEGMENTS_MAX: usize = 65_536;
 
 /// The lists.
 #[derive(Debug, Default)]

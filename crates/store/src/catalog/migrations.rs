@@ -61,6 +61,12 @@ pub(super) const STEPS: &[&[&str]] = &[
         "ALTER TABLE producers ADD COLUMN expires_ms BIGINT",
         "CREATE INDEX producers_by_expiry ON producers (expires_ms) WHERE expires_ms IS NOT NULL",
     ],
+    &["CREATE TABLE leases (
+        name TEXT PRIMARY KEY NOT NULL,
+        holder TEXT NOT NULL,
+        fence BIGINT NOT NULL,
+        expires_ms BIGINT NOT NULL
+    )"],
 ];
 
 /// The table that tells the version; there before any step.

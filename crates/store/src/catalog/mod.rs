@@ -3,26 +3,33 @@
 //!
 //! Invariants:
 //! - [`Catalog::commit`] and [`Catalog::swap`] are one transaction each: all of it or nothing;
+//! - an object is named by one such transaction, and of one whose answer was lost
+//!   [`Catalog::settle`] tells for certain whether it has happened;
 //! - a snapshot is of one version;
 //! - numbers of segments rise and are never used again.
 
 mod kept;
+mod leases;
 mod migrations;
+mod postgres;
 mod rows;
 mod sqlite;
 mod tokens;
 mod transaction;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lodge_record::{ProducerId, TenantId};
 
+pub use postgres::PostgresCatalog;
+pub(crate) use postgres::hint;
 pub use sqlite::SqliteCatalog;
 
 use crate::token::Token;
-use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, StoreError};
+use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError};
 
 /// A segment to be added.
 #[derive(Debug, Clone)]
@@ -82,7 +89,7 @@ pub struct Producer {
 /// A transaction that was committed.
 #[derive(Debug, Clone)]
 pub struct Applied {
-    /// Version of the catalog after it.
+    /// Version of the catalog after it: whoever asks from now on finds this one or a later one.
     pub version: u64,
     /// The segments it added, in the order given.
     pub added: Vec<Arc<SegmentRef>>,
@@ -108,6 +115,15 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// The right to do some work, until it ends or another has got it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Which work.
+    pub name: String,
+    /// Rises with every holder of this work, so that what a former one sends late is known.
+    pub fence: u64,
+}
+
 /// What exists.
 #[async_trait]
 pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
@@ -115,8 +131,20 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
     /// no other catalog takes its objects for orphans.
     async fn number(&self) -> Result<u64, StoreError>;
 
+    /// Whether other processes write to this catalog, too, so that what this one has heard of is
+    /// not all there is.
+    fn is_shared(&self) -> bool;
+
+    /// Closes all connections, waiting for those in use; further calls fail.
+    async fn close(&self);
+
     /// In one transaction: adds `segments`, advances `producers`, raises the version. `None`, and
-    /// nothing done, if a producer no longer stands where [`ProducerAdvance::from`] says.
+    /// nothing done, if a producer no longer stands where [`ProducerAdvance::from`] says. All
+    /// segments are in one object, which no commit and no swap has named before.
+    ///
+    /// # Errors
+    /// After [`StoreError::Unsettled`] it may have happened; after any other error of PostgreSQL
+    /// it has not.
     async fn commit(
         &self,
         segments: &[NewSegment],
@@ -125,12 +153,13 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
 
     /// In one transaction: removes the segments `remove`, adds `add`, puts objects in which no
     /// segment is left among the garbage as of `now_ms`, raises the version. `None`, and nothing
-    /// done, if one of `remove` is no longer there.
+    /// done, if one of `remove` is no longer there, or if another holds the work of `lease`.
     async fn swap(
         &self,
         remove: &[SegmentId],
         add: &[NewSegment],
         now_ms: i64,
+        lease: Option<&Lease>,
     ) -> Result<Option<Applied>, StoreError>;
 
     /// The version and the segments of `tenant` that overlap `time` (inclusive), by number.
@@ -139,6 +168,17 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
         tenant: &TenantId,
         time: Option<(i64, i64)>,
     ) -> Result<(u64, Vec<Arc<SegmentRef>>), StoreError>;
+
+    /// The segments of `tenant` as they are now, if that is known without asking anyone.
+    fn kept(&self, tenant: &TenantId) -> Option<Arc<Snapshot>>;
+
+    /// As [`Catalog::snapshot`], to be kept in memory if it is not too large; what is kept already
+    /// needs only what has changed since.
+    async fn snapshot_to_keep(
+        &self,
+        tenant: &TenantId,
+        time: Option<(i64, i64)>,
+    ) -> Result<Arc<Snapshot>, StoreError>;
 
     /// Producers in the order asked for; `None` for one that is not known.
     async fn producers(
@@ -163,9 +203,10 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError>;
 
-    /// The segments in an object, after every transaction that was begun before: tells whether a
-    /// commit whose answer was lost has happened.
-    async fn segments_in(&self, object_key: &str) -> Result<Vec<Arc<SegmentRef>>, StoreError>;
+    /// Whether the transaction that names an object has happened: waits for it if it is still under
+    /// way, and if it has not happened, it never will. `None` if it has not; otherwise those of its
+    /// segments that are still there.
+    async fn settle(&self, object_key: &str) -> Result<Option<Vec<Arc<SegmentRef>>>, StoreError>;
 
     /// Segments to build or merge, at most `limit`, by tenant and number.
     async fn candidates(
@@ -177,6 +218,11 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
     /// Of each key whether a segment or the garbage names it.
     async fn names_objects(&self, keys: &[String]) -> Result<Vec<bool>, StoreError>;
 
+    /// As [`Catalog::names_objects`], and no transaction of any process will ever name those that
+    /// are not named now. A catalog that is not shared leaves it to its process to ask only for
+    /// objects that it is not about to name.
+    async fn disown(&self, keys: &[String]) -> Result<Vec<bool>, StoreError>;
+
     /// Objects that have been garbage since `before_ms` or longer, at most `limit`.
     async fn garbage(&self, before_ms: i64, limit: usize) -> Result<Vec<String>, StoreError>;
 
@@ -185,6 +231,23 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
 
     /// Removes column lists that no segment uses any more.
     async fn drop_unused_schemas(&self) -> Result<(), StoreError>;
+
+    /// Removes what is kept of transactions for a while only.
+    async fn prune(&self) -> Result<(), StoreError>;
+
+    /// Takes the work `name` for `holder` and so long; `None` if another holds it.
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        lasts: Duration,
+    ) -> Result<Option<Lease>, StoreError>;
+
+    /// Holds a work for so long from now; false if another has got it.
+    async fn renew(&self, lease: &Lease, lasts: Duration) -> Result<bool, StoreError>;
+
+    /// Ends holding a work; nothing happens if another has got it.
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
 
     /// Sums over L0 and over built segments.
     async fn totals(&self) -> Result<(Totals, Totals), StoreError>;

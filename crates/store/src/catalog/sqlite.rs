@@ -23,7 +23,8 @@ use super::kept::{KeptLists, Writing};
 use super::rows::{self, SEGMENT_COLUMNS};
 use super::transaction::WriteTx;
 use super::{
-    Applied, Candidates, Catalog, NewSegment, Producer, ProducerAdvance, Totals, migrations,
+    Applied, Candidates, Catalog, Lease, NewSegment, Producer, ProducerAdvance, Totals, leases,
+    migrations,
 };
 use crate::store::now_ms;
 use crate::token::Token;
@@ -83,34 +84,6 @@ impl SqliteCatalog {
             .await
             .map_err(failed("open catalog.db for reading"))?;
         Ok(Self { writer, readers, known: Mutex::default(), kept: KeptLists::default() })
-    }
-
-    /// Closes all connections, waiting for those in use.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
-    /// The segments of `tenant` in memory, as of the last write.
-    pub(crate) fn kept(&self, tenant: &TenantId) -> Option<Arc<Snapshot>> {
-        self.kept.get(tenant)
-    }
-
-    /// As [`Catalog::snapshot`], to be kept in memory if it is not too large.
-    pub(crate) async fn snapshot_to_keep(
-        &self,
-        tenant: &TenantId,
-        time: Option<(i64, i64)>,
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        if self.kept.is_large(tenant) {
-            let (version, segments) = self.snapshot(tenant, time).await?;
-            return Ok(Arc::new(Snapshot::new(version, tenant.clone(), segments)));
-        }
-        let reading = self.kept.begin_reading();
-        let (version, segments) = self.snapshot(tenant, None).await?;
-        let whole = Arc::new(Snapshot::new(version, tenant.clone(), segments));
-        self.kept.keep(reading, &whole);
-        Ok(whole.within(time))
     }
 
     pub(super) async fn begin(&self) -> Result<WriteTx, StoreError> {
@@ -413,6 +386,35 @@ impl Catalog for SqliteCatalog {
         Ok(number.cast_unsigned())
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    fn kept(&self, tenant: &TenantId) -> Option<Arc<Snapshot>> {
+        self.kept.get(tenant)
+    }
+
+    async fn snapshot_to_keep(
+        &self,
+        tenant: &TenantId,
+        time: Option<(i64, i64)>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        if self.kept.is_large(tenant) {
+            let (version, segments) = self.snapshot(tenant, time).await?;
+            return Ok(Arc::new(Snapshot::new(version, tenant.clone(), segments)));
+        }
+        let reading = self.kept.begin_reading();
+        let (version, segments) = self.snapshot(tenant, None).await?;
+        let whole = Arc::new(Snapshot::new(version, tenant.clone(), segments));
+        self.kept.keep(reading, &whole);
+        Ok(whole.within(time))
+    }
+
     async fn commit(
         &self,
         segments: &[NewSegment],
@@ -433,8 +435,15 @@ impl Catalog for SqliteCatalog {
         remove: &[SegmentId],
         add: &[NewSegment],
         now_ms: i64,
+        lease: Option<&Lease>,
     ) -> Result<Option<Applied>, StoreError> {
         let mut tx = self.begin().await?;
+        if let Some(lease) = lease
+            && !leases::is_held(&mut tx, lease).await?
+        {
+            tx.rollback().await?;
+            return Ok(None);
+        }
         let mut keys: Vec<String> = Vec::new();
         for id in remove {
             let key: Option<String> =
@@ -567,7 +576,7 @@ impl Catalog for SqliteCatalog {
         found.iter().map(rows::ledger).collect()
     }
 
-    async fn segments_in(&self, object_key: &str) -> Result<Vec<Arc<SegmentRef>>, StoreError> {
+    async fn settle(&self, object_key: &str) -> Result<Option<Vec<Arc<SegmentRef>>>, StoreError> {
         // On the one connection that writes: whatever transaction was begun before has ended. It
         // only reads, so that a full disk does not keep it from telling.
         let mut tx = self.writer.begin().await.map_err(failed("begin to read"))?;
@@ -578,10 +587,17 @@ impl Catalog for SqliteCatalog {
                 .await
                 .map_err(failed("look for an object"))?;
         let segments = self.resolve(&mut tx, &ids).await?;
+        // The builder may have been there already.
+        let is_garbage: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM garbage WHERE object_key = $1)")
+                .bind(object_key)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed("look for an object"))?;
         tx.rollback().await.map_err(failed("end reading"))?;
         // Whoever asks was in doubt about a write; now that it is settled, lists are read anew.
         self.kept.doubt();
-        Ok(segments)
+        Ok((is_garbage || !segments.is_empty()).then_some(segments))
     }
 
     async fn candidates(
@@ -628,6 +644,10 @@ impl Catalog for SqliteCatalog {
         Ok(named)
     }
 
+    async fn disown(&self, keys: &[String]) -> Result<Vec<bool>, StoreError> {
+        self.names_objects(keys).await
+    }
+
     async fn garbage(&self, before_ms: i64, limit: usize) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "SELECT object_key FROM garbage WHERE since_ms <= $1 ORDER BY since_ms LIMIT $2",
@@ -665,6 +685,27 @@ impl Catalog for SqliteCatalog {
             }
         });
         Ok(())
+    }
+
+    async fn prune(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        lasts: Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        self.take_lease(name, holder, lasts).await
+    }
+
+    async fn renew(&self, lease: &Lease, lasts: Duration) -> Result<bool, StoreError> {
+        self.renew_lease(lease, lasts).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.lease_until(lease, i64::MIN).await.map(drop)
     }
 
     async fn totals(&self) -> Result<(Totals, Totals), StoreError> {
