@@ -19,6 +19,7 @@ use tower::{Layer, Service};
 
 use crate::answer::ApiError;
 use crate::app::App;
+use crate::config::Roles;
 use crate::identity::{Denied, Identity};
 
 /// What a route needs.
@@ -37,9 +38,9 @@ pub(crate) const ADMIN: Need = Need::Scope(Scope::Admin);
 /// How the clients of some routes are told that they are refused.
 pub(crate) type Words = fn(&HeaderMap, &ApiError) -> Response;
 
-/// Who sent a request, or why nobody did: put there by `guard`.
+/// Who sent a request, or why nobody did, and what this server does: put there by `guard`.
 #[derive(Debug, Clone)]
-pub(crate) struct Found(pub(crate) Result<Identity, Denied>);
+pub(crate) struct Found(pub(crate) Result<Identity, Denied>, pub(crate) Roles);
 
 /// A router and the table of what its routes need.
 pub(crate) struct Routes {
@@ -131,11 +132,11 @@ fn guarding<H: 'static>(
 fn admit(request: &Request, need: Need) -> Result<Option<Identity>, ApiError> {
     let Need::Scope(scope) = need else { return Ok(None) };
     let found = request.extensions().get::<Found>().cloned();
-    let Found(found) =
+    let Found(found, roles) =
         found.ok_or_else(|| ApiError::internal("a request came around the guard"))?;
     let identity = found.map_err(Denied::answer)?;
     if identity.may(scope) {
-        return Ok(Some(identity));
+        return has_role(scope, roles).map(|()| Some(identity));
     }
     Err(ApiError::new(
         StatusCode::FORBIDDEN,
@@ -145,6 +146,26 @@ fn admit(request: &Request, need: Need) -> Result<Option<Identity>, ApiError> {
              create --scope {scope}`",
             identity.name(),
             scope = scope.name()
+        ),
+    ))
+}
+
+/// Whether this server does what the scope is for.
+fn has_role(scope: Scope, roles: Roles) -> Result<(), ApiError> {
+    let (role, is_there) = match scope {
+        Scope::Ingest => ("ingest", roles.ingest),
+        Scope::Read => ("query", roles.query),
+        Scope::Admin => return Ok(()),
+    };
+    if is_there {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "role",
+        format!(
+            "this server has the roles {}; ask one that has the role `{role}`",
+            roles.names().join(", ")
         ),
     ))
 }

@@ -6,15 +6,17 @@
 //! Invariant: [`SETTINGS`] names every field of [`ServerConfig`], so that what is documented is what
 //! can be set; a setting is there only where no default can serve everybody.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use lodge_store::Bucket;
+use lodge_store::{Bucket, HIDDEN};
 
+mod cluster;
 mod values;
+
+pub use cluster::{CatalogUrl, ObjectsOptions, Roles};
 
 use values::{
     bind, bytes, count, datagrams_bind, duration, limit, listeners, networks, options, path,
@@ -37,6 +39,10 @@ pub struct ServerConfig {
     pub objects: String,
     /// Options of that object store's client.
     pub objects_options: ObjectsOptions,
+    /// Where the catalog is that several servers share.
+    pub catalog: CatalogUrl,
+    /// What this server does.
+    pub roles: Roles,
     /// Address of the HTTP listener.
     pub listen: Bind,
     /// Where Elasticsearch's clients find `_bulk` at the root, as on port 9200.
@@ -111,6 +117,8 @@ impl Default for ServerConfig {
             data_dir: PathBuf::from("lodge-data"),
             objects: String::new(),
             objects_options: ObjectsOptions::default(),
+            catalog: CatalogUrl::default(),
+            roles: Roles::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9420)).into(),
             elasticsearch: None,
             loki: None,
@@ -147,30 +155,6 @@ impl Default for ServerConfig {
             gelf_udp: None,
             gelf_tcp: None,
             json_tcp: None,
-        }
-    }
-}
-
-/// Options of an object store's client by name.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct ObjectsOptions(BTreeMap<String, String>);
-
-impl std::fmt::Debug for ObjectsOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&show_options(&self.0))
-    }
-}
-
-impl ServerConfig {
-    /// The bucket that objects are in; `None` where they are files.
-    ///
-    /// # Errors
-    /// What is wrong with its address or its options.
-    pub fn bucket(&self) -> Result<Option<Bucket>, String> {
-        match (self.objects.as_str(), self.objects_options.0.is_empty()) {
-            ("", true) => Ok(None),
-            ("", false) => Err("objects_options are for a bucket, and none is named".to_owned()),
-            (url, _) => Bucket::new(url, self.objects_options.0.clone()).map(Some),
         }
     }
 }
@@ -245,7 +229,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "objects",
-        doc: "Bucket that records are kept in instead of files; the catalog stays in data_dir.",
+        doc: "Bucket that records are kept in instead of files in data_dir.",
         range: "\"s3://bucket/folder\", \"gs://…\" or \"az://…\", or \"\" for files in data_dir",
         show: |c| format!("{:?}", c.objects),
         set: |c, v| match v.as_str() {
@@ -259,6 +243,20 @@ pub const SETTINGS: &[Setting] = &[
         range: "a table, such as { endpoint = \"https://s3.example\", region = \"eu-1\" }",
         show: |c| show_options(&c.objects_options.0),
         set: |c, v| options(v).map(|o| c.objects_options = ObjectsOptions(o)),
+    },
+    Setting {
+        name: "catalog",
+        doc: "PostgreSQL that says which objects are the records; any number of servers share it.",
+        range: "\"postgres://user:password@host/database\", or \"\" for a file in data_dir",
+        show: |c| format!("{:?}", c.catalog.shown()),
+        set: |c, v| CatalogUrl::parse(v.as_str().unwrap_or("?")).map(|url| c.catalog = url),
+    },
+    Setting {
+        name: "roles",
+        doc: "What this server does of what all do that share its catalog.",
+        range: "a list of \"ingest\", \"query\" and \"build\"",
+        show: |c| c.roles.shown(),
+        set: |c, v| Roles::parse(v).map(|roles| c.roles = roles),
     },
     Setting {
         name: "listen",
@@ -591,12 +589,7 @@ pub fn parse(text: &str, place: &str) -> Result<ServerConfig, ConfigError> {
         let refused = |reason| refused(setting, Some(value), place, reason);
         (setting.set)(&mut config, value).map_err(refused)?;
     }
-    if let Err(reason) = config.bucket()
-        && let Some(setting) = SETTINGS.iter().find(|s| s.name == "objects")
-    {
-        return Err(refused(setting, table.get("objects"), place, reason));
-    }
-    if let Err((name, reason)) = config.kafka.check()
+    if let Err((name, reason)) = config.check_cluster().and_then(|()| config.kafka.check())
         && let Some(setting) = SETTINGS.iter().find(|s| s.name == name)
     {
         return Err(refused(setting, table.get(name), place, reason));
@@ -613,6 +606,8 @@ fn refused(
     let value = match value {
         Some(secret) if setting.name == "kafka_options" => kafka::shown(secret),
         Some(secret) if setting.name == "objects_options" => shown_options(secret),
+        // It may be an address that was not understood, with a password in it.
+        Some(_) if setting.name == "catalog" => format!("{:?}", HIDDEN),
         Some(value) => value.to_string(),
         None => "(not set)".to_owned(),
     };
@@ -743,7 +738,6 @@ mod tests {
             ("data_dir = \"\"", "it is empty"),
             ("objects = \"ftp://logs\"", "begins with s3://"),
             ("objects = \"s3://logs\"\nobjects_options = { colour = 1 }", "no option of that"),
-            ("objects_options = { region = \"eu-1\" }", "none is named"),
             ("syslog_tcp = 601", "not a string"),
             ("syslog_udp = \"tls://127.0.0.1:6514\"", "TLS needs connections"),
             ("forward = \"tls://fluentd:24224\"", "not an IP address with a port"),
@@ -751,21 +745,6 @@ mod tests {
             let error = parse(text, "lodge.toml").unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn secrets_of_an_object_store_are_never_shown() {
-        let text = "objects = \"s3://logs/lodge\"\n\
-                    objects_options = { region = \"eu-1\", secret_access_key = \"hush\" }";
-        let config = parse(text, "x").unwrap();
-        let explained = explain(&config);
-        assert!(explained.contains("region = \"eu-1\", secret_access_key = \"(hidden)\""));
-        assert!(!format!("{config:?}{explained}").contains("hush"));
-        let error = parse(&format!("{text}\nqueries_max = 0"), "x").unwrap_err().to_string();
-        assert!(!error.contains("hush"), "{error}");
-        // What was shown cannot be mistaken for what was meant.
-        let error = parse(&explained, "x").unwrap_err().to_string();
-        assert!(error.contains("put the secret there again"), "{error}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn check(request: &Request, app: &App) -> Result<Found, ApiError> {
     if let Err(denied) = &found {
         app.metrics.denied(denied.name());
     }
-    Ok(Found(found))
+    Ok(Found(found, app.config.roles))
 }
 
 /// VictoriaLogs takes the tenant from headers. Here it comes from the sign-in only, so a header

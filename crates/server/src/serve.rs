@@ -158,6 +158,8 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         .map_err(|reason| StoreError::Bucket { url: config.objects.clone(), reason })?;
     let options = StoreOptions {
         bucket,
+        catalog: config.catalog_address(),
+        builds: config.roles.build,
         disk_reserve_bytes: config.disk_free_bytes_min,
         // An object that a query reads must outlive the query.
         garbage_grace: config.query_time_max.max(EXPORT_TIME_MAX) + GARBAGE_MARGIN,
@@ -192,7 +194,10 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     let metrics = Arc::new(Metrics::new());
     let decoders = Decoders::new().map_err(ServerError::Threads)?;
     let app = Arc::new(App::new(config, store, ingest, engine, metrics, decoders, tokens));
-    let kafka = kafka::start(&app, &app.kafka, &app.config.kafka)?;
+    let kafka = match app.config.roles.ingest {
+        true => kafka::start(&app, &app.kafka, &app.config.kafka)?,
+        false => None,
+    };
     tokio::spawn(sample_rate(app.clone()));
     tokio::spawn(follow_tokens(app.clone()));
     if let Some(tls) = tls {

@@ -47,9 +47,14 @@ impl Drop for Background {
 }
 
 impl Store {
-    /// Starts building, merging and sweeping on the current runtime.
+    /// Starts building, merging and sweeping on the current runtime, or what is left of it for a
+    /// process that does not build: counting what the others have done.
     pub fn spawn_background(self: &Arc<Self>) -> Background {
         let stop = CancellationToken::new();
+        if !self.options.builds {
+            let count = tokio::spawn(Arc::clone(self).count_until(stop.clone()));
+            return Background { stop, tasks: vec![count] };
+        }
         let build = tokio::spawn(Arc::clone(self).build_until(stop.clone()));
         let sweep = tokio::spawn(Arc::clone(self).sweep_until(stop.clone()));
         Background { stop, tasks: vec![build, sweep] }
@@ -142,6 +147,18 @@ impl Store {
             && let Err(error) = self.sweep_orphans().await
         {
             tracing::warn!(%error, "deleting orphans failed; it is tried again");
+        }
+    }
+
+    async fn count_until(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.count_anew().await {
+                tracing::warn!(%error, "counting what is stored failed; it is tried again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.options.sweep_every) => {}
+            }
         }
     }
 

@@ -394,7 +394,9 @@ impl Store {
         for (segment, section) in applied.added.iter().zip(sections) {
             self.hot.insert(segment.id, hot_blocks(section));
         }
-        self.pending.add(&applied.added);
+        if self.options.builds {
+            self.pending.add(&applied.added);
+        }
         Ok(true)
     }
 

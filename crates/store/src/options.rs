@@ -35,6 +35,9 @@ pub struct StoreOptions {
     /// Where the catalog is, if not in the data folder. Several processes may share it, each with a
     /// data folder of its own.
     pub catalog: Option<CatalogAddress>,
+    /// Whether this process builds, merges and sweeps. With a catalog that several share, one that
+    /// does is enough.
+    pub builds: bool,
     /// Free bytes on the disk below which commits are refused and building pauses.
     /// `None`: 5 % of the file system, at most 256 MiB.
     pub disk_reserve_bytes: Option<u64>,
@@ -72,6 +75,7 @@ impl Default for StoreOptions {
         Self {
             bucket: None,
             catalog: None,
+            builds: true,
             disk_reserve_bytes: None,
             hot_bytes_max: 272 << 20,
             open_bytes_max: 256 << 20,

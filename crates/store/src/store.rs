@@ -105,7 +105,9 @@ impl Store {
         sync_dir(&data_dir)?;
         let counters = Counters::new(&catalog.totals().await?);
         let pending = Pending::default();
-        pending.add(&catalog.candidates(Candidates::L0, L0_AT_START_MAX).await?);
+        if options.builds {
+            pending.add(&catalog.candidates(Candidates::L0, L0_AT_START_MAX).await?);
+        }
         Ok(Arc::new(Self {
             hot: Hot::new(options.hot_bytes_max),
             opened: Arc::new(Cache::new(options.open_bytes_max)),
