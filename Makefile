@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 SECONDS ?= 30
 SEEDS ?= 1,2,3
 
-.PHONY: run test build ui bench bench-agent bench-doors faults fuzz clean-data help
+.PHONY: run test build ui bench bench-agent bench-doors faults cluster fuzz clean-data help
 
 help:
 	@echo "make run     build and start Lodge with an agent and a demo fleet, http://127.0.0.1:9420"
@@ -19,6 +19,8 @@ help:
 	@echo "             5,000 idle and 200 slow connections (SIZE=300MB of records)"
 	@echo "make faults  every fault rig under load, and one table (SECONDS=30 SEEDS=1,2,3), or the random"
 	@echo "             kills alone (ROUNDS=1000)"
+	@echo "make cluster servers with different roles over one PostgreSQL and one bucket on this machine, with"
+	@echo "             load and faults, and one table (SECONDS=30 SEEDS=1,2,3, or ROUNDS=500)"
 	@echo "make fuzz    decoders and queries under coverage-guided fuzzing (SECONDS=600 each, TARGETS='gelf syslog')"
 
 run: build
@@ -51,6 +53,11 @@ faults: build
 	LODGE_BIN=$(BIN)/lodge LODGE_AGENT_BIN=$(BIN)/lodge-agent \
 	  $(BIN)/lodge-faults $(if $(ROUNDS),kill --rounds $(ROUNDS),all --seconds $(SECONDS)) \
 	  --seeds $(SEEDS)
+
+cluster: build
+	@scripts/setup faults
+	LODGE_BIN=$(BIN)/lodge LODGE_AGENT_BIN=$(BIN)/lodge-agent \
+	  $(BIN)/lodge-faults cluster $(if $(ROUNDS),--rounds $(ROUNDS),--seconds $(SECONDS)) --seeds $(SEEDS)
 
 # Each target for so many seconds, one after the other; scripts/fuzz minimise takes over what was found.
 fuzz:

@@ -31,6 +31,11 @@ impl Agent {
         }
     }
 
+    /// A further server that it may turn to, from the next start on.
+    pub fn add_server(&mut self, server: &str) {
+        self.args.extend(["--server".to_owned(), format!("http://{server}")]);
+    }
+
     /// Says how it is started from the next start on.
     pub fn set_wrap(&mut self, wrap: Wrap) {
         self.wrap = wrap;

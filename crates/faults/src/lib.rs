@@ -29,6 +29,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod doors;
 pub mod doors_kill;
@@ -45,6 +46,7 @@ pub mod network;
 pub mod object_store;
 pub mod objects;
 pub mod points;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod report;

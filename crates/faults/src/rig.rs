@@ -153,6 +153,21 @@ pub struct Plan {
     pub agent_side: IpAddr,
     /// The name by which the agent calls that address.
     pub agent_side_name: &'static str,
+    /// Servers that share the first one's catalog and objects.
+    pub peers: Vec<Peer>,
+}
+
+/// A server beside the first.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its name, for its folder.
+    pub name: &'static str,
+    /// More arguments of `lodge server`.
+    pub args: Vec<String>,
+    /// Whether it takes records.
+    pub ingests: bool,
+    /// Whether it answers queries.
+    pub queries: bool,
 }
 
 impl Plan {
@@ -167,6 +182,7 @@ impl Plan {
             agent_wrap: Wrap::default(),
             agent_side: Ipv4Addr::LOCALHOST.into(),
             agent_side_name: "127.0.0.1",
+            peers: Vec::new(),
         }
     }
 }
@@ -185,6 +201,8 @@ pub struct Rig<'o> {
     pub server: Server,
     /// The agent.
     pub agent: Agent,
+    /// Servers that share its catalog, and whether they answer queries.
+    pub peers: Vec<(Server, Peer)>,
     /// Between the agent and the server.
     pub agent_proxy: Proxy,
     /// Between some of the HTTP writers and the server.
@@ -196,7 +214,7 @@ pub struct Rig<'o> {
     /// Remarks for the report.
     pub notes: Vec<String>,
     writers: Vec<JoinHandle<()>>,
-    watcher: Option<JoinHandle<()>>,
+    watchers: Vec<JoinHandle<()>>,
     started: Instant,
     faults: u64,
     recoveries: Vec<Duration>,
@@ -206,7 +224,8 @@ pub struct Rig<'o> {
 
 impl<'o> Rig<'o> {
     /// Starts processes and load.
-    pub fn start(options: &'o Options, plan: Plan) -> Result<Rig<'o>, RigError> {
+    pub fn start(options: &'o Options, mut plan: Plan) -> Result<Rig<'o>, RigError> {
+        let planned = std::mem::take(&mut plan.peers);
         let binaries = Binaries::find()?;
         let Plan { folder, data, state, .. } = &plan;
         fs::create_dir_all(data)?;
@@ -215,12 +234,24 @@ impl<'o> Rig<'o> {
         let mut server = Server::new(&binaries.lodge, data, folder)?.with_args(&args);
         server.set_wrap(plan.server_wrap.clone());
         server.start()?;
+        let mut peers = Vec::new();
+        for peer in planned {
+            let args: Vec<&str> = peer.args.iter().map(String::as_str).collect();
+            let home = folder.join(peer.name);
+            fs::create_dir_all(&home)?;
+            let mut started = Server::new(&binaries.lodge, &home, &home)?.with_args(&args);
+            started.start()?;
+            peers.push((started, peer));
+        }
         let agent_proxy = Proxy::start(plan.agent_side, server.addr())?;
         let writer_proxy = Proxy::start(Ipv4Addr::LOCALHOST.into(), server.addr())?;
         let logs = folder.join("logs");
         let agent_log = folder.join("agent.log");
         let called = format!("{}:{}", plan.agent_side_name, agent_proxy.addr().port());
         let mut agent = Agent::new(&binaries.agent, state, &logs, &agent_log, &called);
+        for (server, _) in peers.iter().filter(|(_, peer)| peer.ingests) {
+            agent.add_server(&server.addr().to_string());
+        }
         agent.set_wrap(plan.agent_wrap.clone());
         agent.start()?;
         let load = Load::new(Mint::new(options.seed));
@@ -231,13 +262,14 @@ impl<'o> Rig<'o> {
             load,
             server,
             agent,
+            peers,
             agent_proxy,
             writer_proxy,
             other: Vec::new(),
             only_ours: false,
             notes: Vec::new(),
             writers: Vec::new(),
-            watcher: None,
+            watchers: Vec::new(),
             started: Instant::now(),
             faults: 0,
             recoveries: Vec::new(),
@@ -270,8 +302,10 @@ impl<'o> Rig<'o> {
             let seed = seed ^ index << 48;
             // The first goes straight to the server, the others lose answers as the agent does; the
             // last two send again what was not answered, one of them with keys.
-            let far_end = match index {
-                0 => self.server.far_end(),
+            let peer = self.peers.iter().find(|(_, peer)| peer.ingests);
+            let far_end = match (index, peer) {
+                (0, _) => self.server.far_end(),
+                (1, Some((peer, _))) => peer.far_end(),
                 _ => FarEnd::new(self.writer_proxy.addr()),
             };
             let repeats = match HTTP_WRITERS - index {
@@ -283,7 +317,12 @@ impl<'o> Rig<'o> {
         }
         let first_http = u16::try_from(self.options.files).unwrap_or(u16::MAX);
         let watched = vec![first_http];
-        self.watcher = Some(load::spawn_watcher(&self.load, self.server.far_end(), watched));
+        let far_ends = std::iter::once(&self.server)
+            .chain(self.peers.iter().filter(|(_, peer)| peer.queries).map(|(server, _)| server))
+            .map(Server::far_end);
+        for far_end in far_ends {
+            self.watchers.push(load::spawn_watcher(&self.load, far_end, watched.clone()));
+        }
         Ok(())
     }
 
@@ -306,6 +345,11 @@ impl<'o> Rig<'o> {
     pub fn start_what_is_down(&mut self) -> Result<(), RigError> {
         if !self.server.is_running() {
             self.server.start()?;
+        }
+        for (peer, _) in &mut self.peers {
+            if !peer.is_running() {
+                peer.start()?;
+            }
         }
         if !self.agent.is_running() {
             self.agent.start()?;
@@ -444,7 +488,7 @@ impl<'o> Rig<'o> {
     /// building, after it, and after another start of the server. The faults must be over.
     pub fn finish(mut self, progress: &mut dyn FnMut(&str)) -> Result<Report, RigError> {
         self.load.end();
-        for writer in self.writers.drain(..).chain(self.watcher.take()) {
+        for writer in self.writers.drain(..).chain(self.watchers.drain(..)) {
             if writer.join().is_err() {
                 return Err(io::Error::other("a thread of the rig panicked").into());
             }
@@ -464,7 +508,7 @@ impl<'o> Rig<'o> {
         self.send_fresh()?;
         self.server.kill();
         self.server.start()?;
-        let (judgement, _) = self.drain()?;
+        let (judgement, found) = self.drain()?;
         self.note_retries();
         if !before.is_clean() && judgement.is_clean() {
             self.other.push(format!("before building: {before:?}"));
@@ -474,6 +518,13 @@ impl<'o> Rig<'o> {
         }
         self.other.extend(self.load.wrong());
         self.other.extend(self.server.panics());
+        for (peer, Peer { name, queries, .. }) in &self.peers {
+            self.other.extend(peer.panics());
+            let far_end = peer.far_end();
+            if *queries && far_end.read_all(&self.load.mint)?.lines() != found.lines() {
+                self.other.push(format!("{name} does not find what the first server finds"));
+            }
+        }
         self.other.extend(self.agent.panics());
         let mut notes = std::mem::take(&mut self.notes);
         notes.push(format!(

@@ -4,7 +4,7 @@
 
 use crate::report::{Row, Summary, Verdict};
 use crate::rig::{Finished, Options, RigError};
-use crate::{clock, disk, doors_kill, kill, memory, network, objects, points, syscalls};
+use crate::{clock, cluster, disk, doors_kill, kill, memory, network, objects, points, syscalls};
 
 /// How a rig is run.
 pub type Run = fn(&Options, &mut dyn FnMut(&str)) -> Result<Finished, RigError>;
@@ -21,7 +21,7 @@ pub struct RigKind {
 }
 
 /// Every rig, in the order in which they are run.
-pub const RIGS: [RigKind; 9] = [
+pub const RIGS: [RigKind; 10] = [
     RigKind {
         name: "kill",
         about: "kill -9, SIGSTOP, lost answers at random times",
@@ -44,6 +44,11 @@ pub const RIGS: [RigKind; 9] = [
         name: "objects",
         about: "an object store that fails: errors, lost answers, silence, outages",
         run: objects::run,
+    },
+    RigKind {
+        name: "cluster",
+        about: "servers with different roles over one PostgreSQL and one bucket",
+        run: cluster::run,
     },
     RigKind { name: "memory", about: "hostile input under a memory limit", run: memory::run },
     RigKind { name: "clock", about: "clocks that jump by an hour", run: clock::run },

@@ -62,6 +62,11 @@ fn an_object_store_that_fails_loses_and_doubles_nothing_crash() {
 }
 
 #[test]
+fn a_cluster_of_which_any_part_fails_loses_and_doubles_nothing_crash() {
+    run("cluster", Some(6), 0.0);
+}
+
+#[test]
 fn hostile_input_under_a_memory_limit_harms_nobody_crash() {
     run("memory", Some(2), 0.0);
 }

@@ -204,8 +204,8 @@ async fn write_until(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_told_is_true_when_the_server_restarts_crash() {
-    let mut server = tokio::task::spawn_blocking(server::Server::start).await.unwrap();
-    let url = server::fresh_on(server.port).await;
+    let mut server = server::start().await;
+    let url = server::fresh_on(server.port()).await;
     let catalog = Arc::new(PostgresCatalog::open(&url).await.unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let commits = Arc::new(AtomicU32::new(0));
@@ -222,7 +222,7 @@ async fn what_was_told_is_true_when_the_server_restarts_crash() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         server = tokio::task::spawn_blocking(move || {
-            server.order("restart");
+            server.crash().unwrap();
             server
         })
         .await
@@ -254,8 +254,8 @@ async fn what_was_told_is_true_when_the_server_restarts_crash() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_the_same_producers_never_wait_in_a_circle() {
     const PRODUCERS: usize = 24;
-    let server = tokio::task::spawn_blocking(server::Server::start).await.unwrap();
-    let url = server::fresh_on(server.port).await;
+    let server = server::start().await;
+    let url = server::fresh_on(server.port()).await;
     let catalogs = [
         Arc::new(PostgresCatalog::open(&url).await.unwrap()),
         Arc::new(PostgresCatalog::open(&url).await.unwrap()),
@@ -360,16 +360,16 @@ async fn two_stores_store_each_batch_once() {
 /// A store goes on by itself when its server was away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_rides_out_a_restart_of_the_server_crash() {
-    let mut server = tokio::task::spawn_blocking(server::Server::start).await.unwrap();
-    let url = server::fresh_on(server.port).await;
+    let mut server = server::start().await;
+    let url = server::fresh_on(server.port()).await;
     let dir = tempfile::tempdir().unwrap();
     let store = open_shared(&dir.path().join("a"), &dir.path().join("shared"), &url).await;
     support::put(&store, batch("before", Some(("p", 1, 1)))).await;
     assert_eq!(marks(&store).await, ["before"]);
     let restarting = tokio::task::spawn_blocking(move || {
-        server.order("stop");
+        server.stop().unwrap();
         std::thread::sleep(Duration::from_millis(500));
-        server.order("start");
+        server.go_on().unwrap();
         server
     });
     // Each of these waits for the server instead of failing.
