@@ -10,6 +10,7 @@
 //! under `lodge.field.<name>`; fields beyond the column limit go to `_overflow`.
 
 mod column;
+mod held;
 mod interner;
 mod number;
 
@@ -24,6 +25,8 @@ use hashbrown::HashMap;
 
 use self::column::Column;
 pub use self::column::Value;
+use self::held::HeldFields;
+pub use self::held::{Held, KnownText};
 use self::interner::Interner;
 use crate::schema::{is_reserved, leading_fields};
 use crate::{field, limits, overflow};
@@ -89,6 +92,10 @@ pub struct BatchBuilder {
     overflow: Column,
     overflow_now: String,
     bytes: usize,
+    /// What `bytes` was before the record in hand.
+    bytes_before: usize,
+    held: HeldFields,
+    codes: u64,
     overflowed: u64,
 }
 
@@ -133,6 +140,9 @@ impl BatchBuilder {
             overflow: Column::plain(field::OVERFLOW),
             overflow_now: String::new(),
             bytes: 0,
+            bytes_before: 0,
+            held: HeldFields::default(),
+            codes: next_batch(),
             overflowed: 0,
         }
     }
@@ -238,6 +248,7 @@ impl BatchBuilder {
 
     /// Sets the labels of a stream as fields of the record in hand.
     pub fn set_labels(&mut self, stream: StreamCode) {
+        self.release();
         let Some(places) = self.labels.streams.get(stream.0 as usize).cloned() else { return };
         let row = self.times.len() as u32;
         for place in places {
@@ -280,16 +291,20 @@ impl BatchBuilder {
         self.times.push(time_ns);
         self.stream_codes.push(stream.0);
         self.bytes += 12;
+        self.bytes_before = self.bytes;
         self.last = MSG_COLUMN;
     }
 
     /// Takes off all that was set since the last finished record.
     pub fn abandon_row(&mut self) {
         let row = self.times.len() as u32;
+        self.release_before(row);
         for column in &mut self.columns {
             column.unset(row);
         }
         self.overflow_now.clear();
+        self.bytes_before = self.bytes;
+        self.codes = next_batch();
         self.last = MSG_COLUMN;
         // A text that came with this record is forgotten with it.
         self.labels.all.iter_mut().for_each(|label| label.at = None);
@@ -349,7 +364,9 @@ impl BatchBuilder {
     pub fn code_at(&self, place: Place) -> Option<u32> {
         let row = self.times.len() as u32;
         let column = self.columns.get(place.column as usize)?;
-        if place.generation == self.generation && column.is_set(row) { column.code() } else { None }
+        let is_held = || column.held.is_some() && self.held.are_in(row);
+        let is_set = place.generation == self.generation && (column.is_set(row) || is_held());
+        if is_set { column.code() } else { None }
     }
 
     /// Sets the message through its name: it is text whatever the value is.
@@ -405,6 +422,9 @@ impl BatchBuilder {
     fn put(&mut self, place: usize, value: Value<'_>) -> bool {
         let row = self.times.len() as u32;
         let Some(column) = self.columns.get_mut(place) else { return false };
+        if column.held.is_some() {
+            return self.put_beside_held(place, value);
+        }
         if column.is_set(row) {
             self.put_again(place, value);
             return false;
@@ -412,6 +432,18 @@ impl BatchBuilder {
         self.bytes += column.set(row, value);
         self.last = place;
         true
+    }
+
+    /// As [`Self::put`], into a column whose field is held.
+    #[cold]
+    fn put_beside_held(&mut self, place: usize, value: Value<'_>) -> bool {
+        let row = self.times.len() as u32;
+        if self.held.are_in(row) {
+            self.put_again(place, value);
+            return false;
+        }
+        self.release();
+        self.put(place, value)
     }
 
     /// Puts a value into the column of the next name of a field that this record has already.
@@ -472,6 +504,7 @@ impl BatchBuilder {
             self.columns.iter_mut().for_each(Column::forget_second);
         }
         self.bytes = 0;
+        self.bytes_before = 0;
         self.overflowed = 0;
         RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
     }

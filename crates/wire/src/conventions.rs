@@ -88,8 +88,9 @@ pub(crate) fn hex_id(text: &str, decimal_digits: Option<usize>) -> Cow<'_, str> 
     {
         return Cow::Owned(format!("{number:0digits$x}"));
     }
-    let is_hex = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if is_hex && text.bytes().any(|b| b.is_ascii_uppercase()) {
+    // Nearly all are in lower case. All bytes are looked at in any case: that takes many at a time.
+    let has_capitals = text.bytes().fold(false, |any, b| any | b.is_ascii_uppercase());
+    if has_capitals && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Cow::Owned(text.to_ascii_lowercase());
     }
     Cow::Borrowed(text)

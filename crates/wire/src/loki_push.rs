@@ -24,15 +24,14 @@ mod labels;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use lodge_record::builder::{BatchBuilder, Place, StreamCode, Value};
+use lodge_record::builder::{BatchBuilder, Held, KnownText, Place, StreamCode, Value};
 use lodge_record::stream::{StreamLabels, write_canonical};
 use lodge_record::{field, limits};
 
 use crate::batches::{Batches, ExpandsError, ITEM_ERRORS_MAX};
-use crate::conventions::{Kept, conventional};
-use crate::documents::set_named;
+use crate::conventions::{Kept, conventional, hex_id};
 use crate::level;
-use crate::protobuf::{ProtobufError, Reader};
+use crate::protobuf::{ProtobufError, Reader, short_pair};
 use crate::text_value;
 
 /// Longest text of a stream's labels.
@@ -42,6 +41,8 @@ pub const LABELS_BYTES_MAX: usize = 64 << 10;
 const LEVELS: [&str; 7] =
     ["level", "severity", "severity_text", "detected_level", "lvl", "loglevel", "levelname"];
 
+/// After so many entries it is reckoned how many a body has.
+const EXPECT_ROWS: usize = 256;
 /// Most names of metadata of which is kept what is done with them.
 const NAMES_MAX: usize = 64;
 
@@ -115,12 +116,15 @@ struct Decoder {
     builder: BatchBuilder,
     batches: Batches,
     received_ns: i64,
+    body_bytes: usize,
     stream: Stream,
     /// Rank among [`LEVELS`], level and text of the best level of the entry's metadata.
     level: Option<(usize, &'static str)>,
     /// What the entry's metadata calls `level`, if it does.
     level_text: String,
     has_level_text: bool,
+    last_word: Word,
+    levels: Levels,
     /// Names of metadata: most entries have the same, and in the same order.
     names: Vec<Named>,
     /// Which of them comes next, likely.
@@ -150,16 +154,25 @@ struct Named {
     sent: String,
     /// Its rank among [`LEVELS`].
     rank: Option<usize>,
-    /// The name that they are kept under as they are, if they are.
-    kept: Option<String>,
+    kept: NamedAs,
+}
+
+/// What values of metadata are kept as.
+enum NamedAs {
+    /// Under this name, as they are.
+    Field(String),
+    /// As identifiers: see [`Kept::Id`].
+    Id(&'static str, Option<usize>),
+    Nothing,
 }
 
 impl Named {
     fn new(sent: &str) -> Self {
         let rank = LEVELS.iter().position(|known| *known == sent);
         let kept = match conventional(field_name(sent)) {
-            Kept::As(kept) => Some(kept.into_owned()),
-            Kept::Id(..) | Kept::Not => None,
+            Kept::As(kept) => NamedAs::Field(kept.into_owned()),
+            Kept::Id(kept, digits) => NamedAs::Id(kept, digits),
+            Kept::Not => NamedAs::Nothing,
         };
         Named { sent: sent.to_owned(), rank, kept }
     }
@@ -168,6 +181,44 @@ impl Named {
 struct Known {
     code: StreamCode,
     places: Vec<Option<Place>>,
+    /// What is held of the labels that the text says all of.
+    held: Option<Held>,
+}
+
+/// The word that stated a level last: it often is the same again.
+#[derive(Default)]
+struct Word {
+    text: String,
+    level: Option<&'static str>,
+}
+
+impl Word {
+    /// As [`level::of_word`].
+    fn level(&mut self, text: &str) -> Option<&'static str> {
+        if self.text != text || text.is_empty() {
+            self.text.clear();
+            self.text.push_str(text);
+            self.level = level::of_word(text);
+        }
+        self.level
+    }
+}
+
+/// The levels that were set, and what the batch calls them.
+#[derive(Default)]
+struct Levels(Vec<(&'static str, Option<KnownText>)>);
+
+impl Levels {
+    /// Sets the level of the record in hand. There are no more of them than level has names.
+    fn set(&mut self, builder: &mut BatchBuilder, level: &'static str) {
+        let place = self.0.iter().position(|(known, _)| *known == level).unwrap_or_else(|| {
+            self.0.push((level, None));
+            self.0.len() - 1
+        });
+        if let Some((_, known)) = self.0.get_mut(place) {
+            builder.set_known("level", level, known);
+        }
+    }
 }
 
 impl Decoder {
@@ -176,10 +227,13 @@ impl Decoder {
             builder: BatchBuilder::new(),
             batches: Batches::new(body_bytes),
             received_ns,
+            body_bytes,
             stream: Stream::default(),
             level: None,
             level_text: String::new(),
             has_level_text: false,
+            last_word: Word::default(),
+            levels: Levels::default(),
             names: Vec::new(),
             next_name: 0,
             streams: 0,
@@ -208,6 +262,7 @@ impl Decoder {
                 && let Some(entry) = field.message()
             {
                 self.entry(entry)?;
+                self.expect_more(fields.offset());
             }
         }
         Ok(())
@@ -221,6 +276,10 @@ impl Decoder {
                 1 => time = field.message().map(timestamp).transpose()?,
                 2 => line = field.bytes().unwrap_or_default(),
                 3 => {
+                    if let Some((name, value)) = field.bytes().and_then(short_pair) {
+                        self.metadata(name, value);
+                        continue;
+                    }
                     let Some(metadata) = field.message() else { continue };
                     let (name, value) = pair(metadata)?;
                     self.metadata(name, value);
@@ -290,20 +349,29 @@ impl Decoder {
         self.entries += 1;
         (self.level, self.has_level_text, self.next_name) = (None, false, 0);
         let Decoder { builder, stream, .. } = self;
+        if let Some(Known { held: Some(held), .. }) = &stream.known
+            && builder.again(*held)
+        {
+            return Ok(());
+        }
         let fields = || stream.labels.iter().filter(|(name, _)| name != "level");
         let known = stream.known.get_or_insert_with(|| match stream.is_plain {
             true => {
                 let labels = fields().map(|(name, value)| (field_name(name), &**value));
                 let code = builder.stream_labelled(&stream.canonical, labels);
-                Known { code, places: Vec::new() }
+                Known { code, places: Vec::new(), held: None }
             }
             false => {
                 let places = vec![None; stream.labels.len()];
-                Known { code: builder.stream(&stream.canonical), places }
+                Known { code: builder.stream(&stream.canonical), places, held: None }
             }
         });
         if stream.is_plain {
             builder.set_labels(known.code);
+            if stream.trouble.is_none() {
+                known.held = builder.hold();
+                return Ok(());
+            }
         }
         // Without places there is nothing more to set.
         for ((name, value), place) in stream.labels.iter().zip(&mut known.places) {
@@ -318,6 +386,14 @@ impl Decoder {
             builder.field_str("loki.labels", text);
         }
         Ok(())
+    }
+
+    /// After the first entries it is known about how much room all of them take.
+    fn expect_more(&mut self, read_bytes: usize) {
+        if self.builder.rows() == EXPECT_ROWS && self.entries == EXPECT_ROWS as u64 {
+            let rows = EXPECT_ROWS.saturating_mul(self.body_bytes) / read_bytes.max(1);
+            self.builder.expect(rows + rows / 32);
+        }
     }
 
     fn metadata(&mut self, name: &[u8], value: &[u8]) {
@@ -348,7 +424,7 @@ impl Decoder {
         let (value, original_bytes) = text_value::head(value);
         if let Some(rank) = named.rank
             && self.level.is_none_or(|(best, _)| rank < best)
-            && let Some(level) = level::of_word(value)
+            && let Some(level) = self.last_word.level(value)
         {
             self.level = Some((rank, level));
         }
@@ -358,11 +434,11 @@ impl Decoder {
             return self.level_text.push_str(value);
         }
         match &named.kept {
-            Some(kept) if self.builder.set_next(kept.as_bytes(), Value::Text(value)) => {}
-            Some(kept) => self.builder.field_str(kept, value),
-            None => {
-                set_named(&mut self.builder, conventional, field_name(&named.sent), value);
+            NamedAs::Field(kept) => set_text(&mut self.builder, kept, value),
+            NamedAs::Id(kept, digits) => {
+                set_text(&mut self.builder, kept, &hex_id(value, *digits));
             }
+            NamedAs::Nothing => {}
         }
         if let Some(original_bytes) = original_bytes {
             text_value::mark_cut(&mut self.builder, original_bytes);
@@ -375,7 +451,7 @@ impl Decoder {
         let text = text.or(label.map(|(_, value)| value.as_str()));
         let level = self.level.map(|(_, level)| level).or(self.stream.level);
         if let Some(level) = level {
-            self.builder.field_str("level", level);
+            self.levels.set(&mut self.builder, level);
         }
         match text {
             Some(text) if level.is_none() => self.builder.field_str("level", text),
@@ -433,6 +509,13 @@ fn timestamp(mut message: Reader<'_>) -> Result<(i64, i64), ProtobufError> {
         }
     }
     Ok((seconds, nanos))
+}
+
+/// Sets a field, which likely is the one that came next the last time.
+fn set_text(builder: &mut BatchBuilder, name: &str, value: &str) {
+    if !builder.set_next(name.as_bytes(), Value::Text(value)) {
+        builder.field_str(name, value);
+    }
 }
 
 /// Name and value.

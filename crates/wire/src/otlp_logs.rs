@@ -38,6 +38,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use lodge_record::stream::{StreamLabels, write_canonical};
 
+use self::log_record::Severities;
 use crate::protobuf::ProtobufError;
 use crate::rows::{Kept, LabelledStream, RowWriter};
 
@@ -171,6 +172,9 @@ pub(crate) struct Export {
     /// Bytes of values beyond which records are rejected.
     pub(crate) decoded_bytes_max: usize,
     place: [usize; 3],
+    /// Length of the request in hand.
+    body_bytes: usize,
+    severities: Severities,
     pub(crate) decoded: Decoded,
     /// Fields that every record gets before its own, and labels of every stream.
     pub(crate) common: Vec<Kept>,
@@ -218,6 +222,8 @@ impl Export {
             received_ns: 0,
             decoded_bytes_max: usize::MAX,
             place: [0; 3],
+            body_bytes: 0,
+            severities: Severities::default(),
             decoded: Decoded::default(),
             common: Vec::new(),
             labels: Vec::new(),
@@ -226,6 +232,7 @@ impl Export {
 
     /// Decodes a request; its records join those of the requests before it.
     pub(crate) fn request(&mut self, format: Format, body: &[u8]) -> Result<(), OtlpError> {
+        self.body_bytes = body.len();
         match format {
             Format::Protobuf => protobuf_request::decode(self, body),
             Format::Json => json_request::decode(self, body),

@@ -15,7 +15,9 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lodge_record::builder::{BatchBuilder, Place, StreamCode, Value, shorten_name};
+use lodge_record::builder::{
+    BatchBuilder, Held, KnownText, Place, StreamCode, Value, shorten_name,
+};
 use lodge_record::overflow::push_json_string;
 use lodge_record::{field, limits};
 
@@ -25,6 +27,8 @@ use crate::text_value;
 const CUT_BYTES: usize = limits::BATCH_BYTES_MAX / 2;
 /// What a cell costs at most beside its text.
 const CELL_BYTES: usize = 8;
+/// After so many records it is reckoned how many a body has.
+const EXPECT_ROWS: usize = 256;
 /// Keys of a record that may be its message, the best first: those of JSON lines.
 const MESSAGE_NAMES: [&str; 4] = [field::MSG, "message", "msg", "log"];
 
@@ -538,6 +542,54 @@ impl RowWriter {
         if !stream.labels.is_empty() {
             let code = stream.code(&mut self.fields.builder);
             self.fields.builder.set_labels(code);
+        }
+    }
+
+    /// Keeps all that the record in hand has so far, for [`Self::again`]; none if that cannot be.
+    pub(crate) fn hold(&mut self) -> Option<Held> {
+        self.fields.builder.hold()
+    }
+
+    /// Sets in the record in hand, which has nothing yet, what was held, if the record before had
+    /// it, too; tells whether.
+    #[inline]
+    pub(crate) fn again(&mut self, held: Held) -> bool {
+        self.fields.builder.again(held)
+    }
+
+    /// Sets a field to a text that is known to be within the limit.
+    #[inline]
+    pub(crate) fn short_text(&mut self, name: &str, text: &str) {
+        let builder = &mut self.fields.builder;
+        if !builder.set_next(name.as_bytes(), Value::Text(text)) {
+            builder.set(name, Value::Text(text));
+        }
+    }
+
+    /// As [`Self::short_text`], of a text that often comes again: `known` keeps what the batch calls
+    /// it.
+    #[inline]
+    pub(crate) fn known_text(&mut self, name: &str, text: &str, known: &mut Option<KnownText>) {
+        self.fields.builder.set_known(name, text, known);
+    }
+
+    /// Sets a field to a number.
+    #[inline]
+    pub(crate) fn number(&mut self, name: &str, number: u64) {
+        let builder = &mut self.fields.builder;
+        match i64::try_from(number) {
+            Ok(value) if builder.set_next(name.as_bytes(), Value::Int(value)) => {}
+            _ => self.fields.put(name, Scalar::Uint(number)),
+        }
+    }
+
+    /// Tells how far a body is read from which all records come: `read_bytes` of `all_bytes`. After
+    /// the first ones it is known about how much room all of them take.
+    #[inline]
+    pub(crate) fn expect_more(&mut self, read_bytes: usize, all_bytes: usize) {
+        if self.fields.builder.rows() == EXPECT_ROWS && self.batches.is_empty() {
+            let rows = EXPECT_ROWS.saturating_mul(all_bytes) / read_bytes.max(1);
+            self.fields.builder.expect(rows + rows / 32);
         }
     }
 

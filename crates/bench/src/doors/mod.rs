@@ -26,7 +26,7 @@ use serde::Serialize;
 
 pub use self::crowd::{Crowd, CrowdOptions};
 pub use self::datagrams::{FLOOD_COMMAND, FloodOptions, FloodRate, Floods, flood};
-pub use self::protocols::{Protocol, ProtocolFigures};
+pub use self::protocols::{Prepared, Protocol, ProtocolFigures, prepare};
 
 use crate::report::Machine;
 

@@ -198,12 +198,26 @@ fn pieces(options: &DoorsOptions) -> anyhow::Result<Vec<Vec<u8>>> {
     }
 }
 
-struct Prepared {
-    bodies: Vec<Bytes>,
-    records: u64,
-    request_bytes: u64,
-    plain_bytes: u64,
-    json_bytes: u64,
+/// Requests that are made before they are sent.
+pub struct Prepared {
+    /// What is sent, each in one request or as one piece of a stream.
+    pub bodies: Vec<Bytes>,
+    /// Records of all of them.
+    pub records: u64,
+    /// Bytes of all requests as they are sent.
+    pub request_bytes: u64,
+    /// The same before the compression that the protocol always has.
+    pub plain_bytes: u64,
+    /// Bytes of the same records as JSON lines.
+    pub json_bytes: u64,
+}
+
+/// The requests that `protocol` is measured with.
+///
+/// # Errors
+/// When a record cannot be said in the protocol's words, which would be a bug.
+pub fn prepare(options: &DoorsOptions, protocol: Protocol) -> anyhow::Result<Prepared> {
+    Prepared::new(protocol, &pieces(options)?)
 }
 
 impl Prepared {

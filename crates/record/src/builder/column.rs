@@ -3,6 +3,8 @@
 //! Invariants: rows only grow; an empty column takes the type of its first value; when a value does
 //! not fit, the type of all changes so that every value keeps its text.
 
+use std::iter::repeat_n;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -70,10 +72,21 @@ pub(super) struct Column {
     repeats: (u32, u32),
     /// The column of a row's second value of this name, once one has come.
     second: Option<u32>,
+    /// What further records have here that is not written yet: see [`super::held`].
+    pub(super) held: Option<Repeated>,
     rows: Rows,
     data: Data,
     /// Its texts are not worth a dictionary.
     plain: bool,
+}
+
+/// A value that can be written again without looking at its text.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Repeated {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Code(i32),
 }
 
 /// The rows that have a value.
@@ -111,6 +124,7 @@ impl Column {
             next_hint: 0,
             repeats: NO_REPEATS,
             second: None,
+            held: None,
             rows: Rows::All(0),
             data,
             plain: false,
@@ -151,6 +165,57 @@ impl Column {
         codes.push(code);
         self.rows.add(row);
         true
+    }
+
+    /// The value of a row, the last one, as one that can be written again; none if it is a text
+    /// without a code, or if the row has several of this name.
+    pub(super) fn repeated(&self, row: u32) -> Option<Repeated> {
+        if self.repeats.0 == row {
+            return None;
+        }
+        match &self.data {
+            Data::Int(all) => all.last().copied().map(Repeated::Int),
+            Data::Float(all) => all.last().copied().map(Repeated::Float),
+            Data::Bool(all) => all.last().copied().map(Repeated::Bool),
+            Data::Coded { codes, .. } => codes.last().copied().map(Repeated::Code),
+            Data::Text { .. } => None,
+        }
+    }
+
+    /// Sets a value that is one of this column's in rows behind all others.
+    pub(super) fn repeat_over(&mut self, rows: Range<u32>, value: Repeated) {
+        let count = rows.len();
+        match (&mut self.data, value) {
+            (Data::Int(all), Repeated::Int(value)) => all.extend(repeat_n(value, count)),
+            (Data::Float(all), Repeated::Float(value)) => all.extend(repeat_n(value, count)),
+            (Data::Bool(all), Repeated::Bool(value)) => all.extend(repeat_n(value, count)),
+            (Data::Coded { codes, .. }, Repeated::Code(code)) => {
+                codes.extend(repeat_n(code, count));
+            }
+            (data, value) => unreachable!("{value:?} of a column that became {data:?}"),
+        }
+        self.rows.add_all(rows);
+    }
+
+    /// Makes room for what `rows` more rows have if they are like the `before` ones so far.
+    pub(super) fn expect(&mut self, rows: usize, before: usize) {
+        let more = |len: usize| {
+            let more = len.saturating_mul(rows) / before.max(1);
+            more + more / 32
+        };
+        if let Rows::Listed(listed) = &mut self.rows {
+            listed.reserve(more(listed.len()));
+        }
+        match &mut self.data {
+            Data::Int(all) => all.reserve(more(all.len())),
+            Data::Float(all) => all.reserve(more(all.len())),
+            Data::Bool(all) => all.reserve(more(all.len())),
+            Data::Text { ends, bytes } => {
+                ends.reserve(more(ends.len()));
+                bytes.reserve(more(bytes.len()));
+            }
+            Data::Coded { codes, .. } => codes.reserve(more(codes.len())),
+        }
     }
 
     /// The column of a row's second value of this name, which comes now; none if that is not known
@@ -197,9 +262,7 @@ impl Column {
                     *newest_at = codes.len();
                 }
                 codes.push(code);
-                if codes.len().is_multiple_of(PROBE_VALUES) {
-                    self.probe();
-                }
+                self.probe_where_due();
                 Self::text_bytes(text.len())
             }
             (Data::Text { ends, bytes }, Value::Text(text)) if !ends.is_empty() => {
@@ -235,6 +298,16 @@ impl Column {
         match &self.data {
             Data::Coded { codes, .. } => codes.last().map(|code| *code as u32),
             _ => None,
+        }
+    }
+
+    /// Looks from time to time whether the texts still repeat.
+    #[inline]
+    pub(super) fn probe_where_due(&mut self) {
+        if let Data::Coded { codes, .. } = &self.data
+            && codes.len().is_multiple_of(PROBE_VALUES)
+        {
+            self.probe();
         }
     }
 
@@ -309,6 +382,15 @@ impl Rows {
                 *self = Rows::Listed(listed);
             }
             Rows::Listed(rows) => rows.push(row),
+        }
+    }
+
+    /// Rows behind all others have a value.
+    fn add_all(&mut self, more: Range<u32>) {
+        match self {
+            Rows::All(rows) if *rows == more.start => *rows += more.len() as u32,
+            Rows::Listed(rows) => rows.extend(more),
+            Rows::All(_) => more.for_each(|row| self.add(row)),
         }
     }
 

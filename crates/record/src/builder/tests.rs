@@ -229,3 +229,97 @@ fn labels_are_those_of_their_stream() {
         }
     }
 }
+
+/// One record of the test below: what its group has in common, then what is its own.
+fn common_then_own(
+    b: &mut BatchBuilder,
+    group: usize,
+    row: usize,
+    held: Option<&mut Option<Held>>,
+) {
+    let s = b.stream(&format!("{{group=\"{group}\"}}"));
+    let has_it_all = held.as_ref().is_some_and(|held| held.is_some_and(|held| b.again(held)));
+    if !has_it_all {
+        b.field_str("host", ["h0", "h1", "h2"][group % 3]);
+        b.field_i64("pid", group as i64);
+        b.field_bool("odd", group % 2 == 1);
+        if group % 4 == 2 {
+            b.field_f64("load", 0.5);
+            b.field_str("host", "doubled");
+        }
+        if let Some(held) = held {
+            *held = b.hold();
+        }
+    }
+    if row.is_multiple_of(11) {
+        b.field_str("host", "own");
+        b.field_str("host", "own, once more");
+        b.field_str("pid", "7a");
+    }
+    if row % 5 == 3 {
+        b.field_str("late", ["x", "y"][row % 2]);
+    }
+    b.message("m");
+    if row % 13 == 7 {
+        b.abandon_row();
+        b.field_str("pid", "alone");
+    }
+    b.finish_row(row as i64, s);
+}
+
+#[test]
+fn what_is_held_is_as_if_each_record_had_set_it() {
+    let (mut one_by_one, mut together) = (BatchBuilder::new(), BatchBuilder::new());
+    let mut row = 0;
+    for group in 0..300 {
+        let mut held = None;
+        for _ in 0..=(group * 7 % 17) {
+            common_then_own(&mut one_by_one, group, row, None);
+            common_then_own(&mut together, group, row, Some(&mut held));
+            assert_eq!(one_by_one.bytes(), together.bytes(), "{row}");
+            row += 1;
+            if row == 500 {
+                together.expect(5_000);
+            }
+            // Within a group, too.
+            if row.is_multiple_of(700) {
+                let (a, b) = (one_by_one.finish(), together.finish());
+                assert_eq!(a.expect("a batch"), b.expect("a batch"), "{row}");
+            }
+        }
+    }
+    let batch = together.finish().expect("a batch");
+    schema::check(&batch).expect("the shape");
+    assert_eq!(one_by_one.finish().expect("a batch"), batch);
+}
+
+#[test]
+fn a_known_text_is_set_as_any_other() {
+    let (mut b, mut known) = (BatchBuilder::new(), [None, None]);
+    for batch in 0..3 {
+        let s = b.stream("{}");
+        for row in 0..3_000 {
+            let level = row / 7 % 2;
+            b.set_known("level", ["info", "error"][level], &mut known[level]);
+            if row % 9 == 8 {
+                // Another text comes and is forgotten with its record.
+                b.abandon_row();
+                b.field_str("level", "gone");
+                b.abandon_row();
+                b.set_known("level", ["info", "error"][level], &mut known[level]);
+            }
+            if row % 50 == 3 {
+                b.set_known("level", "info", &mut known[0]);
+            }
+            b.finish_row(row as i64, s);
+        }
+        let batch_now = b.finish().expect("a batch");
+        schema::check(&batch_now).expect("the shape");
+        for row in 0..3_000 {
+            let level = ["info", "error"][row / 7 % 2];
+            assert_eq!(text(&batch_now, "level", row).as_deref(), Some(level), "{batch} {row}");
+            let second = (row % 50 == 3).then_some("info");
+            assert_eq!(text(&batch_now, "level#2", row).as_deref(), second);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde::{Deserialize, de::Error as _};
 use serde_json::value::RawValue;
 
-use super::log_record::{Id, LogRecord, put_number, put_text};
+use super::log_record::{Common, Id, LogRecord, put_number, put_text};
 use super::{Export, OtlpError, Resource};
 use crate::json_object::DEPTH_MAX;
 use crate::rows::{Kept, RowWriter, Scalar};
@@ -189,6 +189,7 @@ fn scope_logs(
 ) -> Result<(), OtlpError> {
     let scope = logs.scope.unwrap_or_default();
     let scope = scope_fields(&mut export.rows, &scope)?;
+    let mut common = Common::new(resource, &scope);
     let mut index = 0;
     for_each(logs.log_records, |record: &RawValue| {
         export.place[2] = index;
@@ -196,9 +197,9 @@ fn scope_logs(
         if !export.has_room() {
             return Ok(());
         }
-        let told = log_record(export, record.get(), resource, &scope)?;
+        let told = log_record(export, record.get(), &mut common)?;
         if let Err(reason) = told {
-            keep_as_text(export, record.get(), resource, &scope, reason.to_string())?;
+            keep_as_text(export, record.get(), &common, reason.to_string())?;
         }
         Ok(())
     })
@@ -206,12 +207,7 @@ fn scope_logs(
 
 type Told = Result<(), serde_json::Error>;
 
-fn log_record(
-    export: &mut Export,
-    text: &str,
-    resource: &Resource,
-    scope: &[Kept],
-) -> Result<Told, OtlpError> {
+fn log_record(export: &mut Export, text: &str, common: &mut Common<'_>) -> Result<Told, OtlpError> {
     let json: LogRecordJson<'_> = match object(text) {
         Ok(json) => json,
         Err(error) => return Ok(Err(error)),
@@ -228,11 +224,11 @@ fn log_record(
         event_name: text_of(&json.event_name),
     };
     let rows = &mut export.rows;
-    record.begin(rows, resource, scope);
+    record.begin(rows, common, &mut export.severities);
     if let Err(error) = body_and_attributes(rows, &json) {
         return Ok(Err(error));
     }
-    record.finish(export, resource)?;
+    record.finish(export, common.resource)?;
     Ok(Ok(()))
 }
 
@@ -249,18 +245,17 @@ fn body_and_attributes(rows: &mut RowWriter, json: &LogRecordJson<'_>) -> Told {
 fn keep_as_text(
     export: &mut Export,
     text: &str,
-    resource: &Resource,
-    scope: &[Kept],
+    common: &Common<'_>,
     reason: String,
 ) -> Result<(), OtlpError> {
     let rows = &mut export.rows;
     rows.abandon();
-    resource.begin(rows);
-    rows.replay(scope);
+    common.resource.begin(rows);
+    rows.replay(common.scope);
     rows.message(text.as_bytes());
     let reason = format!("not a log record: {reason}");
     rows.field(field::ERROR, Scalar::Text(reason.as_bytes()));
-    rows.finish_row_of(export.received_ns, &resource.stream)?;
+    rows.finish_row_of(export.received_ns, &common.resource.stream)?;
     export.decoded.accepted += 1;
     export.decoded.kept_as_text += 1;
     export.trouble(reason);

@@ -1,6 +1,7 @@
 //! What a log record says beside its attributes and its body, in either format.
 
 use arrow::error::ArrowError;
+use lodge_record::builder::{Held, KnownText};
 
 use super::{Export, Resource};
 use crate::level;
@@ -29,17 +30,108 @@ pub(super) struct LogRecord<'r> {
     pub(super) event_name: &'r [u8],
 }
 
+/// What the records of a scope have in common: their resource's fields and the scope's own.
+pub(super) struct Common<'r> {
+    pub(super) resource: &'r Resource,
+    pub(super) scope: &'r [Kept],
+    /// Not yet tried; or what is held of it, if anything can be.
+    held: Option<Option<Held>>,
+}
+
+impl<'r> Common<'r> {
+    pub(super) fn new(resource: &'r Resource, scope: &'r [Kept]) -> Self {
+        Self { resource, scope, held: None }
+    }
+
+    /// Sets it in the record in hand.
+    #[inline]
+    fn begin(&mut self, rows: &mut RowWriter) {
+        if let Some(Some(held)) = self.held
+            && rows.again(held)
+        {
+            return;
+        }
+        self.resource.begin(rows);
+        rows.replay(self.scope);
+        if !matches!(self.held, Some(None)) {
+            self.held = Some(rows.hold());
+        }
+    }
+}
+
+/// Longest text of a severity that is remembered.
+const SEVERITY_BYTES_MAX: usize = 16;
+/// Most severities that are.
+const SEVERITIES_MAX: usize = 8;
+
+/// A severity as it is sent: most requests have a few, and each of them in many records.
+struct Severity {
+    number: u64,
+    text: String,
+    level: Option<&'static str>,
+    known_level: Option<KnownText>,
+    known_text: Option<KnownText>,
+}
+
+/// The severities of a request, the one used last first.
+#[derive(Default)]
+pub(super) struct Severities(Vec<Severity>);
+
+impl Severities {
+    /// Sets what a severity says in the record in hand.
+    fn put(&mut self, rows: &mut RowWriter, number: u64, text: &[u8]) {
+        let is_it = |known: &Severity| known.number == number && known.text.as_bytes() == text;
+        let place = match self.0.iter().position(is_it) {
+            Some(place) => place,
+            None if text.len() > SEVERITY_BYTES_MAX => return put_severity(rows, number, text),
+            None => {
+                let Ok(text) = std::str::from_utf8(text) else {
+                    return put_severity(rows, number, text);
+                };
+                let level = level_of(number, text.as_bytes());
+                self.0.truncate(SEVERITIES_MAX - 1);
+                let (text, known_level, known_text) = (text.to_owned(), None, None);
+                self.0.push(Severity { number, text, level, known_level, known_text });
+                self.0.len() - 1
+            }
+        };
+        let Some(known) = self.0.get_mut(place) else { return };
+        if let Some(level) = known.level {
+            rows.known_text("level", level, &mut known.known_level);
+        }
+        if number != 0 {
+            rows.number("severity_number", number);
+        }
+        if !known.text.is_empty() {
+            rows.known_text("severity_text", &known.text, &mut known.known_text);
+        }
+    }
+}
+
+fn level_of(number: u64, text: &[u8]) -> Option<&'static str> {
+    let of_text = || level::of_severity_text(std::str::from_utf8(text).ok()?);
+    level::of_severity_number(number).or_else(of_text)
+}
+
+/// As [`Severities::put`], of one that is not remembered.
+fn put_severity(rows: &mut RowWriter, number: u64, text: &[u8]) {
+    if let Some(level) = level_of(number, text) {
+        rows.short_text("level", level);
+    }
+    put_number(rows, "severity_number", number);
+    put_text(rows, "severity_text", text);
+}
+
 impl LogRecord<'_> {
     /// The fields that come before attributes and body.
-    pub(super) fn begin(&self, rows: &mut RowWriter, resource: &Resource, scope: &[Kept]) {
-        resource.begin(rows);
-        rows.replay(scope);
-        let of_text = || level::of_severity_text(std::str::from_utf8(self.severity_text).ok()?);
-        if let Some(level) = level::of_severity_number(self.severity_number).or_else(of_text) {
-            rows.field("level", Scalar::Text(level.as_bytes()));
-        }
-        put_number(rows, "severity_number", self.severity_number);
-        put_text(rows, "severity_text", self.severity_text);
+    pub(super) fn begin(
+        &self,
+        rows: &mut RowWriter,
+        common: &mut Common<'_>,
+        severities: &mut Severities,
+    ) {
+        common.begin(rows);
+        severities.put(rows, self.severity_number, self.severity_text);
         put_id(rows, "trace_id", self.trace_id);
         put_id(rows, "span_id", self.span_id);
         put_number(rows, "flags", self.flags);
@@ -100,7 +192,10 @@ fn put_id(rows: &mut RowWriter, name: &str, id: Id<'_>) {
                 }
             };
             write_hex(bytes, hex);
-            rows.field(name, Scalar::Text(hex));
+            match std::str::from_utf8(hex) {
+                Ok(text) if text.len() <= 2 * ID_BYTES => rows.short_text(name, text),
+                _ => rows.field(name, Scalar::Text(hex)),
+            }
         }
         Id::Hex(text) => {
             if text.bytes().all(|b| b == b'0') {

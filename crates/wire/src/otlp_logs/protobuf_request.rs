@@ -1,7 +1,7 @@
 //! Requests in protobuf. Numbers are those of opentelemetry-proto's logs, common and resource files,
 //! which are stable.
 
-use super::log_record::{Id, LogRecord, put_number, put_text};
+use super::log_record::{Common, Id, LogRecord, Severities, put_number, put_text};
 use super::{Export, OtlpError, Resource};
 use crate::protobuf::{Field, Payload, ProtobufError, Reader, short_pair};
 use crate::rows::{Kept, RowWriter, Scalar};
@@ -99,6 +99,7 @@ fn scope_logs(
         Some(scope) => scope_fields(&mut export.rows, scope)?,
         None => Vec::new(),
     };
+    let mut common = Common::new(resource, &scope);
     let mut index = 0;
     while let Some(field) = logs.next_field()? {
         let (2, Some(record)) = (field.number, field.message()) else { continue };
@@ -107,10 +108,11 @@ fn scope_logs(
         if !export.has_room() {
             continue;
         }
-        match log_record(&mut export.rows, record, resource, &scope) {
+        match log_record(&mut export.rows, record, &mut common, &mut export.severities) {
             Ok(record) => record.finish(export, resource)?,
             Err(error) => export.reject(error.to_string()),
         }
+        export.rows.expect_more(logs.offset(), export.body_bytes);
     }
     Ok(())
 }
@@ -119,8 +121,8 @@ fn scope_logs(
 fn log_record<'b>(
     rows: &mut RowWriter,
     reader: Reader<'b>,
-    resource: &Resource,
-    scope: &[Kept],
+    common: &mut Common<'_>,
+    severities: &mut Severities,
 ) -> Result<LogRecord<'b>, ProtobufError> {
     let mut record = LogRecord::default();
     let mut body = None;
@@ -146,7 +148,7 @@ fn log_record<'b>(
             _ => {}
         }
     }
-    record.begin(rows, resource, scope);
+    record.begin(rows, common, severities);
     if let Some(body) = body {
         match alternative(body.clone())? {
             // As most are: it is the message, and nothing is to be found in it.
