@@ -37,7 +37,7 @@ use lodge_segment::predicate::Predicate;
 use crate::error::QueryError;
 use crate::plan::{SegmentAggregation, bucket_function};
 use crate::sql::functions::Words;
-use crate::sql::{self, NewestRows};
+use crate::sql::{self, DistinctToGroups, NewestRows};
 use crate::stage::StagePlanner;
 use crate::{logsql, plan};
 
@@ -174,7 +174,7 @@ fn plain_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateFilter::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(PushDownLimit::new()),
-        Arc::new(SingleDistinctToGroupBy::new()),
+        Arc::new(DistinctToGroups::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]

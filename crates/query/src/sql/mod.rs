@@ -4,6 +4,7 @@
 //! `SELECT "kubernetes.pod.name" FROM logs`.
 
 mod columns;
+mod distinct;
 pub(crate) mod functions;
 mod names;
 mod newest;
@@ -29,6 +30,7 @@ use crate::scan::{self, LogsTable, Source, Types, table_schema};
 
 use names::Names;
 
+pub(crate) use distinct::DistinctToGroups;
 pub(crate) use newest::NewestRows;
 pub(crate) use plain::is_plain;
 

@@ -4,6 +4,8 @@
 //! the condition is true. SQL's "unknown" counts as not true, so a negation is only translated of what is
 //! never unknown.
 
+use std::collections::BTreeSet;
+
 use crate::plan::matched;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -19,7 +21,7 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
             Some(Predicate::and([predicate(left, schema)?, predicate(right, schema)?]))
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            Some(Predicate::or([predicate(left, schema)?, predicate(right, schema)?]))
+            Some(any_of([predicate(left, schema)?, predicate(right, schema)?]))
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::RegexMatch, right }) => {
             let (Expr::Column(column), Expr::Literal(value, _)) = (&**left, &**right) else {
@@ -55,7 +57,7 @@ pub(crate) fn predicate(condition: &Expr, schema: &Schema) -> Option<Predicate> 
                 Expr::Literal(value, _) => comparison(column.name(), Operator::Eq, value, schema),
                 _ => None,
             });
-            Some(Predicate::or(parts.collect::<Option<Vec<_>>>()?))
+            Some(any_of(parts.collect::<Option<Vec<_>>>()?))
         }
         Expr::Like(like) => like_pattern(like, schema),
         Expr::ScalarFunction(call) => matched(call).or_else(|| text_function(call, schema)),
@@ -82,6 +84,39 @@ pub(crate) fn conjunction(conditions: &[Expr], schema: &Schema) -> Option<Predic
         parts.push(range);
     }
     Some(Predicate::and(parts))
+}
+
+/// Any of `parts`. The texts that a field may be become one list, so that its column is looked at once:
+/// a short `IN` comes here as one equation after the other.
+fn any_of(parts: impl IntoIterator<Item = Predicate>) -> Predicate {
+    let parts = match Predicate::or(parts) {
+        Predicate::Or(parts) => parts,
+        part => return part,
+    };
+    let mut lists: Vec<(String, BTreeSet<String>)> = Vec::new();
+    let mut others = Vec::new();
+    for part in parts {
+        let (name, texts) = match part {
+            Predicate::Field { name, test: FieldTest::Exact(text) } => (name, [text].into()),
+            Predicate::Field { name, test: FieldTest::In(texts) } => (name, texts),
+            other => {
+                others.push(other);
+                continue;
+            }
+        };
+        match lists.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, list)) => list.extend(texts),
+            None => lists.push((name, texts)),
+        }
+    }
+    let lists = lists.into_iter().map(|(name, mut texts)| {
+        let test = match texts.len() {
+            1 => texts.pop_first().map_or(FieldTest::In(texts), FieldTest::Exact),
+            _ => FieldTest::In(texts),
+        };
+        Predicate::Field { name, test }
+    });
+    Predicate::or(others.into_iter().chain(lists))
 }
 
 /// A lower and an upper bound of one field, by their places, and the range that they make.

@@ -259,7 +259,25 @@ async fn identifiers_are_counted_once_however_they_are_stored() {
         assert_eq!(lab.logsql(query).await, [expected], "{query}");
     }
     // In SQL the empty text is one more.
-    assert_eq!(lab.sql("SELECT count(DISTINCT trace) AS n FROM logs").await, ["n=15"]);
+    for (query, expected) in [
+        ("SELECT count(DISTINCT trace) AS n FROM logs", "n=15"),
+        ("SELECT count(DISTINCT l.trace) AS n FROM logs l WHERE l.id < 10", "n=10"),
+        ("SELECT count(DISTINCT trace) AS n FROM logs WHERE id >= 40", "n=7"),
+        ("SELECT count(DISTINCT trace) AS n FROM logs WHERE id = 60", "n=0"),
+        ("SELECT count(DISTINCT trace) AS n FROM logs WHERE id % 2 = 0 AND id < 40", "n=5"),
+        ("SELECT count(DISTINCT trace) AS n, max(id) AS m FROM logs", "n=15 m=60"),
+        ("SELECT count(DISTINCT trace) AS n, count(DISTINCT id) AS m FROM logs", "n=15 m=50"),
+        ("SELECT count(DISTINCT trace) FILTER (WHERE id < 4) AS n FROM logs", "n=4"),
+        ("SELECT count(DISTINCT upper(trace)) AS n FROM logs WHERE id < 40", "n=10"),
+        ("SELECT count(DISTINCT trace) AS n FROM (SELECT trace FROM logs LIMIT 0)", "n=0"),
+        ("SELECT count(DISTINCT trace) AS n FROM logs GROUP BY id < 0", "n=15"),
+        ("SELECT count(*) AS n FROM (SELECT DISTINCT trace FROM logs WHERE id < 60)", "n=15"),
+    ] {
+        assert_eq!(lab.sql(query).await, [expected], "{query}");
+    }
+    // The leaf counts them: no value becomes a row.
+    let plan = lab.sql("EXPLAIN SELECT count(DISTINCT trace) FROM logs WHERE id < 9").await;
+    assert!(plan.join("\n").contains("SegmentAggregate: keys=0"), "{plan:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -456,6 +456,36 @@ async fn columns_are_there_however_they_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_values_that_a_field_may_have_are_one_test_of_it() {
+    let lab = Lab::new().await;
+    lab.fill(&logs()).await;
+    let pod = "\"kubernetes.pod\"";
+    for (condition, tests) in [
+        ("status IN (500, 404)", vec!["status:in(404,500)"]),
+        ("status = 500 OR status = 404 OR status = 500", vec!["status:in(404,500)"]),
+        (
+            "app = 'api' OR status IN (500, 1) OR app = 'x'",
+            vec!["app:in(api,x)", "status:in(1,500)"],
+        ),
+        ("app = 'api' OR app LIKE 'w%' OR app = 'x'", vec!["app:in(api,x)", "app:=w*"]),
+        ("status = 500 OR app = 'api'", vec!["status:=500", "app:=api"]),
+        ("ratio > 3.0 OR ratio = 0.75 OR status = 500", vec!["status:=500"]),
+        ("{pod} IN ('pod-1', 'pod-2', 'pod-4', 'none') AND app IN ('web', 'x')", vec![":in("]),
+    ] {
+        let condition = condition.replace("{pod}", pod);
+        let query = format!("SELECT count(*) AS n FROM logs WHERE {condition}");
+        let slow = format!("SELECT count(*) AS n FROM logs WHERE coalesce({condition}, false)");
+        let found = lab.sql(&query).await;
+        assert_eq!(found, lab.sql(&slow).await, "{condition}");
+        assert_ne!(found, ["n=0"], "{condition}");
+        let plan = lab.sql(&format!("EXPLAIN {query}")).await.join("\n").replace('"', "");
+        for test in tests {
+            assert!(plan.contains(test), "{condition}: `{test}` is not in {plan}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_zeros_of_floats_are_told_apart_in_the_leaf() {
     let lab = Lab::new().await;
     let values = [-1.5, -0.0, 0.0, 0.25, 7.0];
