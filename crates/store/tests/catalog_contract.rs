@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
 use lodge_store::catalog::{
-    Candidates, Catalog, Lease, NewSegment, PostgresCatalog, ProducerAdvance, SqliteCatalog,
+    Candidates, Catalog, Lease, NewSegment, Node, PostgresCatalog, ProducerAdvance, SqliteCatalog,
 };
 use lodge_store::token::{Credential, Token, secret_hash};
 use lodge_store::{LedgerEntry, ProducerState, SegmentId, StoreError};
@@ -464,6 +464,32 @@ async fn only_who_holds_the_work_may_swap(catalog: Arc<dyn Catalog>) {
     assert!(swap("seg/held", &held).await.is_some());
 }
 
+async fn nodes_are_there_while_they_say_so(catalog: Arc<dyn Catalog>) {
+    let node = |name: &str, roles: &str| Node {
+        name: name.to_owned(),
+        address: "10.0.0.1:9428".to_owned(),
+        roles: roles.to_owned(),
+        version: "0.1.0".to_owned(),
+        started_ms: 7,
+    };
+    let long = Duration::from_secs(600);
+    assert_eq!(catalog.nodes().await.unwrap(), []);
+    catalog.announce(&node("b", "ingest"), long).await.unwrap();
+    catalog.announce(&node("a", "query"), long).await.unwrap();
+    catalog.announce(&node("b", "ingest,query"), long).await.unwrap();
+    let both = [node("a", "query"), node("b", "ingest,query")];
+    assert_eq!(catalog.nodes().await.unwrap(), both);
+    catalog.announce(&node("a", "query"), Duration::ZERO).await.unwrap();
+    while catalog.nodes().await.unwrap().len() == 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(catalog.nodes().await.unwrap(), both[1..]);
+    catalog.depart("b").await.unwrap();
+    catalog.depart("b").await.unwrap();
+    catalog.prune().await.unwrap();
+    assert_eq!(catalog.nodes().await.unwrap(), []);
+}
+
 macro_rules! contract {
     ($make:expr; $($name:ident),* $(,)?) => {$(
         #[tokio::test]
@@ -518,6 +544,7 @@ every_catalog!(
     what_was_settled_stays_so,
     a_lease_has_one_holder,
     only_who_holds_the_work_may_swap,
+    nodes_are_there_while_they_say_so,
 );
 
 #[tokio::test]

@@ -145,11 +145,15 @@ pub fn url(port: u16, schema: &str) -> String {
     format!("postgres://lodge@127.0.0.1:{port}/postgres?options[search_path]={schema}")
 }
 
-/// A new schema on the server that all tests of this process share, as an address.
-pub async fn fresh() -> String {
+/// The server that all tests of this process share.
+pub async fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
-    let server = tokio::task::spawn_blocking(|| SHARED.get_or_init(Server::start).port);
-    fresh_on(server.await.unwrap()).await
+    tokio::task::spawn_blocking(|| SHARED.get_or_init(Server::start)).await.unwrap()
+}
+
+/// A new schema on that server, as an address.
+pub async fn fresh() -> String {
+    fresh_on(shared().await.port).await
 }
 
 /// A new schema on the server at a port.

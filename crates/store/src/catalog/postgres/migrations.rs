@@ -86,6 +86,14 @@ CREATE TABLE leases (
     fence BIGINT NOT NULL,
     expires TIMESTAMPTZ NOT NULL
 );
+CREATE TABLE nodes (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    address TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    version TEXT NOT NULL,
+    started_ms BIGINT NOT NULL,
+    expires TIMESTAMPTZ NOT NULL
+);
 CREATE TABLE tokens (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
