@@ -5,12 +5,14 @@
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
 use lodge_store::catalog::{
-    Candidates, Catalog, Lease, NewSegment, Node, PostgresCatalog, ProducerAdvance, SqliteCatalog,
+    Applied, Candidates, Catalog, Lease, NewSegment, Node, PostgresCatalog, ProducerAdvance,
+    SqliteCatalog,
 };
 use lodge_store::token::{Credential, Token, secret_hash};
 use lodge_store::{LedgerEntry, ProducerState, SegmentId, StoreError};
@@ -351,15 +353,17 @@ async fn versions_tell_states_apart(catalog: Arc<dyn Catalog>) {
 /// What is kept in memory is what a look at everything finds, whoever writes.
 async fn kept_lists_are_as_good_as_new(catalog: Arc<dyn Catalog>) {
     let tenants: [TenantId; 2] = ["default".parse().unwrap(), "other".parse().unwrap()];
+    let told = Arc::new(AtomicU64::new(0));
     let writing = {
-        let catalog = Arc::clone(&catalog);
+        let (catalog, told) = (Arc::clone(&catalog), Arc::clone(&told));
         tokio::spawn(async move {
             for i in 0..60 {
                 let new = [
                     segment("default", &format!("l0/{i}"), (i, i)),
                     segment("other", &format!("l0/{i}"), (i, i)),
                 ];
-                let added = catalog.commit(&new, &[]).await.unwrap().unwrap().added;
+                let Applied { version, added } = catalog.commit(&new, &[]).await.unwrap().unwrap();
+                told.store(version, Ordering::SeqCst);
                 if i % 3 == 0 {
                     let built =
                         NewSegment { level: 1, ..segment("default", &format!("seg/{i}"), (i, i)) };
@@ -375,12 +379,14 @@ async fn kept_lists_are_as_good_as_new(catalog: Arc<dyn Catalog>) {
     while !writing.is_finished() || rounds < 3 {
         for tenant in &tenants {
             let before = catalog.snapshot(tenant, None).await.unwrap();
+            let told = told.load(Ordering::SeqCst);
             let kept = match catalog.kept(tenant) {
                 Some(kept) => kept,
                 None => catalog.snapshot_to_keep(tenant, None).await.unwrap(),
             };
             let after = catalog.snapshot(tenant, None).await.unwrap();
-            assert!(before.0 <= kept.version && kept.version <= after.0);
+            assert!(told <= kept.version, "whoever was told of a commit finds it");
+            assert!(kept.version <= after.0);
             // Versions that are the same saw the same.
             for (version, segments) in [&before, &after] {
                 if *version == kept.version {
