@@ -482,6 +482,20 @@ async fn tables_are_made_once_by_all_who_start_at_once() {
     }
 }
 
+/// What the first version made is brought up to this one, while programs that know it go on.
+#[tokio::test]
+async fn a_catalog_of_the_first_version_is_brought_up_to_this_one() {
+    let url = server::fresh().await;
+    let older = PostgresCatalog::open(&url).await.unwrap();
+    older.commit(&[segment("l0/a")], &[]).await.unwrap().unwrap();
+    let back = "DROP TABLE nodes; UPDATE meta SET value = 1 WHERE name = 'catalog_version'";
+    server::sql(&url, back).await;
+    let newer = PostgresCatalog::open(&url).await.unwrap();
+    assert_eq!(newer.nodes().await.unwrap(), []);
+    older.commit(&[segment("l0/b")], &[]).await.unwrap().unwrap();
+    assert_eq!(objects(&newer).await.len(), 2);
+}
+
 #[tokio::test]
 async fn a_newer_catalog_is_used_as_long_as_it_allows_it() {
     let url = server::fresh().await;

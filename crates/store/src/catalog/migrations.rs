@@ -61,22 +61,20 @@ pub(super) const STEPS: &[&[&str]] = &[
         "ALTER TABLE producers ADD COLUMN expires_ms BIGINT",
         "CREATE INDEX producers_by_expiry ON producers (expires_ms) WHERE expires_ms IS NOT NULL",
     ],
-    &[
-        "CREATE TABLE leases (
+    &["CREATE TABLE leases (
         name TEXT PRIMARY KEY NOT NULL,
         holder TEXT NOT NULL,
         fence BIGINT NOT NULL,
         expires_ms BIGINT NOT NULL
-    )",
-        "CREATE TABLE nodes (
+    )"],
+    &["CREATE TABLE nodes (
         name TEXT PRIMARY KEY NOT NULL,
         address TEXT NOT NULL,
         roles TEXT NOT NULL,
         version TEXT NOT NULL,
         started_ms BIGINT NOT NULL,
         expires_ms BIGINT NOT NULL
-    )",
-    ],
+    )"],
 ];
 
 /// The table that tells the version; there before any step.
