@@ -5,13 +5,13 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lodge_record::{ProducerId, TenantId};
 use tokio::runtime::Handle;
 
 use crate::build::Pending;
-use crate::catalog::{Candidates, Catalog, PostgresCatalog, SqliteCatalog};
+use crate::catalog::{Candidates, Catalog, Node, PostgresCatalog, SqliteCatalog};
 use crate::counters::Counters;
 use crate::hot::Hot;
 use crate::objects::{Objects, sync_dir};
@@ -203,6 +203,29 @@ impl Store {
         let no_time = Some((i64::MAX, i64::MAX));
         let asked = async move { catalog.snapshot(&TenantId::default(), no_time).await };
         self.on_own_runtime(asked).await.map(drop)
+    }
+
+    /// Says for so long from now that this process is there, for others that share the catalog.
+    pub async fn announce(&self, node: Node, lasts: Duration) -> Result<(), StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        self.on_own_runtime(async move { catalog.announce(&node, lasts).await }).await
+    }
+
+    /// Says that a process is there no more.
+    pub async fn depart(&self, name: String) -> Result<(), StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        self.on_own_runtime(async move { catalog.depart(&name).await }).await
+    }
+
+    /// The processes that share the catalog and are there, by name.
+    pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        self.on_own_runtime(async move { catalog.nodes().await }).await
+    }
+
+    /// Whether other processes may share the catalog.
+    pub fn is_shared(&self) -> bool {
+        self.catalog.is_shared()
     }
 
     /// The API tokens and their version; `None` if it is still `known`.

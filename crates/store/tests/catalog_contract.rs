@@ -5,12 +5,14 @@
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
 use lodge_store::catalog::{
-    Candidates, Catalog, Lease, NewSegment, PostgresCatalog, ProducerAdvance, SqliteCatalog,
+    Applied, Candidates, Catalog, Lease, NewSegment, Node, PostgresCatalog, ProducerAdvance,
+    SqliteCatalog,
 };
 use lodge_store::token::{Credential, Token, secret_hash};
 use lodge_store::{LedgerEntry, ProducerState, SegmentId, StoreError};
@@ -358,15 +360,17 @@ async fn versions_tell_states_apart(catalog: Arc<dyn Catalog>) {
 /// What is kept in memory is what a look at everything finds, whoever writes.
 async fn kept_lists_are_as_good_as_new(catalog: Arc<dyn Catalog>) {
     let tenants: [TenantId; 2] = ["default".parse().unwrap(), "other".parse().unwrap()];
+    let told = Arc::new(AtomicU64::new(0));
     let writing = {
-        let catalog = Arc::clone(&catalog);
+        let (catalog, told) = (Arc::clone(&catalog), Arc::clone(&told));
         tokio::spawn(async move {
             for i in 0..60 {
                 let new = [
                     segment("default", &format!("l0/{i}"), (i, i)),
                     segment("other", &format!("l0/{i}"), (i, i)),
                 ];
-                let added = catalog.commit(&new, &[]).await.unwrap().unwrap().added;
+                let Applied { version, added } = catalog.commit(&new, &[]).await.unwrap().unwrap();
+                told.store(version, Ordering::SeqCst);
                 if i % 3 == 0 {
                     let built =
                         NewSegment { level: 1, ..segment("default", &format!("seg/{i}"), (i, i)) };
@@ -382,12 +386,14 @@ async fn kept_lists_are_as_good_as_new(catalog: Arc<dyn Catalog>) {
     while !writing.is_finished() || rounds < 3 {
         for tenant in &tenants {
             let before = catalog.snapshot(tenant, None).await.unwrap();
+            let told = told.load(Ordering::SeqCst);
             let kept = match catalog.kept(tenant) {
                 Some(kept) => kept,
                 None => catalog.snapshot_to_keep(tenant, None).await.unwrap(),
             };
             let after = catalog.snapshot(tenant, None).await.unwrap();
-            assert!(before.0 <= kept.version && kept.version <= after.0);
+            assert!(told <= kept.version, "whoever was told of a commit finds it");
+            assert!(kept.version <= after.0);
             // Versions that are the same saw the same.
             for (version, segments) in [&before, &after] {
                 if *version == kept.version {
@@ -471,6 +477,32 @@ async fn only_who_holds_the_work_may_swap(catalog: Arc<dyn Catalog>) {
     assert!(swap("seg/held", &held).await.is_some());
 }
 
+async fn nodes_are_there_while_they_say_so(catalog: Arc<dyn Catalog>) {
+    let node = |name: &str, roles: &str| Node {
+        name: name.to_owned(),
+        address: "10.0.0.1:9428".to_owned(),
+        roles: roles.to_owned(),
+        version: "0.1.0".to_owned(),
+        started_ms: 7,
+    };
+    let long = Duration::from_secs(600);
+    assert_eq!(catalog.nodes().await.unwrap(), []);
+    catalog.announce(&node("b", "ingest"), long).await.unwrap();
+    catalog.announce(&node("a", "query"), long).await.unwrap();
+    catalog.announce(&node("b", "ingest,query"), long).await.unwrap();
+    let both = [node("a", "query"), node("b", "ingest,query")];
+    assert_eq!(catalog.nodes().await.unwrap(), both);
+    catalog.announce(&node("a", "query"), Duration::ZERO).await.unwrap();
+    while catalog.nodes().await.unwrap().len() == 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(catalog.nodes().await.unwrap(), both[1..]);
+    catalog.depart("b").await.unwrap();
+    catalog.depart("b").await.unwrap();
+    catalog.prune().await.unwrap();
+    assert_eq!(catalog.nodes().await.unwrap(), []);
+}
+
 macro_rules! contract {
     ($make:expr; $($name:ident),* $(,)?) => {$(
         #[tokio::test]
@@ -526,6 +558,7 @@ every_catalog!(
     what_was_settled_stays_so,
     a_lease_has_one_holder,
     only_who_holds_the_work_may_swap,
+    nodes_are_there_while_they_say_so,
 );
 
 #[tokio::test]

@@ -253,7 +253,10 @@ async fn what_was_told_is_true_when_the_server_restarts_crash() {
 /// Sixteen writers that each advance some of the same producers, in any order, new ones too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_the_same_producers_never_wait_in_a_circle() {
-    const PRODUCERS: usize = 24;
+    // After so many rounds other producers are advanced, which are new to all.
+    const ROUNDS: usize = 4;
+    const GENERATIONS: usize = 20;
+    const PRODUCERS: usize = 12;
     let server = server::start().await;
     let url = server::fresh_on(server.port()).await;
     let catalogs = [
@@ -265,8 +268,9 @@ async fn writers_of_the_same_producers_never_wait_in_a_circle() {
         let catalog = Arc::clone(&catalogs[usize::from(writer % 2 == 0)]);
         writers.push(tokio::spawn(async move {
             let mut random = 0x9e37_79b9 + writer * 7_919;
-            let mut done = [0u64; PRODUCERS];
-            for round in 0..40 {
+            let mut done = [[0u64; PRODUCERS]; GENERATIONS];
+            for round in 0..ROUNDS * GENERATIONS {
+                let generation = round / ROUNDS;
                 let mut picked: Vec<usize> = Vec::new();
                 for _ in 0..6 {
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -279,26 +283,30 @@ async fn writers_of_the_same_producers_never_wait_in_a_circle() {
                 picked.rotate_left(turn);
                 let mut steps = Vec::new();
                 for p in &picked {
-                    let name = format!("p{p}");
+                    let name = format!("p{generation}-{p}");
                     steps.push(step(&name, seq_of(&*catalog, &name).await));
                 }
                 let key = format!("l0/{writer}-{round}");
                 if catalog.commit(&[segment(&key)], &steps).await.unwrap().is_some() {
-                    picked.iter().for_each(|p| done[*p] += 1);
+                    picked.iter().for_each(|p| done[generation][*p] += 1);
                 }
             }
             done
         }));
     }
-    let mut sums = [0u64; PRODUCERS];
+    let mut sums = [[0u64; PRODUCERS]; GENERATIONS];
     for writer in writers {
         let done = writer.await.unwrap();
-        sums.iter_mut().zip(done).for_each(|(sum, n)| *sum += n);
+        let sums = sums.as_flattened_mut().iter_mut();
+        sums.zip(done.as_flattened()).for_each(|(sum, n)| *sum += n);
     }
-    for (p, sum) in sums.iter().enumerate() {
-        assert_eq!(seq_of(&*catalogs[0], &format!("p{p}")).await, *sum, "each step by one");
+    for (generation, sums) in sums.iter().enumerate() {
+        assert!(sums.iter().sum::<u64>() > 0);
+        for (p, sum) in sums.iter().enumerate() {
+            let at = seq_of(&*catalogs[0], &format!("p{generation}-{p}")).await;
+            assert_eq!(at, *sum, "each step by one");
+        }
     }
-    assert!(sums.iter().sum::<u64>() > 0);
     let log = std::fs::read_to_string(server.dir().join("log")).unwrap();
     assert!(!log.contains("deadlock detected"), "{log}");
 }
@@ -474,6 +482,20 @@ async fn tables_are_made_once_by_all_who_start_at_once() {
     }
 }
 
+/// What the first version made is brought up to this one, while programs that know it go on.
+#[tokio::test]
+async fn a_catalog_of_the_first_version_is_brought_up_to_this_one() {
+    let url = server::fresh().await;
+    let older = PostgresCatalog::open(&url).await.unwrap();
+    older.commit(&[segment("l0/a")], &[]).await.unwrap().unwrap();
+    let back = "DROP TABLE nodes; UPDATE meta SET value = 1 WHERE name = 'catalog_version'";
+    server::sql(&url, back).await;
+    let newer = PostgresCatalog::open(&url).await.unwrap();
+    assert_eq!(newer.nodes().await.unwrap(), []);
+    older.commit(&[segment("l0/b")], &[]).await.unwrap().unwrap();
+    assert_eq!(objects(&newer).await.len(), 2);
+}
+
 #[tokio::test]
 async fn a_newer_catalog_is_used_as_long_as_it_allows_it() {
     let url = server::fresh().await;
@@ -486,6 +508,16 @@ async fn a_newer_catalog_is_used_as_long_as_it_allows_it() {
     let error = PostgresCatalog::open(&url).await.unwrap_err();
     assert!(matches!(error, StoreError::NewerCatalog { found: 99, .. }), "{error}");
     assert!(error.to_string().contains("newer Lodge"), "{error}");
+}
+
+#[tokio::test]
+async fn a_socket_is_as_good_as_a_port() {
+    let url = server::fresh().await;
+    let dir = server::shared().await.dir().display().to_string();
+    let url = format!("{url}&host={dir}");
+    let catalog = PostgresCatalog::open(&url).await.unwrap();
+    catalog.commit(&[segment("l0/a")], &[step("p", 0)]).await.unwrap().unwrap();
+    assert_eq!(seq_of(&catalog, "p").await, 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Leases in SQLite. One process has the file, so they only keep its own tasks apart; what they
-//! promise is the same as in a cluster.
+//! Leases and nodes in SQLite. One process has the file, so leases only keep its own tasks apart;
+//! what they promise is the same as in a cluster.
 //!
 //! Invariant: rows stay, so that a fence is never used again.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::sqlite::failed;
 use super::transaction::WriteTx;
-use super::{Lease, SqliteCatalog};
+use super::{Lease, Node, SqliteCatalog, rows};
 use crate::StoreError;
 use crate::store::now_ms;
 
@@ -59,6 +59,54 @@ impl SqliteCatalog {
         lasts: Duration,
     ) -> Result<bool, StoreError> {
         self.lease_until(lease, until(lasts)).await
+    }
+}
+
+impl SqliteCatalog {
+    pub(super) async fn put_node(&self, node: &Node, lasts: Duration) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM nodes WHERE expires_ms <= $1 OR name = $2")
+            .bind(now_ms())
+            .bind(&node.name)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed("announce a node"))?;
+        sqlx::query(
+            "INSERT INTO nodes (name, address, roles, version, started_ms, expires_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&node.name)
+        .bind(&node.address)
+        .bind(&node.roles)
+        .bind(&node.version)
+        .bind(node.started_ms)
+        .bind(until(lasts))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed("announce a node"))?;
+        tx.commit().await
+    }
+
+    pub(super) async fn delete_node(&self, name: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM nodes WHERE name = $1")
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed("remove a node"))?;
+        tx.commit().await
+    }
+
+    pub(super) async fn read_nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let found = sqlx::query(
+            "SELECT name, address, roles, version, started_ms FROM nodes \
+             WHERE expires_ms > $1 ORDER BY name",
+        )
+        .bind(now_ms())
+        .fetch_all(self.readers())
+        .await
+        .map_err(failed("list nodes"))?;
+        found.iter().map(rows::node).collect()
     }
 }
 

@@ -67,6 +67,14 @@ pub(super) const STEPS: &[&[&str]] = &[
         fence BIGINT NOT NULL,
         expires_ms BIGINT NOT NULL
     )"],
+    &["CREATE TABLE nodes (
+        name TEXT PRIMARY KEY NOT NULL,
+        address TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        version TEXT NOT NULL,
+        started_ms BIGINT NOT NULL,
+        expires_ms BIGINT NOT NULL
+    )"],
 ];
 
 /// The table that tells the version; there before any step.

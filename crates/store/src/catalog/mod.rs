@@ -124,6 +124,21 @@ pub struct Lease {
     pub fence: u64,
 }
 
+/// A process that shares the catalog, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What it is known by; no other process has it.
+    pub name: String,
+    /// Where the others reach it.
+    pub address: String,
+    /// What it does: `ingest,query`.
+    pub roles: String,
+    /// The version of its program.
+    pub version: String,
+    /// When it was started, milliseconds since 1970.
+    pub started_ms: i64,
+}
+
 /// What exists.
 #[async_trait]
 pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
@@ -248,6 +263,15 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
 
     /// Ends holding a work; nothing happens if another has got it.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Says that a process is there, for so long from now.
+    async fn announce(&self, node: &Node, lasts: Duration) -> Result<(), StoreError>;
+
+    /// Says that a process is there no more.
+    async fn depart(&self, name: &str) -> Result<(), StoreError>;
+
+    /// The processes that are there, by name.
+    async fn nodes(&self) -> Result<Vec<Node>, StoreError>;
 
     /// Sums over L0 and over built segments.
     async fn totals(&self) -> Result<(Totals, Totals), StoreError>;

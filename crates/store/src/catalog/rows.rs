@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
-use super::Producer;
+use super::{Node, Producer};
 use crate::token::{Credential, Scopes, Token};
 use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, StoreError};
 
@@ -202,5 +202,16 @@ pub(super) fn token(row: &impl CatalogRow) -> Result<Token, StoreError> {
         credential,
         created_ms: row.int("created_ms")?,
         expires_ms: row.opt_int("expires_ms")?,
+    })
+}
+
+/// A node from a row of `name, address, roles, version, started_ms`.
+pub(super) fn node(row: &impl CatalogRow) -> Result<Node, StoreError> {
+    Ok(Node {
+        name: row.text("name")?.to_owned(),
+        address: row.text("address")?.to_owned(),
+        roles: row.text("roles")?.to_owned(),
+        version: row.text("version")?.to_owned(),
+        started_ms: row.int("started_ms")?,
     })
 }

@@ -23,8 +23,8 @@ use super::kept::{KeptLists, Writing};
 use super::rows::{self, SEGMENT_COLUMNS};
 use super::transaction::WriteTx;
 use super::{
-    Applied, Candidates, Catalog, Lease, NewSegment, Producer, ProducerAdvance, Totals, leases,
-    migrations,
+    Applied, Candidates, Catalog, Lease, NewSegment, Node, Producer, ProducerAdvance, Totals,
+    leases, migrations,
 };
 use crate::store::now_ms;
 use crate::token::Token;
@@ -706,6 +706,18 @@ impl Catalog for SqliteCatalog {
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         self.lease_until(lease, i64::MIN).await.map(drop)
+    }
+
+    async fn announce(&self, node: &Node, lasts: Duration) -> Result<(), StoreError> {
+        self.put_node(node, lasts).await
+    }
+
+    async fn depart(&self, name: &str) -> Result<(), StoreError> {
+        self.delete_node(name).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        self.read_nodes().await
     }
 
     async fn totals(&self) -> Result<(Totals, Totals), StoreError> {

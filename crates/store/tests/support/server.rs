@@ -16,12 +16,16 @@ pub async fn start() -> Postgres {
     tokio::task::spawn_blocking(|| Postgres::start().unwrap()).await.unwrap()
 }
 
-/// A new schema on the server that all tests of this process share, as an address.
-pub async fn fresh() -> String {
+/// The server that all tests of this process share.
+pub async fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
-    let server =
-        tokio::task::spawn_blocking(|| SHARED.get_or_init(|| Postgres::start().unwrap()).port());
-    fresh_on(server.await.unwrap()).await
+    let started = || SHARED.get_or_init(|| Postgres::start().unwrap());
+    tokio::task::spawn_blocking(started).await.unwrap()
+}
+
+/// A new schema on that server, as an address.
+pub async fn fresh() -> String {
+    fresh_on(shared().await.port()).await
 }
 
 /// A new schema on the server at a port.

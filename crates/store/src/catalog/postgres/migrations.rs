@@ -18,7 +18,7 @@ struct Step {
 }
 
 /// The n-th (from 1) leads to version n.
-const STEPS: &[Step] = &[Step { sql: FIRST, serves: 1 }];
+const STEPS: &[Step] = &[Step { sql: FIRST, serves: 1 }, Step { sql: NODES, serves: 1 }];
 
 /// `added` and `removed` are the transactions that did it. Rows of producers are rewritten all the
 /// time: room in each page lets that be done without touching the index.
@@ -101,6 +101,17 @@ CREATE TABLE tokens (
 INSERT INTO meta (name, value) VALUES ('tokens_version', 0), ('removals_pruned', 0);
 "#;
 
+const NODES: &str = r#"
+CREATE TABLE nodes (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    address TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    version TEXT NOT NULL,
+    started_ms BIGINT NOT NULL,
+    expires TIMESTAMPTZ NOT NULL
+);
+"#;
+
 /// One program at a time looks and changes; the schema's name is part of the lock's, for several
 /// catalogs may share a database.
 const PREPARE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
@@ -154,13 +165,14 @@ async fn attempt(database: &Database) -> Result<(), StoreError> {
     }
     let done = sqlx::raw_sql(RENUMBER).execute(tx.ask()).await;
     tx.told(action, done)?;
-    if let (true, Some(last)) = (found < known, STEPS.last()) {
+    if found < known {
+        let serves = STEPS.iter().map(|step| step.serves).max().unwrap_or(0);
         let done = sqlx::query(
             "INSERT INTO meta (name, value) VALUES ('catalog_version', $1), ('needs_version', $2) \
              ON CONFLICT (name) DO UPDATE SET value = GREATEST(meta.value, excluded.value)",
         )
         .bind(known)
-        .bind(last.serves)
+        .bind(serves)
         .execute(tx.ask());
         let done = limit(done).await;
         tx.told(action, done)?;

@@ -21,7 +21,9 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lodge_record::{ProducerId, TenantId};
 
-use super::{Applied, Candidates, Catalog, Lease, NewSegment, Producer, ProducerAdvance, Totals};
+use super::{
+    Applied, Candidates, Catalog, Lease, NewSegment, Node, Producer, ProducerAdvance, Totals,
+};
 use crate::token::Token;
 use crate::{LedgerRow, SegmentId, SegmentRef, Snapshot, StoreError};
 use connection::{Database, retrying};
@@ -224,7 +226,8 @@ impl Catalog for PostgresCatalog {
 
     async fn prune(&self) -> Result<(), StoreError> {
         retrying!("forget old transactions", self.delete_publishes())?;
-        retrying!("forget old removals", self.delete_removals())
+        retrying!("forget old removals", self.delete_removals())?;
+        retrying!("forget nodes", self.delete_nodes())
     }
 
     async fn lease(
@@ -242,6 +245,18 @@ impl Catalog for PostgresCatalog {
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         retrying!("release a lease", self.extend_lease(lease, None)).map(drop)
+    }
+
+    async fn announce(&self, node: &Node, lasts: Duration) -> Result<(), StoreError> {
+        retrying!("announce a node", self.put_node(node, lasts))
+    }
+
+    async fn depart(&self, name: &str) -> Result<(), StoreError> {
+        retrying!("remove a node", self.delete_node(name))
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        retrying!("list nodes", self.read_nodes())
     }
 
     async fn totals(&self) -> Result<(Totals, Totals), StoreError> {

@@ -10,8 +10,8 @@
 //!
 //! Invariants:
 //! - locks are taken in one order: lease, segments by number, objects by hash, producers by key that
-//!   are there, producers by key that are new, so that no two transactions wait for each other. A
-//!   wait for a new producer is a wait for a transaction in its last statement;
+//!   are there, producers by key that are new, so that no two transactions wait for each other; what
+//!   is updated after that has been locked before;
 //! - a transaction that commits has inserted its publish id, or taken over the tombstone that its own
 //!   process has put there; whoever put a tombstone there first has it from being committed;
 //! - nothing is tried again unless it is certain that it has not happened.
@@ -390,7 +390,9 @@ async fn write(
 }
 
 /// A publish id that is there already is taken over only by the word on its tombstone. Producers
-/// that are there have been locked; of new ones whoever inserts first wins.
+/// that are there have been locked; of new ones whoever inserts first wins. Inserts come before
+/// updates: an insert of a producer that is there after all passes by one that is locked, but waits
+/// for one that is being updated, and so for a transaction that may not wait any more itself.
 const WRITE: &str = "WITH published AS ( \
        INSERT INTO publishes (id, committed, token) VALUES ($1, true, $2) \
        ON CONFLICT (id) DO UPDATE SET committed = true, at = now() \
@@ -399,16 +401,17 @@ const WRITE: &str = "WITH published AS ( \
        SELECT * FROM unnest($3::text[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[], \
          $8::text[], $9::bigint[], $10::boolean[], $11::boolean[]) AS s \
          (tenant, producer, epoch, seq, position, ledger, expires_ms, is_new, is_anew) \
-     ), advanced AS ( \
-       UPDATE producers p SET epoch = s.epoch, seq = s.seq, position = s.position, \
-         ledger = CASE WHEN s.is_anew THEN s.ledger ELSE COALESCE(s.ledger, p.ledger) END, \
-         expires_ms = s.expires_ms \
-       FROM steps s WHERE NOT s.is_new AND p.tenant = s.tenant AND p.producer = s.producer \
-       RETURNING 1 \
      ), begun AS ( \
        INSERT INTO producers (tenant, producer, epoch, seq, position, ledger, expires_ms) \
        SELECT tenant, producer, epoch, seq, position, ledger, expires_ms FROM steps WHERE is_new \
        ORDER BY tenant COLLATE \"C\", producer ON CONFLICT DO NOTHING RETURNING 1 \
+     ), advanced AS ( \
+       UPDATE producers p SET epoch = s.epoch, seq = s.seq, position = s.position, \
+         ledger = CASE WHEN s.is_anew THEN s.ledger ELSE COALESCE(s.ledger, p.ledger) END, \
+         expires_ms = s.expires_ms \
+       FROM steps s, (SELECT count(*) AS n FROM begun) AS before WHERE before.n >= 0 \
+         AND NOT s.is_new AND p.tenant = s.tenant AND p.producer = s.producer \
+       RETURNING 1 \
      ), added AS ( \
        INSERT INTO segments (tenant, level, object_key, object_offset, bytes, row_count, \
          arrow_bytes, time_min_ns, time_max_ns, schema_id, streams, created_ms) \

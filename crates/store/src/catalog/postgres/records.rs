@@ -1,4 +1,4 @@
-//! Everything that is one statement: producers, garbage, leases, tokens, sums.
+//! Everything that is one statement: producers, garbage, leases, nodes, tokens, sums.
 //!
 //! Invariant: whatever is tried again here may be done twice. Deletes pass by rows that others have
 //! locked, so that no one waits for them and they wait for no one.
@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row};
 use super::PostgresCatalog;
 use super::connection::limit;
 use crate::catalog::rows::{self, CatalogRow, SEGMENT_COLUMNS};
-use crate::catalog::{Candidates, Lease, Producer, Totals};
+use crate::catalog::{Candidates, Lease, Node, Producer, Totals};
 use crate::store::now_ms;
 use crate::token::{TOKENS_MAX, Token};
 use crate::{LedgerRow, SegmentRef, StoreError};
@@ -290,6 +290,42 @@ impl PostgresCatalog {
         .bind(lease.fence.cast_signed())
         .bind(lasts.map(|lasts| lasts.as_secs_f64()));
         Ok(self.execute("change a lease", query).await? == 1)
+    }
+
+    pub(super) async fn put_node(&self, node: &Node, lasts: Duration) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO nodes (name, address, roles, version, started_ms, expires) \
+             VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) \
+             ON CONFLICT (name) DO UPDATE SET address = excluded.address, roles = excluded.roles, \
+             version = excluded.version, started_ms = excluded.started_ms, \
+             expires = excluded.expires",
+        )
+        .bind(&node.name)
+        .bind(&node.address)
+        .bind(&node.roles)
+        .bind(&node.version)
+        .bind(node.started_ms)
+        .bind(lasts.as_secs_f64());
+        self.execute("announce a node", query).await.map(drop)
+    }
+
+    pub(super) async fn delete_node(&self, name: &str) -> Result<(), StoreError> {
+        let query = sqlx::query("DELETE FROM nodes WHERE name = $1").bind(name);
+        self.execute("remove a node", query).await.map(drop)
+    }
+
+    /// Those that did not say that they went.
+    pub(super) async fn delete_nodes(&self) -> Result<(), StoreError> {
+        let gone = "DELETE FROM nodes WHERE expires < now() - interval '1 hour'";
+        self.execute("forget nodes", sqlx::query(gone)).await.map(drop)
+    }
+
+    pub(super) async fn read_nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let query = sqlx::query(
+            "SELECT name, address, roles, version, started_ms FROM nodes \
+             WHERE expires > clock_timestamp() ORDER BY name",
+        );
+        self.fetch("list nodes", query).await?.iter().map(rows::node).collect()
     }
 
     pub(super) async fn read_totals(&self) -> Result<(Totals, Totals), StoreError> {
