@@ -90,15 +90,12 @@ pub(crate) async fn producer(
 async fn decode(
     app: &App,
     encoding: Encoding,
-    parts: Vec<Bytes>,
+    body: Bytes,
     tenant: TenantId,
     memory: &mut Reserved,
 ) -> Result<Batch, ApiError> {
     let metrics = Arc::clone(&app.metrics);
     let work = app.decoders.run(move || {
-        // In a buffer of its own: the records stay in it, and the connection's buffer is larger.
-        let body: Bytes = parts.concat().into();
-        drop(parts);
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -168,6 +168,9 @@ impl Read for Capped {
 /// Frames of a large body that wait for the thread that decodes it.
 const FRAMES_AHEAD: usize = 16;
 
+/// Room is made for what a client announces, up to this; for more as it comes.
+const ANNOUNCED_BYTES_MAX: usize = 4 << 20;
+
 /// A body as it arrives, under deadlines.
 pub(crate) struct Arriving {
     body: Body,
@@ -266,19 +269,23 @@ impl Arriving {
         Ok((head, false))
     }
 
-    /// A body that is taken whole, of at most `bytes_max`.
+    /// A body that is taken whole, of at most `bytes_max`, in a buffer of its own: each frame is
+    /// copied as it comes, so that the connection reads the next into the same place.
     pub(crate) async fn whole(
         mut self,
         bytes_max: usize,
         memory: &mut Reserved,
-    ) -> Result<Vec<Bytes>, BodyError> {
-        // One byte more than allowed tells a body that is too large from one that just fits.
-        let (parts, ended) = self.head(bytes_max + 1, memory).await?;
-        let bytes: usize = parts.iter().map(Bytes::len).sum();
-        if !ended || bytes > bytes_max {
-            return Err(BodyError::Beyond(bytes_max as u64));
+    ) -> Result<Bytes, BodyError> {
+        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        let mut whole = Vec::with_capacity(announced.min(bytes_max).min(ANNOUNCED_BYTES_MAX));
+        while let Some(frame) = self.next().await? {
+            if frame.len() > bytes_max - whole.len() {
+                return Err(BodyError::Beyond(bytes_max as u64));
+            }
+            memory.grow_to(whole.len() + frame.len())?;
+            whole.extend_from_slice(&frame);
         }
-        Ok(parts)
+        Ok(whole.into())
     }
 
     /// The rest as a reader for a thread; the network is read ahead by a few frames.

@@ -106,10 +106,9 @@ pub(crate) async fn report(
     let agent: ProducerId = agent.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     let mut memory = Reserved::new(&app);
     let arriving = Arriving::new(&app, request.into_body());
-    let parts = arriving.whole(REPORT_BYTES_MAX, &mut memory).await;
-    let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
-    let report =
-        agent_report::decode(&parts.concat()).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let body = arriving.whole(REPORT_BYTES_MAX, &mut memory).await;
+    let body = body.map_err(|error| error.into_answer(&app.metrics))?;
+    let report = agent_report::decode(&body).map_err(|e| ApiError::bad_request(e.to_string()))?;
     if !app.agents.keep((identity.tenant().clone(), agent.to_string()), report) {
         app.metrics.hit(Limit::Agents);
         let problem = format!("more than {AGENTS_MAX} agents or {LIVE_SOURCES_MAX} busy sources");

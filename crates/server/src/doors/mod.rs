@@ -92,12 +92,10 @@ async fn take_framed<T: Send + 'static>(
     let identity = Identity::of_request(&head.extensions)?;
     let repeats = Repeats::of(app, head, &identity)?;
     let mut memory = Reserved::new(app);
-    let parts = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
-    let parts = parts.map_err(|error| error.into_answer(&app.metrics))?;
+    let body = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
+    let body = body.map_err(|error| error.into_answer(&app.metrics))?;
     let held = Arc::clone(app);
     let work = app.decoders.run(move || {
-        let body: Bytes = parts.concat().into();
-        drop(parts);
         let (encoding, body) = unframe(body)?;
         let plain = match encoding {
             Encoding::Identity => body,
