@@ -49,6 +49,18 @@ impl ObjectStore {
             what: "there is no object store: `weed` of SeaweedFS was not found".into(),
             mend: "run scripts/setup faults, or set LODGE_WEED to its path",
         })?;
+        // Its ports are free when they are chosen; others may have them when it comes to take them.
+        let mut attempts = 3;
+        loop {
+            attempts -= 1;
+            match Self::start_once(&binary, folder) {
+                Err(RigError::Process(ProcessError::Os { .. })) if attempts > 0 => {}
+                started => return started,
+            }
+        }
+    }
+
+    fn start_once(binary: &Path, folder: &Path) -> Result<ObjectStore, RigError> {
         let data = folder.join("seaweedfs");
         fs::create_dir_all(&data)?;
         let users = folder.join("seaweedfs.json");
@@ -84,7 +96,7 @@ impl ObjectStore {
         }
         let (filer, s3) = (port("filer.port")?, port("s3.port")?);
         let mut process =
-            Process::start(&binary, &args, &Wrap::default(), &folder.join("seaweedfs.log"))?;
+            Process::start(binary, &args, &Wrap::default(), &folder.join("seaweedfs.log"))?;
         let started = Instant::now();
         let ask = |addr, method, path: String| {
             http::request(addr, method, &path, &[], b"", Duration::from_secs(5))

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::process::free_addr;
 use crate::rig::RigError;
 
 /// What runs as the unprivileged user: makes the cluster, starts it, obeys one-word orders, and when
@@ -83,7 +83,7 @@ impl Postgres {
         })?;
         let dir = tempfile::Builder::new().prefix("lodge-pg-").tempdir()?.keep();
         fs::set_permissions(&dir, PermissionsExt::from_mode(0o700))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_addr()?.port();
         // The server refuses to run as root.
         let mut command = if fs::metadata(&dir)?.uid() == 0 {
             let (user, group) = (id("nobody", "-u")?, id("nobody", "-g")?);

@@ -151,8 +151,17 @@ impl Remote {
                 Ok(_) => Ok(()),
                 Err(taken @ object_store::Error::AlreadyExists { .. }) => {
                     // By an attempt of ours whose answer was lost. To be sure costs one read.
-                    let found = self.store.get(at).await?.bytes().await?;
-                    if found == *bytes { Ok(()) } else { Err(taken) }
+                    match self.store.get(at).await {
+                        Ok(found) => {
+                            let same = found.bytes().await? == *bytes;
+                            if same { Ok(()) } else { Err(taken) }
+                        }
+                        // S3 says so, too, while that attempt is still under way there.
+                        Err(object_store::Error::NotFound { source, .. }) => {
+                            Err(object_store::Error::Generic { store: "object store", source })
+                        }
+                        Err(error) => Err(error),
+                    }
                 }
                 Err(error) => Err(error),
             }
