@@ -9,15 +9,24 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use lodge_agent::{Address, AgentConfig, ListenSource};
 use receiver::{Faults, Receiver, text};
 use running::{RunningAgent, config, wait_until};
 
-/// A port that nothing uses at the moment.
+/// A port that nothing else is given meanwhile: below those that the kernel hands out.
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let mine = u16::try_from(std::process::id() % 9_000).unwrap();
+    loop {
+        let port = 20_000 + mine + NEXT.fetch_add(1, Ordering::Relaxed);
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(at).is_ok() {
+            return at;
+        }
+    }
 }
 
 fn listening(receiver: &Receiver, folder: &Path, address: &str) -> AgentConfig {
