@@ -150,13 +150,17 @@ mod tests {
 
     const CLUSTER: &str = "objects = \"s3://logs/lodge\"\n\
         catalog = \"postgres://lodge:hush@db:5432/lodge?sslmode=require\"\n\
-        objects_options = { region = \"eu-1\", secret_access_key = \"hush\" }\n";
+        objects_options = { region = \"eu-1\", access_key_id = \"me\", \
+        secret_access_key = \"hush\" }\n";
 
     #[test]
     fn secrets_of_a_cluster_are_never_shown() {
         let config = parse(CLUSTER, "x").unwrap();
         let explained = explain(&config);
-        assert!(explained.contains("region = \"eu-1\", secret_access_key = \"(hidden)\""));
+        assert!(
+            explained.contains("region = \"eu-1\", secret_access_key = \"(hidden)\""),
+            "{explained}"
+        );
         assert!(explained.contains("postgres://lodge:hidden@db:5432/lodge?sslmode=require"));
         assert!(!format!("{config:?}{explained}").contains("hush"));
         for wrong in ["queries_max = 0", "catalog = \"mysql://lodge:hush@db\"", "roles = []"] {
