@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
 use crate::object_store::{FailingProxy, Failure, ObjectStore};
@@ -38,9 +39,8 @@ const PEERS: [(&str, &[&str]); 3] =
     [("ingest-2", &["ingest"]), ("query-2", &["query"]), ("build", &["build"])];
 
 /// Every fault, in the order that the seed decides.
-fn deck(rig: &mut Rig<'_>) -> Vec<Fault> {
+fn deck(random: &mut SmallRng) -> Vec<Fault> {
     use Fault::{CatalogAway, CatalogCrash, Kill, KillAgent, KillBothIngest, Stop, Store};
-    let random = &mut rig.random;
     let mut deck = vec![
         Kill(None),
         Kill(Some(0)),
@@ -88,17 +88,8 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
         plan.peers.push(Peer { name, args, ingests, queries });
     }
     let mut rig = Rig::start(options, plan)?;
-    let mut deck_left = Vec::new();
-    let mut faults = 0;
-    while rig.quiet() {
-        if deck_left.is_empty() {
-            deck_left = deck(&mut rig);
-        }
-        let Some(fault) = deck_left.pop() else { break };
-        let mended = cause(&mut rig, &mut catalog, &proxy, fault)?;
-        rig.mended_for_agent(&format!("{fault:?}"), mended, progress)?;
-        faults += 1;
-    }
+    let faults =
+        rig.go_through(deck, |rig, fault| cause(rig, &mut catalog, &proxy, fault), progress)?;
     rig.notes.push(format!("{} requests to the object store failed by script", proxy.hit()));
     let report = rig.finish(progress)?;
     drop((proxy, store, catalog));

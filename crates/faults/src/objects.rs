@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
 use crate::object_store::{FailingProxy, Failure, ObjectStore};
@@ -22,8 +23,7 @@ struct Fault {
 }
 
 /// Every fault, in the order that the seed decides.
-fn deck(rig: &mut Rig<'_>) -> Vec<Fault> {
-    let random = &mut rig.random;
+fn deck(random: &mut SmallRng) -> Vec<Fault> {
     let mut deck = Vec::new();
     let mut add = |failure, percent, hold_ms, with_kill| {
         deck.push(Fault { failure, percent, hold_ms, with_kill });
@@ -60,17 +60,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
     let mut plan = Plan::new(&folder);
     plan.server_args = vec!["--config".to_owned(), config.display().to_string()];
     let mut rig = Rig::start(options, plan)?;
-    let mut deck_left = Vec::new();
-    let mut faults = 0;
-    while rig.quiet() {
-        if deck_left.is_empty() {
-            deck_left = deck(&mut rig);
-        }
-        let Some(fault) = deck_left.pop() else { break };
-        let mended = cause(&mut rig, &proxy, fault)?;
-        rig.mended_for_agent(&format!("{fault:?}"), mended, progress)?;
-        faults += 1;
-    }
+    let faults = rig.go_through(deck, |rig, fault| cause(rig, &proxy, fault), progress)?;
     let requests = rig.server.far_end().metric("lodge_object_puts_total", "").unwrap_or(0.0);
     rig.notes.push(format!("{} requests failed by script", proxy.hit()));
     if requests < 1.0 {

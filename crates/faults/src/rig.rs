@@ -341,6 +341,27 @@ impl<'o> Rig<'o> {
         true
     }
 
+    /// Causes one fault after the other until the run has had its faults, from decks that `deck` makes
+    /// and whose last one comes first; `cause` gives the moment when its fault ended. Gives how many
+    /// there were.
+    pub fn go_through<F: std::fmt::Debug + Copy>(
+        &mut self,
+        deck: fn(&mut SmallRng) -> Vec<F>,
+        mut cause: impl FnMut(&mut Self, F) -> Result<Instant, RigError>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<u64, RigError> {
+        let mut left = Vec::new();
+        while self.quiet() {
+            if left.is_empty() {
+                left = deck(&mut self.random);
+            }
+            let Some(fault) = left.pop() else { break };
+            let mended = cause(self, fault)?;
+            self.mended_for_agent(&format!("{fault:?}"), mended, progress)?;
+        }
+        Ok(self.faults)
+    }
+
     /// Starts whichever process does not run.
     pub fn start_what_is_down(&mut self) -> Result<(), RigError> {
         if !self.server.is_running() {
@@ -518,8 +539,12 @@ impl<'o> Rig<'o> {
         }
         self.other.extend(self.load.wrong());
         self.other.extend(self.server.panics());
-        for (peer, Peer { name, queries, .. }) in &self.peers {
+        for (peer, Peer { name, queries, .. }) in &mut self.peers {
             self.other.extend(peer.panics());
+            if !peer.is_running() {
+                self.other.push(format!("{name} ended by itself"));
+                continue;
+            }
             let far_end = peer.far_end();
             if *queries && far_end.read_all(&self.load.mint)?.lines() != found.lines() {
                 self.other.push(format!("{name} does not find what the first server finds"));

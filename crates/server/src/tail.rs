@@ -21,7 +21,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use lodge_ingest::CommittedRecords;
 use lodge_query::TailQuery;
 use lodge_record::{TenantId, field, time};
@@ -98,6 +98,15 @@ pub(crate) async fn tail(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
+    if !app.config.roles.ingest {
+        // Nothing would ever come, and nobody would know why.
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "role",
+            "live tail shows what this server takes in, and it has not the role `ingest`; follow a \
+             server that has it",
+        ));
+    }
     let question = Question::of(&app, &identity, &args)?;
     let refresh_ns = args.duration_ns("refresh_interval")?.unwrap_or(0).max(0);
     let start_offset_ns = args.duration_ns("start_offset")?.unwrap_or(0).max(0);

@@ -226,7 +226,9 @@ pub(crate) async fn bind(
     tls: Option<&Arc<Tls>>,
 ) -> Result<Vec<Bound>, ServerError> {
     let mut all = Vec::new();
-    for protocol in Protocol::ALL {
+    // The same settings serve all servers of a cluster, but for the roles.
+    let protocols: &[Protocol] = if config.roles.ingest { &Protocol::ALL } else { &[] };
+    for &protocol in protocols {
         let Some(bind) = protocol.bind(config) else { continue };
         let setting = protocol.name();
         check_reach(setting, protocol, bind, config)?;
