@@ -63,6 +63,13 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
     let faults = rig.go_through(deck, |rig, fault| cause(rig, &proxy, fault), progress)?;
     let requests = rig.server.far_end().metric("lodge_object_puts_total", "").unwrap_or(0.0);
     rig.notes.push(format!("{} requests failed by script", proxy.hit()));
+    // The server itself tries again, so agents often notice nothing: what struck is what counts here.
+    if proxy.hit() < faults {
+        rig.other.push(format!(
+            "an idle run proves nothing: {faults} faults struck {} requests",
+            proxy.hit()
+        ));
+    }
     if requests < 1.0 {
         rig.other.push("the server did not write to the object store".to_owned());
     }
@@ -71,7 +78,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
     }
     let report = rig.finish(progress)?;
     drop((proxy, store));
-    let floor = Floor { acknowledged_min: 500, retries_min: 1, faults_min: faults };
+    let floor = Floor { acknowledged_min: 500, retries_min: 0, faults_min: faults };
     Ok(Finished::close(report, floor, folder)?)
 }
 
