@@ -34,7 +34,9 @@ const LZ4_GAIN_MIN: usize = 3;
 pub(crate) struct ChunkWriter {
     plain: IpcWriteOptions,
     compressed: IpcWriteOptions,
+    /// Each keeps the size of what it wrote last and makes room for as much.
     context: IpcWriteContext,
+    sample_context: IpcWriteContext,
     generator: IpcDataGenerator,
 }
 
@@ -47,6 +49,7 @@ impl ChunkWriter {
             plain: plain().map_err(encode_error)?,
             compressed: compressed.map_err(encode_error)?,
             context: IpcWriteContext::default(),
+            sample_context: IpcWriteContext::default(),
             generator: IpcDataGenerator::default(),
         })
     }
@@ -58,21 +61,14 @@ impl ChunkWriter {
         out: &mut Vec<u8>,
     ) -> Result<(), SegmentError> {
         let compress = self.is_worth_compressing(array)?;
-        let encoded = self.encode(array, compress)?;
+        let options = if compress { &self.compressed } else { &self.plain };
+        let encoded = encode(&self.generator, array, options, &mut self.context)?;
         let message_len = u32::try_from(encoded.ipc_message.len())
             .map_err(|_| SegmentError::Encode("a message header of 4 GiB".into()))?;
         out.extend_from_slice(&message_len.to_le_bytes());
         out.extend_from_slice(&encoded.ipc_message);
         out.extend_from_slice(&encoded.arrow_data);
         Ok(())
-    }
-
-    fn encode(&mut self, array: &ArrayRef, compress: bool) -> Result<EncodedData, SegmentError> {
-        let options = if compress { &self.compressed } else { &self.plain };
-        let mut tracker = DictionaryTracker::new(true);
-        let batch = batch_of(array)?;
-        let encoded = self.generator.encode(&batch, &mut tracker, options, &mut self.context);
-        encoded.map(|(_, encoded)| encoded).map_err(encode_error)
     }
 
     fn is_worth_compressing(&mut self, array: &ArrayRef) -> Result<bool, SegmentError> {
@@ -84,10 +80,24 @@ impl ChunkWriter {
         }
         let rows = array.len().min(SAMPLE_ROWS);
         let sample = array.slice((array.len() - rows) / 2, rows);
-        let plain_bytes = self.encode(&sample, false)?.arrow_data.len();
-        let packed_bytes = self.encode(&sample, true)?.arrow_data.len();
+        let mut bytes = |options| {
+            let encoded = encode(&self.generator, &sample, options, &mut self.sample_context)?;
+            Ok(encoded.arrow_data.len())
+        };
+        let (plain_bytes, packed_bytes) = (bytes(&self.plain)?, bytes(&self.compressed)?);
         Ok(packed_bytes.saturating_mul(LZ4_GAIN_MIN) <= plain_bytes)
     }
+}
+
+fn encode(
+    generator: &IpcDataGenerator,
+    array: &ArrayRef,
+    options: &IpcWriteOptions,
+    context: &mut IpcWriteContext,
+) -> Result<EncodedData, SegmentError> {
+    let mut tracker = DictionaryTracker::new(true);
+    let encoded = generator.encode(&batch_of(array)?, &mut tracker, options, context);
+    encoded.map(|(_, encoded)| encoded).map_err(encode_error)
 }
 
 /// A column without a name.

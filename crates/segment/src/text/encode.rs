@@ -147,7 +147,11 @@ impl TextEncoder {
             template.slots = self.found.iter().zip(marks).map(first).collect();
         } else {
             for (values, found) in template.slots.iter_mut().zip(&self.found) {
-                if !(found.digits && values.push_number(found.number, found.len)) {
+                let pushed = match found.digits {
+                    true => values.push_number(found.number, found.len),
+                    false => self.padded.short(found).is_some_and(|word| values.push_known(word)),
+                };
+                if !pushed {
                     values.push(token(found), found.digits);
                 }
             }

@@ -13,7 +13,7 @@
 
 use super::column::is_mark;
 use super::tokens::{TOP, UUID_BYTES, classes, is_uuid};
-use super::values::{DECIMAL_DIGITS_MAX, parse_digits, parse_eight};
+use super::values::{DECIMAL_DIGITS_MAX, Short, parse_digits, parse_eight};
 use super::{MARK_TOKEN, MARK_UUID};
 
 /// Longer tokens are in no slot.
@@ -48,6 +48,12 @@ impl Padded {
 
     fn word(&self, at: usize) -> Option<u64> {
         self.bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
+    }
+
+    /// What is in a slot, if it is short.
+    pub(super) fn short(&self, found: &Found) -> Option<Short> {
+        let bytes = self.bytes.get(found.start..)?.first_chunk()?;
+        Short::of_first(u128::from_le_bytes(*bytes), found.len)
     }
 }
 

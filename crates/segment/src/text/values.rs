@@ -35,11 +35,33 @@ pub(super) enum Values {
 /// Beyond so many distinct texts, they are kept as they are.
 const WORDS_MAX: usize = 4096;
 
+/// A text of at most 15 bytes with its length in one number, so that two are compared at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Short(u128);
+
+impl Short {
+    const BYTES_MAX: usize = 15;
+
+    /// Of the first `len` of these bytes, the first one lowest.
+    pub(super) fn of_first(bytes: u128, len: usize) -> Option<Self> {
+        let text = bytes & !(u128::MAX << (8 * len.min(Self::BYTES_MAX)));
+        (len <= Self::BYTES_MAX).then_some(Self(text | (len as u128) << (8 * Self::BYTES_MAX)))
+    }
+
+    fn of(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Self::of_first(u128::from_le_bytes(bytes), text.len())
+    }
+}
+
 /// Distinct texts, numbered as they come.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     bytes: Vec<u8>,
     ends: Vec<u32>,
+    /// By code, where a text is short.
+    shorts: Vec<Option<Short>>,
     table: HashTable<u32>,
     hasher: RandomState,
 }
@@ -54,22 +76,39 @@ impl Words {
         between(&self.bytes, &self.ends, code)
     }
 
+    fn is(&self, code: u32, short: Short) -> bool {
+        self.shorts.get(code as usize) == Some(&Some(short))
+    }
+
+    /// The code of a short text that has one.
+    fn known(&self, short: Short) -> Option<u32> {
+        self.table.find(self.hasher.hash_one(short), |code| self.is(*code, short)).copied()
+    }
+
     /// The code of a text; a new one if there is room.
     fn code(&mut self, text: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one(text);
-        let same = |code: &u32| between(&self.bytes, &self.ends, *code as usize) == text;
-        if let Some(code) = self.table.find(hash, same) {
-            return Some(*code);
+        let short = Short::of(text);
+        let known = match short {
+            Some(short) => self.known(short),
+            None => {
+                let same = |code: &u32| between(&self.bytes, &self.ends, *code as usize) == text;
+                self.table.find(self.hasher.hash_one(text), same).copied()
+            }
+        };
+        if known.is_some() || self.len() == WORDS_MAX {
+            return known;
         }
         let code = self.len() as u32;
-        if self.len() == WORDS_MAX {
-            return None;
-        }
         self.bytes.extend_from_slice(text);
         self.ends.push(self.bytes.len() as u32);
-        let (bytes, ends, hasher) = (&self.bytes, &self.ends, &self.hasher);
-        let hash_of = |code: &u32| hasher.hash_one(between(bytes, ends, *code as usize));
-        self.table.insert_unique(hash, code, hash_of);
+        self.shorts.push(short);
+        let (bytes, ends, shorts) = (&self.bytes, &self.ends, &self.shorts);
+        let hasher = &self.hasher;
+        let hash_of = |code: &u32| match shorts.get(*code as usize).copied().flatten() {
+            Some(short) => hasher.hash_one(short),
+            None => hasher.hash_one(between(bytes, ends, *code as usize)),
+        };
+        self.table.insert_unique(hash_of(&code), code, hash_of);
         Some(code)
     }
 }
@@ -242,6 +281,16 @@ impl Values {
         fits
     }
 
+    /// Appends a short text if all are words and it is one that came before.
+    pub(super) fn push_known(&mut self, word: Short) -> bool {
+        let Self::Words { words, codes } = self else { return false };
+        // In rows of one stream the same word often comes again.
+        let last = codes.last().copied().filter(|last| words.is(*last, word));
+        let code = last.or_else(|| words.known(word));
+        codes.extend(code);
+        code.is_some()
+    }
+
     /// Appends a value. `digits`: it has nothing else.
     pub(super) fn push(&mut self, token: &[u8], digits: bool) {
         match self {
@@ -276,7 +325,6 @@ impl Values {
                 }
             }
             Self::Uuid { numbers } => return numbers.push(parse_uuid(token)),
-            // In rows of one stream the same word often comes again.
             Self::Words { words, codes }
                 if codes.last().is_some_and(|last| words.get(*last as usize) == token) =>
             {
