@@ -621,9 +621,9 @@ pub(crate) fn check_table(
     let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
-    let nearest = known.iter().min_by_key(|name| strsim::levenshtein(key, name));
+    let nearest = known.iter().min_by_key(|name| strsim::osa_distance(key, name));
     let suggestion = match nearest {
-        Some(name) if strsim::levenshtein(key, name) <= 1 + key.len() / 3 => {
+        Some(name) if strsim::osa_distance(key, name) <= 1 + key.len() / 3 => {
             format!("; did you mean `{name}`?")
         }
         _ => format!("; known keys are {}", known.join(", ")),

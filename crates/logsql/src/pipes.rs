@@ -44,7 +44,7 @@ const PIPES: &str = "block_stats, blocks_count, coalesce, collapse_nums, copy, d
 
 /// The pipe of which a word is a slip.
 fn meant(word: &str) -> Option<&'static str> {
-    let distances = PIPES.split(", ").map(|name| (strsim::levenshtein(word, name), name));
+    let distances = PIPES.split(", ").map(|name| (strsim::osa_distance(word, name), name));
     let nearest = distances.min().filter(|(distance, name)| *distance <= 1 + name.len() / 4);
     nearest.map(|(_, name)| name)
 }

@@ -691,7 +691,7 @@ pub fn explain(config: &ServerConfig) -> String {
 fn closest(key: &str) -> Option<&'static str> {
     SETTINGS
         .iter()
-        .map(|s| (strsim::levenshtein(key, s.name), s.name))
+        .map(|s| (strsim::osa_distance(key, s.name), s.name))
         .min()
         .filter(|(distance, name)| *distance <= name.len() / 3 + 1)
         .map(|(_, name)| name)

@@ -257,6 +257,13 @@ fn errors_point_at_the_column() {
             "5: there is no pipe `extrct`; did you mean `extract`; to filter by a word write `| filter extrct`"
         ],
     );
+    // Two letters changed places: nearer to `stats` than to `last`.
+    wrong(
+        "* | stast count()",
+        expect![
+            "5: there is no pipe `stast`; did you mean `stats`; to filter by a word write `| filter stast`"
+        ],
+    );
     wrong("* | unpack_json from", expect!["21: expected a field's name, not the end of the query"]);
     wrong("* | limit x", expect!["11: expected `|` and a pipe, or the end, not `x`"]);
 }
