@@ -488,7 +488,8 @@ async fn a_catalog_of_the_first_version_is_brought_up_to_this_one() {
     let url = server::fresh().await;
     let older = PostgresCatalog::open(&url).await.unwrap();
     older.commit(&[segment("l0/a")], &[]).await.unwrap().unwrap();
-    let back = "DROP TABLE nodes; UPDATE meta SET value = 1 WHERE name = 'catalog_version'";
+    let back = "DROP TABLE nodes; DROP INDEX segments_by_tenant_added; \
+                UPDATE meta SET value = 1 WHERE name = 'catalog_version'";
     server::sql(&url, back).await;
     let newer = PostgresCatalog::open(&url).await.unwrap();
     assert_eq!(newer.nodes().await.unwrap(), []);

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, IoSliceMut};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
+use rustix::fs::{Advice, fadvise};
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::failed;
@@ -132,7 +134,26 @@ impl Local {
         if let Some(read) = self.resident(key, ranges) {
             return Ok(read);
         }
+        if ranges.len() > 1 {
+            self.call_up(key, ranges).await?;
+        }
         self.store.get_ranges(&Key::from(key), ranges).await.map_err(failed("read", key))
+    }
+
+    /// Has the disk bring parts of an object all at once: read one after the other, each would be waited
+    /// for alone. An object that cannot be opened is for the read that follows to report.
+    async fn call_up(&self, key: &str, ranges: &[Range<u64>]) -> Result<(), StoreError> {
+        let (path, ranges) = (self.root.join(key), ranges.to_vec());
+        blocking(move || {
+            let Ok(file) = File::open(path) else { return Ok(()) };
+            for range in ranges {
+                let len = NonZeroU64::new(range.end.saturating_sub(range.start));
+                // Only advice: where it is not taken, the read waits longer.
+                len.map(|len| fadvise(&file, range.start, Some(len), Advice::WillNeed).ok());
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Parts of an object, if the kernel has all of them in memory and they are not much.

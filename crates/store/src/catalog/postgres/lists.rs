@@ -45,7 +45,7 @@ struct Header {
     pruned: i64,
 }
 
-/// A list and the changes that it lacks: those since.
+/// A list, by number, and the changes that it lacks: those since.
 #[derive(Debug, Clone)]
 struct Kept {
     snapshot: Arc<Snapshot>,
@@ -129,18 +129,22 @@ impl Kept {
             return Some(Self { since, ..self.clone() });
         }
         let old = &self.snapshot.segments;
-        let known: HashSet<SegmentId> = match changes.added.is_empty() {
-            true => HashSet::new(),
-            false => old.iter().map(|segment| segment.id).collect(),
-        };
+        let place = |id: SegmentId| old.binary_search_by_key(&id, |segment| segment.id);
         let mut new = changes.added;
-        new.retain(|segment| !known.contains(&segment.id));
-        let gone = |segment: &&Arc<SegmentRef>| changes.removed.contains(&segment.id);
-        let snapshot = if new.is_empty() && !old.iter().any(|segment| gone(&segment)) {
+        new.retain(|segment| place(segment.id).is_err());
+        let mut gone: Vec<_> = changes.removed.iter().filter_map(|id| place(*id).ok()).collect();
+        gone.sort_unstable();
+        let snapshot = if new.is_empty() && gone.is_empty() {
             self.snapshot.at(version)
         } else {
-            let left = old.iter().filter(|segment| !gone(segment)).cloned();
-            let mut segments: Vec<_> = left.chain(new).collect();
+            let mut segments = Vec::with_capacity(old.len() + new.len());
+            let mut from = 0;
+            for at in gone {
+                segments.extend_from_slice(old.get(from..at).unwrap_or_default());
+                from = at + 1;
+            }
+            segments.extend_from_slice(old.get(from..).unwrap_or_default());
+            segments.extend(new);
             segments.sort_by_key(|segment| segment.id);
             Snapshot::new(version, self.snapshot.tenant.clone(), segments)
         };

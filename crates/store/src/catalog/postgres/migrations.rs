@@ -18,7 +18,11 @@ struct Step {
 }
 
 /// The n-th (from 1) leads to version n.
-const STEPS: &[Step] = &[Step { sql: FIRST, serves: 1 }, Step { sql: NODES, serves: 1 }];
+const STEPS: &[Step] = &[
+    Step { sql: FIRST, serves: 1 },
+    Step { sql: NODES, serves: 1 },
+    Step { sql: BY_TENANT, serves: 1 },
+];
 
 /// `added` and `removed` are the transactions that did it. Rows of producers are rewritten all the
 /// time: room in each page lets that be done without touching the index.
@@ -111,6 +115,10 @@ CREATE TABLE nodes (
     expires TIMESTAMPTZ NOT NULL
 );
 "#;
+
+/// What a tenant's list lacks is found without looking at all segments of the tenant, which by the
+/// other indexes would be met with those that are new.
+const BY_TENANT: &str = "CREATE INDEX segments_by_tenant_added ON segments (tenant, added);";
 
 /// One program at a time looks and changes; the schema's name is part of the lock's, for several
 /// catalogs may share a database.
