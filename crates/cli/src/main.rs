@@ -7,15 +7,19 @@
 mod agent;
 mod allocator;
 mod answer;
+mod backup;
 mod check_config;
 mod client;
+mod copying;
 mod demo;
 mod explain;
 mod failure;
 mod import;
 mod ledger;
+mod migrate;
 mod patterns;
 mod query;
+mod restore;
 mod row;
 mod serve;
 mod table;
@@ -62,6 +66,9 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     CheckConfig(check_config::CheckConfigArgs),
     Token(token::TokenArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Migrate(migrate::MigrateArgs),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +86,9 @@ fn main() -> ExitCode {
         Command::Ledger(args) => ledger::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,15 +1,16 @@
-//! `lodge token`: makes, lists and revokes API tokens, in the data folder itself: who may write
-//! there is the root of all trust, so the first token needs no other. A server that runs over the
-//! folder follows within a second.
+//! `lodge token`: makes, lists and revokes API tokens, in the catalog itself: who may write there is
+//! the root of all trust, so the first token needs no other. Servers that use it follow within a
+//! second.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_record::{TenantId, time};
-use lodge_server::config::{self, ServerConfig};
+use lodge_server::config::ServerConfig;
 use lodge_server::tokens::{Kind, Wanted, make, shown};
-use lodge_store::catalog::{Catalog as _, SqliteCatalog};
+use lodge_store::catalog::{self, Catalog};
 use lodge_store::token::{Scopes, Token};
 use serde_json::Value;
 
@@ -53,7 +54,7 @@ struct Folder {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// The server's configuration file
+    /// The server's configuration file; a cluster's names the catalog
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -130,19 +131,21 @@ pub fn run(args: &TokenArgs) -> Result<(), Failure> {
 }
 
 impl Folder {
-    fn path(&self) -> Result<PathBuf, Failure> {
-        let config = match &self.config {
-            Some(path) => config::load(path).map_err(|e| {
-                Failure::usage(e.to_string()).at(format!("--config {}", path.display()))
-            })?,
-            None => ServerConfig::default(),
-        };
-        Ok(self.data_dir.clone().unwrap_or(config.data_dir))
+    fn config(&self) -> Result<ServerConfig, Failure> {
+        match &self.config {
+            Some(path) => crate::copying::load(path, "--config"),
+            None => Ok(ServerConfig::default()),
+        }
     }
 
     /// The catalog; only making a token makes a folder.
-    async fn open(&self, may_make: bool) -> Result<(SqliteCatalog, PathBuf), Failure> {
-        let folder = self.path()?;
+    async fn open(&self, may_make: bool) -> Result<(Arc<dyn Catalog>, PathBuf), Failure> {
+        let config = self.config()?;
+        let folder = self.data_dir.clone().unwrap_or_else(|| config.data_dir.clone());
+        if let Some(address) = config.catalog_address() {
+            let opened = catalog::open(&folder, Some(&address)).await;
+            return Ok((opened.map_err(|e| failed(&e, &folder))?, folder));
+        }
         let file = folder.join("catalog.db");
         if may_make {
             lodge_store::make_private(&folder)
@@ -152,7 +155,7 @@ impl Folder {
                 .at(folder.display().to_string())
                 .mend("name the server's data folder with --data-dir or --config"));
         }
-        let catalog = SqliteCatalog::open(&file).await.map_err(|e| failed(&e, &folder))?;
+        let catalog = catalog::open(&folder, None).await.map_err(|e| failed(&e, &folder))?;
         Ok((catalog, folder))
     }
 }

@@ -5,8 +5,20 @@ mod support;
 
 use support::{lodge, text};
 
-const COMMANDS: [&str; 9] =
-    ["server", "agent", "demo", "query", "tail", "import", "ledger", "check-config", "token"];
+const COMMANDS: [&str; 12] = [
+    "server",
+    "agent",
+    "demo",
+    "query",
+    "tail",
+    "import",
+    "ledger",
+    "check-config",
+    "token",
+    "backup",
+    "restore",
+    "migrate",
+];
 
 #[test]
 fn every_command_explains_itself_with_examples() {

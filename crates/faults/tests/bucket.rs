@@ -1,11 +1,13 @@
 //! Servers that keep their records in a bucket of a real object store: what they refuse to start
-//! with, that their own folder is not needed for the records, and that each keeps to its roles.
+//! with, that their own folder is not needed for the records, that each keeps to its roles, and how a
+//! single machine's records get there.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use lodge_faults::object_store::ObjectStore;
 use lodge_faults::postgres::Postgres;
@@ -101,4 +103,136 @@ fn a_server_does_what_its_roles_are_and_says_whom_to_ask_for_the_rest() {
     assert_eq!(query.far_end().count("kept").unwrap(), 1, "what one took the other finds");
     let refused = ask(&ingest, "/select/logsql/query?query=*", b"");
     assert!(refused.status == 503 && refused.text().contains("ask one that has the role `query`"));
+}
+
+fn lodge(args: &[&str]) -> Output {
+    Command::new(Binaries::find().unwrap().lodge).args(args).output().unwrap()
+}
+
+fn lodge_ok(args: &[&str]) -> String {
+    let output = lodge(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Starts the command again and again, and kills it a little later each time; then lets it end.
+fn killed_and_done(args: &[&str]) -> String {
+    let binary = Binaries::find().unwrap().lodge;
+    for ms in [5, 20, 40, 60, 80, 110] {
+        let mut process = Command::new(&binary).args(args).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(ms));
+        let has_ended = process.try_wait().unwrap().is_some();
+        process.kill().ok();
+        process.wait().unwrap();
+        if has_ended {
+            break;
+        }
+    }
+    let last = lodge(args);
+    let said = String::from_utf8_lossy(&last.stderr).into_owned();
+    // One that was to be killed was quicker.
+    assert!(last.status.success() || said.contains("already holds records"), "{args:?}: {said}");
+    String::from_utf8(last.stdout).unwrap()
+}
+
+/// Appends lines and lets an agent run until the server has that many.
+fn ship(server: &Server, log: &Path, state: &Path, lines: std::ops::Range<u64>) {
+    use std::io::Write as _;
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    for n in lines.clone() {
+        writeln!(file, "2026-11-22T10:00:00Z INFO shipped {n}").unwrap();
+    }
+    let url = format!("http://{}", server.addr());
+    let args = ["agent", "--server", &url, "--state-dir", state.to_str().unwrap(), "--path"];
+    let mut agent =
+        Command::new(Binaries::find().unwrap().lodge).args(args).arg(log).spawn().unwrap();
+    let begun = Instant::now();
+    let count = || server.far_end().count("shipped").unwrap();
+    while count() < lines.end && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Command::new("kill").args(["-TERM", &agent.id().to_string()]).status().unwrap();
+    agent.wait().unwrap();
+    assert_eq!(count(), lines.end, "lost or doubled");
+}
+
+#[test]
+fn a_machine_moves_into_a_cluster_and_back_and_its_agent_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (store, catalog) = (ObjectStore::start(folder).unwrap(), Postgres::start().unwrap());
+    let (log, state, backup) =
+        (folder.join("app.log"), folder.join("state"), folder.join("backup"));
+    let backup = backup.to_str().unwrap();
+    let machine_dir = folder.join("machine");
+    let machine_dir = machine_dir.to_str().unwrap();
+
+    let mut machine = server(folder, "machine", "");
+    machine.start().unwrap();
+    let lines: String =
+        (0..20_000).map(|n| format!("{{\"_msg\":\"line {n} of many\",\"n\":{n}}}\n")).collect();
+    let limit = Duration::from_secs(60);
+    let path = "/insert/jsonline?_stream_fields=app";
+    for _ in 0..10 {
+        http::request(machine.addr(), "POST", path, &[], lines.as_bytes(), limit).unwrap();
+    }
+    ship(&machine, &log, &state, 0..500);
+    // A restore point while the server runs; what comes later is not in it.
+    let made = lodge_ok(&["backup", "--to", backup, "--data-dir", machine_dir, "--keep", "2"]);
+    assert!(made.contains("Restore point") && made.contains("200,500"), "{made}");
+    ship(&machine, &log, &state, 500..700);
+    lodge_ok(&["backup", "--to", backup, "--data-dir", machine_dir, "--keep", "2"]);
+    let points = lodge_ok(&["restore", "--from", backup, "--list", "--json"]);
+    let points: Vec<serde_json::Value> =
+        points.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<_> = points.iter().map(|point| point["records"].as_u64().unwrap()).collect();
+    assert_eq!(records, [200_500, 200_700]);
+    assert!(lodge_ok(&["backup", "--to", backup, "--verify"]).contains("every checksum is right"));
+
+    // Into a cluster, once the server has stopped.
+    let config = folder.join("cluster.toml");
+    let objects = ObjectStore::settings("moved", store.addr());
+    let port = catalog.port();
+    let data = folder.join("cluster");
+    fs::write(
+        &config,
+        format!(
+            "{objects}catalog = \"postgres://lodge@127.0.0.1:{port}/postgres\"\ndata_dir = {data:?}\n"
+        ),
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let refused = lodge(&["migrate", "--data-dir", machine_dir, "--to", config]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("is in use by another lodge"), "{said}");
+    machine.process().terminate(limit).unwrap();
+    let plan = ["migrate", "--data-dir", machine_dir, "--to", config, "--dry-run"];
+    let plan = lodge_ok(&plan);
+    assert!(plan.contains("Would move") && plan.contains("200,700"), "{plan}");
+    killed_and_done(&["migrate", "--data-dir", machine_dir, "--to", config, "--quiet"]);
+    let mut cluster = server(folder, "cluster", &fs::read_to_string(config).unwrap());
+    cluster.start().unwrap();
+    let count = |server: &Server, filter: &str| server.far_end().count(filter).unwrap();
+    assert_eq!((count(&cluster, "many"), count(&cluster, "shipped")), (200_000, 700));
+    ship(&cluster, &log, &state, 700..900);
+
+    // The cluster's backup into a bucket, and both kinds of backup into new machines.
+    let access = ["access_key_id=lodge", "secret_access_key=not-a-secret", "allow_http=true"];
+    let endpoint = format!("endpoint=http://{}", store.addr());
+    let mut bucket = vec!["--option", "region=none", "--option", &endpoint];
+    access.iter().for_each(|option| bucket.extend(["--option", option]));
+    let to = [&["backup", "--to", "s3://logs/backup", "--config", config], bucket.as_slice()];
+    lodge_ok(&to.concat());
+    let first = points[0]["time"].as_str().unwrap();
+    let (early, late) = (folder.join("early"), folder.join("late"));
+    let early = early.to_str().unwrap();
+    killed_and_done(&["restore", "--from", backup, "--at", first, "--data-dir", early, "-q"]);
+    let from = ["restore", "--from", "s3://logs/backup", "--data-dir", late.to_str().unwrap()];
+    lodge_ok(&[&from, bucket.as_slice()].concat());
+    for (name, shipped) in [("early", 500), ("late", 900)] {
+        let mut machine = server(folder, name, "");
+        machine.start().unwrap();
+        assert_eq!((count(&machine, "many"), count(&machine, "shipped")), (200_000, shipped));
+    }
 }

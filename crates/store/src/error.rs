@@ -88,6 +88,15 @@ pub enum StoreError {
     /// A row of the catalog does not make sense.
     #[error("the catalog is damaged: {0}; restore it from a backup")]
     CatalogDamaged(String),
+    /// The catalog is half filled.
+    #[error(
+        "the catalog was being filled by `lodge restore` or `lodge migrate`, which has not ended; \
+         run that command again to its end"
+    )]
+    HalfFilled,
+    /// Rows that were copied are not those that were to be.
+    #[error("the copy of the catalog is not what it should be: {0}; run the command again")]
+    CopyDiffers(String),
     /// There are as many tokens as may be.
     #[error("there are {} tokens, which is the limit; revoke some first", crate::token::TOKENS_MAX)]
     TooManyTokens,

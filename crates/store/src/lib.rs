@@ -14,6 +14,7 @@
 //! - nothing but the catalog and the objects holds state: a killed process leaves only orphans.
 
 mod background;
+pub mod backup;
 mod build;
 pub mod catalog;
 mod commit;

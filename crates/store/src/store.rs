@@ -11,7 +11,7 @@ use lodge_record::{ProducerId, TenantId};
 use tokio::runtime::Handle;
 
 use crate::build::Pending;
-use crate::catalog::{Candidates, Catalog, Node, PostgresCatalog, SqliteCatalog};
+use crate::catalog::{self, Candidates, Catalog, Node};
 use crate::counters::Counters;
 use crate::hot::Hot;
 use crate::objects::{Objects, sync_dir};
@@ -20,7 +20,7 @@ use crate::space::{DirLock, Space};
 use crate::token::Token;
 use crate::worker::Worker;
 use crate::{
-    CatalogAddress, LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef,
+    LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef,
     Snapshot, StoreError, StoreOptions, StoreStats,
 };
 
@@ -65,21 +65,6 @@ pub(crate) fn object_key(folder: &str, extension: &str) -> Arc<str> {
     format!("{folder}/{}.{extension}", uuid::Uuid::now_v7().simple()).into()
 }
 
-/// The catalog at an address, or the file in the data folder.
-async fn open_catalog(
-    data_dir: &Path,
-    address: Option<&CatalogAddress>,
-) -> Result<Arc<dyn Catalog>, StoreError> {
-    match address.map(CatalogAddress::url) {
-        None => Ok(Arc::new(SqliteCatalog::open(&data_dir.join("catalog.db")).await?)),
-        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            Ok(Arc::new(PostgresCatalog::open(url).await?))
-        }
-        // It may hold a password, whatever it is.
-        Some(_) => Err(StoreError::CatalogAddress("it names no known database".to_owned())),
-    }
-}
-
 impl Store {
     /// Opens the data folder, which is made if it is not there. The current runtime serves the
     /// catalog, whichever runtime asks.
@@ -97,9 +82,14 @@ impl Store {
         let data_dir = data_dir.canonicalize().map_err(failed("find folder"))?;
         let lock = DirLock::take(&data_dir)?;
         let space = Space::new(&data_dir, options.disk_reserve_bytes)?;
-        let catalog = open_catalog(&data_dir, options.catalog.as_ref()).await?;
+        let catalog = catalog::open(&data_dir, options.catalog.as_ref()).await?;
+        if catalog.is_filling().await? {
+            return Err(StoreError::HalfFilled);
+        }
         let objects = Arc::new(match &options.bucket {
-            Some(bucket) => Objects::open_bucket(bucket, catalog.number().await?).await?,
+            Some(bucket) => {
+                Objects::open_bucket(bucket, catalog.number().await?.to_string()).await?
+            }
             None => Objects::open_folder(data_dir.join("objects")).await?,
         });
         sync_dir(&data_dir)?;

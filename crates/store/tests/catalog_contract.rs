@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use lodge_record::{Position, ProducerId, TenantId, schema};
 use lodge_store::catalog::{
-    Applied, Candidates, Catalog, Lease, NewSegment, Node, PostgresCatalog, ProducerAdvance,
+    Applied, Candidates, Catalog, HOLD, Lease, NewSegment, Node, PostgresCatalog, ProducerAdvance,
     SqliteCatalog,
 };
 use lodge_store::token::{Credential, Token, secret_hash};
@@ -477,6 +477,29 @@ async fn only_who_holds_the_work_may_swap(catalog: Arc<dyn Catalog>) {
     assert!(swap("seg/held", &held).await.is_some());
 }
 
+/// What is garbage stays while a copy is made; what was garbage before may go.
+async fn a_hold_keeps_the_garbage(catalog: Arc<dyn Catalog>) {
+    let add = async |key: &str| {
+        let applied = catalog.commit(&[segment("default", key, (0, 1))], &[]).await.unwrap();
+        let id = applied.unwrap().added[0].id;
+        catalog.swap(&[id], &[], 5, None).await.unwrap().unwrap();
+    };
+    add("l0/a").await;
+    assert_eq!(catalog.garbage(5, 9).await.unwrap(), ["l0/a"]);
+    let hold = catalog.lease(HOLD, "me", Duration::from_secs(60)).await.unwrap().unwrap();
+    add("l0/b").await;
+    assert_eq!(catalog.garbage(5, 9).await.unwrap(), [""; 0]);
+    catalog.release(&hold).await.unwrap();
+    let mut found = catalog.garbage(5, 9).await.unwrap();
+    found.sort();
+    assert_eq!(found, ["l0/a", "l0/b"]);
+    // One that was not released ends by itself.
+    catalog.lease(HOLD, "me", Duration::from_millis(5)).await.unwrap().unwrap();
+    while catalog.garbage(5, 9).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 async fn nodes_are_there_while_they_say_so(catalog: Arc<dyn Catalog>) {
     let node = |name: &str, roles: &str| Node {
         name: name.to_owned(),
@@ -559,6 +582,7 @@ every_catalog!(
     a_lease_has_one_holder,
     only_who_holds_the_work_may_swap,
     nodes_are_there_while_they_say_so,
+    a_hold_keeps_the_garbage,
 );
 
 #[tokio::test]

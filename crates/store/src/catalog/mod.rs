@@ -8,6 +8,8 @@
 //! - a snapshot is of one version;
 //! - numbers of segments rise and are never used again.
 
+mod copies;
+mod copy;
 mod kept;
 mod leases;
 mod migrations;
@@ -17,6 +19,7 @@ mod sqlite;
 mod tokens;
 mod transaction;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +27,16 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lodge_record::{ProducerId, TenantId};
 
+pub use copy::{ColumnsRow, CopyCounts, CopyRow, ProducerRow, RowSink, SegmentRow, TokenRow};
 pub use postgres::PostgresCatalog;
 pub(crate) use postgres::hint;
 pub use sqlite::SqliteCatalog;
 
 use crate::token::Token;
-use crate::{LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError};
+use crate::{CatalogAddress, LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError};
+
+/// The lease during which no garbage is given to be deleted: a copy of the objects is under way.
+pub const HOLD: &str = "backup";
 
 /// A segment to be added.
 #[derive(Debug, Clone)]
@@ -139,6 +146,24 @@ pub struct Node {
     pub started_ms: i64,
 }
 
+/// Opens the catalog at an address, or the file in the data folder.
+///
+/// # Errors
+/// See [`PostgresCatalog::open`] and [`SqliteCatalog::open`].
+pub async fn open(
+    data_dir: &Path,
+    address: Option<&CatalogAddress>,
+) -> Result<Arc<dyn Catalog>, StoreError> {
+    match address.map(CatalogAddress::url) {
+        None => Ok(Arc::new(SqliteCatalog::open(&data_dir.join("catalog.db")).await?)),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Ok(Arc::new(PostgresCatalog::open(url).await?))
+        }
+        // It may hold a password, whatever it is.
+        Some(_) => Err(StoreError::CatalogAddress("it names no known database".to_owned())),
+    }
+}
+
 /// What exists.
 #[async_trait]
 pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
@@ -238,7 +263,9 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
     /// objects that it is not about to name.
     async fn disown(&self, keys: &[String]) -> Result<Vec<bool>, StoreError>;
 
-    /// Objects that have been garbage since `before_ms` or longer, at most `limit`.
+    /// Objects that have been garbage since `before_ms` or longer, at most `limit`. None while
+    /// the lease [`HOLD`] is held: whoever holds it and reads the rows after that finds all objects
+    /// that they name, until the lease ends.
     async fn garbage(&self, before_ms: i64, limit: usize) -> Result<Vec<String>, StoreError>;
 
     /// Takes deleted objects out of the garbage.
@@ -281,6 +308,23 @@ pub trait Catalog: std::fmt::Debug + Send + Sync + 'static {
 
     /// Revokes a token; false if it is not there.
     async fn remove_token(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Gives all rows that are copied to `sink`, of one moment; tells the highest number that a
+    /// segment ever had.
+    async fn give(&self, sink: &mut dyn RowSink) -> Result<u64, StoreError>;
+
+    /// Begins to fill an empty catalog with the rows of another; what an earlier attempt has filled
+    /// is removed. False, and nothing done, if the catalog holds anything else.
+    async fn begin_fill(&self) -> Result<bool, StoreError>;
+
+    /// Adds rows of another catalog; those that a row refers to come before it.
+    async fn fill(&self, rows: &[CopyRow]) -> Result<(), StoreError>;
+
+    /// Ends filling, if as many rows are there as `wanted`. Segments get numbers above `highest`.
+    async fn end_fill(&self, wanted: CopyCounts, highest: u64) -> Result<(), StoreError>;
+
+    /// Whether filling has begun and not ended, so that it must not be used.
+    async fn is_filling(&self) -> Result<bool, StoreError>;
 
     /// All tokens in the order in which they were made, and their version, which rises whenever
     /// one is added or revoked; `None` if it is still `known`.

@@ -23,8 +23,8 @@ use super::kept::{KeptLists, Writing};
 use super::rows::{self, SEGMENT_COLUMNS};
 use super::transaction::WriteTx;
 use super::{
-    Applied, Candidates, Catalog, Lease, NewSegment, Node, Producer, ProducerAdvance, Totals,
-    leases, migrations,
+    Applied, Candidates, Catalog, CopyCounts, CopyRow, HOLD, Lease, NewSegment, Node, Producer,
+    ProducerAdvance, RowSink, Totals, leases, migrations,
 };
 use crate::store::now_ms;
 use crate::token::Token;
@@ -650,10 +650,14 @@ impl Catalog for SqliteCatalog {
 
     async fn garbage(&self, before_ms: i64, limit: usize) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
-            "SELECT object_key FROM garbage WHERE since_ms <= $1 ORDER BY since_ms LIMIT $2",
+            "SELECT object_key FROM garbage WHERE since_ms <= $1 AND NOT EXISTS \
+             (SELECT 1 FROM leases WHERE name = $3 AND expires_ms > $4) \
+             ORDER BY since_ms LIMIT $2",
         )
         .bind(before_ms)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(HOLD)
+        .bind(now_ms())
         .fetch_all(&self.readers)
         .await
         .map_err(failed("list the garbage"))
@@ -749,5 +753,25 @@ impl Catalog for SqliteCatalog {
 
     async fn tokens(&self, known: Option<u64>) -> Result<Option<(u64, Vec<Token>)>, StoreError> {
         self.select_tokens(known).await
+    }
+
+    async fn give(&self, sink: &mut dyn RowSink) -> Result<u64, StoreError> {
+        self.give_rows(sink).await
+    }
+
+    async fn begin_fill(&self) -> Result<bool, StoreError> {
+        self.begin_filling().await
+    }
+
+    async fn fill(&self, rows: &[CopyRow]) -> Result<(), StoreError> {
+        self.fill_rows(rows).await
+    }
+
+    async fn end_fill(&self, wanted: CopyCounts, highest: u64) -> Result<(), StoreError> {
+        self.end_filling(wanted, highest).await
+    }
+
+    async fn is_filling(&self) -> Result<bool, StoreError> {
+        self.is_being_filled().await
     }
 }

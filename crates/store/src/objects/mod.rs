@@ -27,6 +27,8 @@ use local::Local;
 pub use place::{Bucket, HIDDEN, is_secret};
 use remote::Remote;
 
+pub(crate) use remote::MARK;
+
 pub(crate) use local::{blocking, sync_dir};
 
 /// An object as a listing shows it.
@@ -34,6 +36,7 @@ pub(crate) use local::{blocking, sync_dir};
 pub(crate) struct Listed {
     pub(crate) key: String,
     pub(crate) modified: SystemTime,
+    pub(crate) bytes: u64,
 }
 
 /// The objects of a store.
@@ -90,13 +93,19 @@ impl Objects {
         Ok(Self { place, in_flight: Arc::default() })
     }
 
-    /// Opens a bucket for the catalog with the number `catalog`.
+    /// Opens a bucket that belongs to `owner`: a catalog's number, or a word for what else it holds.
     ///
     /// # Errors
     /// [`StoreError::Bucket`] if the bucket cannot be used as it is. One that does not answer now is
     /// no error: it is asked again with each write.
-    pub(crate) async fn open_bucket(bucket: &Bucket, catalog: u64) -> Result<Self, StoreError> {
-        let place = Place::Remote(Remote::open(bucket, catalog).await?);
+    pub(crate) async fn open_bucket(bucket: &Bucket, owner: String) -> Result<Self, StoreError> {
+        let place = Place::Remote(Remote::open(bucket, owner).await?);
+        Ok(Self { place, in_flight: Arc::default() })
+    }
+
+    /// Opens a bucket, whoever's it is, to read from it.
+    pub(crate) fn read_bucket(bucket: &Bucket) -> Result<Self, StoreError> {
+        let place = Place::Remote(Remote::of_any(bucket)?);
         Ok(Self { place, in_flight: Arc::default() })
     }
 
@@ -137,6 +146,15 @@ impl Objects {
         }
     }
 
+    /// A whole object, of about so many bytes.
+    pub(crate) async fn read(&self, key: &str, about_bytes: u64) -> Result<Bytes, StoreError> {
+        if let Place::Remote(remote) = &self.place {
+            return remote.read(key, about_bytes).await;
+        }
+        let found = self.store().get(&Key::from(key)).await.map_err(failed("read", key))?;
+        found.bytes().await.map_err(failed("read", key))
+    }
+
     /// Deletes an object; one that is not there is no error.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         if let Place::Remote(remote) = &self.place {
@@ -150,13 +168,20 @@ impl Objects {
 
     /// All objects.
     pub(crate) async fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        let listed = self.store().list(None).map_ok(|meta| Listed {
+        self.list_under(None).await
+    }
+
+    /// Objects in a folder, or all.
+    pub(crate) async fn list_under(&self, folder: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+        let folder = folder.map(Key::from);
+        let listed = self.store().list(folder.as_ref()).map_ok(|meta| Listed {
             key: meta.location.to_string(),
             modified: meta.last_modified.into(),
+            bytes: meta.size,
         });
         let mut listed: Vec<Listed> =
             listed.try_collect().await.map_err(failed("list", "objects"))?;
-        listed.retain(|object| object.key != remote::MARK);
+        listed.retain(|object| object.key != MARK);
         Ok(listed)
     }
 

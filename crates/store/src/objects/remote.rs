@@ -32,7 +32,7 @@ use super::requests::Requests;
 use crate::StoreError;
 
 /// The object that says which catalog a folder belongs to.
-pub(super) const MARK: &str = "lodge-catalog";
+pub(crate) const MARK: &str = "lodge-catalog";
 
 /// A call is not tried again once it has taken so long.
 const CALL_TIME_MAX: Duration = Duration::from_secs(20);
@@ -58,19 +58,25 @@ pub(super) struct Remote {
     store: Arc<dyn ObjectStore>,
     requests: Arc<Requests>,
     url: String,
-    catalog: u64,
+    /// What the mark says.
+    owner: String,
     /// Set once the mark was seen to be that of this catalog.
     owned: OnceCell<()>,
 }
 
 impl Remote {
-    pub(super) async fn open(bucket: &Bucket, catalog: u64) -> Result<Self, StoreError> {
+    /// One that is only read from: whatever is written to it is refused.
+    pub(super) fn of_any(bucket: &Bucket) -> Result<Self, StoreError> {
         let requests = Arc::default();
         let url = bucket.url().to_owned();
         let store = bucket
             .client(&requests)
             .map_err(|reason| StoreError::Bucket { url: url.clone(), reason })?;
-        let remote = Self { store, requests, url, catalog, owned: OnceCell::new() };
+        Ok(Self { store, requests, url, owner: String::new(), owned: OnceCell::new() })
+    }
+
+    pub(super) async fn open(bucket: &Bucket, owner: String) -> Result<Self, StoreError> {
+        let remote = Self { owner, ..Self::of_any(bucket)? };
         match remote.check_owner().await {
             Err(StoreError::Object { source, .. }) if !is_permanent(&source) => {
                 tracing::warn!(bucket = remote.url, error = %source,
@@ -96,7 +102,8 @@ impl Remote {
 
     async fn take(&self) -> Result<(), StoreError> {
         let key = Key::from(MARK);
-        let mine = self.catalog.to_string();
+        let mine = &self.owner;
+        assert!(!mine.is_empty(), "this place was opened to read from it");
         let found = match self.store.get(&key).await {
             Ok(found) => found.bytes().await.map_err(failed("read", MARK))?,
             Err(object_store::Error::NotFound { .. }) => {
@@ -184,6 +191,14 @@ impl Remote {
         write.finish().await.map(drop)
     }
 
+    /// A whole object, of about so many bytes.
+    pub(super) async fn read(&self, key: &str, about_bytes: u64) -> Result<Bytes, StoreError> {
+        let at = &Key::from(key);
+        let bytes = usize::try_from(about_bytes).unwrap_or(usize::MAX);
+        self.attempts("read", key, bytes, || async move { self.store.get(at).await?.bytes().await })
+            .await
+    }
+
     /// Parts of an object; those near each other come with one request.
     pub(super) async fn ranges(
         &self,
@@ -256,7 +271,13 @@ mod tests {
     fn remote(store: &Arc<InMemory>, catalog: u64) -> Remote {
         let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
         let url = "s3://logs/lodge".to_owned();
-        Remote { store, requests: Arc::default(), url, catalog, owned: OnceCell::new() }
+        Remote {
+            store,
+            requests: Arc::default(),
+            url,
+            owner: catalog.to_string(),
+            owned: OnceCell::new(),
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! - rows of segments never change.
 
 mod connection;
+mod copies;
 mod lists;
 mod migrations;
 mod publish;
@@ -22,7 +23,8 @@ use async_trait::async_trait;
 use lodge_record::{ProducerId, TenantId};
 
 use super::{
-    Applied, Candidates, Catalog, Lease, NewSegment, Node, Producer, ProducerAdvance, Totals,
+    Applied, Candidates, Catalog, CopyCounts, CopyRow, Lease, NewSegment, Node, Producer,
+    ProducerAdvance, RowSink, Totals,
 };
 use crate::token::Token;
 use crate::{LedgerRow, SegmentId, SegmentRef, Snapshot, StoreError};
@@ -273,5 +275,25 @@ impl Catalog for PostgresCatalog {
 
     async fn tokens(&self, known: Option<u64>) -> Result<Option<(u64, Vec<Token>)>, StoreError> {
         retrying!("read the tokens", self.read_tokens(known))
+    }
+
+    async fn give(&self, sink: &mut dyn RowSink) -> Result<u64, StoreError> {
+        self.give_rows(sink).await
+    }
+
+    async fn begin_fill(&self) -> Result<bool, StoreError> {
+        self.begin_filling().await
+    }
+
+    async fn fill(&self, rows: &[CopyRow]) -> Result<(), StoreError> {
+        self.fill_rows(rows).await
+    }
+
+    async fn end_fill(&self, wanted: CopyCounts, highest: u64) -> Result<(), StoreError> {
+        self.end_filling(wanted, highest).await
+    }
+
+    async fn is_filling(&self) -> Result<bool, StoreError> {
+        retrying!("read the version", self.read_filling())
     }
 }

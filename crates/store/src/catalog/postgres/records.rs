@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row};
 use super::PostgresCatalog;
 use super::connection::limit;
 use crate::catalog::rows::{self, CatalogRow, SEGMENT_COLUMNS};
-use crate::catalog::{Candidates, Lease, Node, Producer, Totals};
+use crate::catalog::{Candidates, HOLD, Lease, Node, Producer, Totals};
 use crate::store::now_ms;
 use crate::token::{TOKENS_MAX, Token};
 use crate::{LedgerRow, SegmentRef, StoreError};
@@ -174,10 +174,13 @@ impl PostgresCatalog {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query(
-            "SELECT object_key FROM garbage WHERE since_ms <= $1 ORDER BY since_ms LIMIT $2",
+            "SELECT object_key FROM garbage WHERE since_ms <= $1 AND NOT EXISTS \
+             (SELECT 1 FROM leases WHERE name = $3 AND expires > clock_timestamp()) \
+             ORDER BY since_ms LIMIT $2",
         )
         .bind(before_ms)
-        .bind(limited(limit));
+        .bind(limited(limit))
+        .bind(HOLD);
         let found = self.fetch("list the garbage", query).await?;
         found.iter().map(|row| self.column(row, 0)).collect()
     }
