@@ -1,6 +1,7 @@
 //! The pipes of a query, as data.
 
-use lodge_segment::predicate::Predicate;
+use lodge_segment::predicate::{Predicate, float_bits};
+use serde::{Deserialize, Serialize};
 
 use super::Query;
 use super::transform::TransformPipe;
@@ -227,7 +228,7 @@ impl Pipe {
 }
 
 /// A field's name, or all names with a prefix (`foo*`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldPattern {
     /// This field.
     Name(String),
@@ -288,11 +289,12 @@ pub struct GroupKey {
 }
 
 /// How values are rounded down to buckets.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Bucket {
     /// Multiples of a number (of a duration in nanoseconds for times), shifted by an offset.
     Step {
         /// Width; positive.
+        #[serde(with = "float_bits")]
         step: f64,
         /// The same width if it is a whole number of nanoseconds.
         step_ns: i64,

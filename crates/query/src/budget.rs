@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use datafusion::common::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
 
+use crate::cluster::Charged;
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::Budget;
 use crate::tenant::TenantUse;
@@ -32,6 +33,9 @@ pub(crate) struct ReadCounters {
     pub(crate) rows: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) partial_answers: AtomicU64,
+    pub(crate) tasks_sent: AtomicU64,
+    pub(crate) tasks_lost: AtomicU64,
+    pub(crate) tasks_done: AtomicU64,
 }
 
 /// The running query's budget and its partial mark; shared by all its parts.
@@ -109,6 +113,42 @@ impl QueryControl {
         self.blocks.fetch_add(1, Ordering::Relaxed);
         self.counters.blocks.fetch_add(1, Ordering::Relaxed);
         self.charge(rows as u64, bytes)
+    }
+
+    /// Charges what another server did of the query; as [`QueryControl::proceed`]. The engine's own
+    /// counters are of what it did itself.
+    pub(crate) fn charge_other(&self, done: Charged) -> Result<bool, QueryError> {
+        self.blocks.fetch_add(done.blocks, Ordering::Relaxed);
+        self.rows.fetch_add(done.rows, Ordering::Relaxed);
+        self.bytes.fetch_add(done.bytes, Ordering::Relaxed);
+        self.rows_found.fetch_add(done.rows_found, Ordering::Relaxed);
+        self.tenant.charge(done.rows, done.bytes);
+        self.proceed()
+    }
+
+    /// Ends the query with what there is and marks the answer; an error where that is not allowed.
+    pub(crate) fn end_with(&self, why: QueryError) -> Result<(), QueryError> {
+        self.stop(why).map_or(Ok(()), Err)
+    }
+
+    /// Counts a task that another server was asked to do.
+    pub(crate) fn sent(&self) {
+        self.counters.tasks_sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a task that another server did not do.
+    pub(crate) fn lost(&self) {
+        self.counters.tasks_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it may cost.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Time until its deadline.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Charges the bytes of columns that are read of some records.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -18,14 +18,17 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::DataFrame;
+use datafusion_distributed::Worker;
 use futures::{FutureExt, StreamExt};
 use lodge_record::TenantId;
 use lodge_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::budget::{ProcessMemory, QueryControl, QueryMemory, ReadCounters};
+use crate::cluster::{self, Among, Away, Cluster, Kit};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::explain::{Explanation, explanation};
+use crate::plan::Functions;
 use crate::request::{Budget, LogsqlRequest, SqlRequest, View};
 use crate::scan::{Reach, Source, Types, on_runtime};
 use crate::session::{Sessions, task_context};
@@ -69,6 +72,14 @@ pub struct EngineStats {
     pub bytes_read: u64,
     /// Answers that were marked as partial.
     pub partial_answers: u64,
+    /// Parts of queries that other servers were asked to do.
+    pub tasks_sent: u64,
+    /// Those of them that they did not do, so that they were done here.
+    pub tasks_lost: u64,
+    /// Parts of other servers' queries that were done here.
+    pub tasks_done: u64,
+    /// Those that are being done.
+    pub tasks_running: u64,
 }
 
 impl Default for EngineLimits {
@@ -91,6 +102,12 @@ pub struct Engine {
     tenants: Tenants,
     counters: Arc<ReadCounters>,
     running: Arc<Semaphore>,
+    /// Places of what is done for other servers.
+    tasks: Arc<Semaphore>,
+    functions: Arc<Functions>,
+    /// The servers that work on queries together, if there are others.
+    among: RwLock<Option<Arc<Among>>>,
+    away: Away,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -136,11 +153,16 @@ impl Engine {
             .with_disk_manager_builder(disk)
             .build_arc()
             .expect("a runtime environment without files cannot fail to build");
+        let sessions = Sessions::new(&environment, limits.threads.max(1));
         Arc::new(Self {
             store,
             limits,
             memory: ProcessMemory::new(limits.memory_bytes_max),
-            sessions: Sessions::new(&environment, limits.threads.max(1)),
+            functions: Arc::new(Functions::new(sessions.functions().clone())),
+            sessions,
+            tasks: Arc::new(Semaphore::new(limits.queries_max.max(1))),
+            among: RwLock::default(),
+            away: Away::default(),
             text_fields: TextFields::default(),
             tenants: Tenants::new(limits.tenant),
             counters: Arc::default(),
@@ -148,6 +170,31 @@ impl Engine {
             running: Arc::new(Semaphore::new(limits.queries_max.max(1))),
             runtime: Some(runtime),
         })
+    }
+
+    /// Says which servers work on queries together from now on; without others, none is asked.
+    pub fn join(&self, cluster: Cluster) {
+        let among = Among::new(cluster, Arc::clone(&self.away), Arc::clone(&self.functions));
+        *self.among.write().unwrap_or_else(PoisonError::into_inner) = among;
+    }
+
+    /// What does the tasks that other servers send. Who reaches it may read every tenant's records:
+    /// whoever serves it looks at who asks.
+    pub fn worker(self: &Arc<Self>) -> Worker {
+        cluster::worker(self, Arc::clone(&self.environment))
+    }
+
+    /// What tasks are done with.
+    pub(crate) fn kit(&self) -> Kit {
+        Kit {
+            store: Arc::clone(&self.store),
+            memory: Arc::clone(&self.memory),
+            counters: Arc::clone(&self.counters),
+            partitions: self.limits.threads.max(1),
+            places: Arc::clone(&self.tasks),
+            functions: Arc::clone(&self.functions),
+            runtime: self.runtime().clone(),
+        }
     }
 
     /// Rows of a LogsQL query.
@@ -301,6 +348,10 @@ impl Engine {
             rows_read: of(&counters.rows),
             bytes_read: of(&counters.bytes),
             partial_answers: of(&counters.partial_answers),
+            tasks_sent: of(&counters.tasks_sent),
+            tasks_lost: of(&counters.tasks_lost),
+            tasks_done: of(&counters.tasks_done),
+            tasks_running: (self.limits.queries_max.max(1) - self.tasks.available_permits()) as u64,
         }
     }
 
@@ -378,7 +429,8 @@ impl Engine {
             None => self.store.snapshot(&view.tenant, Some((i64::MAX, i64::MAX))).await?,
         };
         let control = admitted.control.clone();
-        Ok(Source::new(self.store.clone(), snapshot, query, reach, control))
+        let among = self.among.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Source::new(self.store.clone(), snapshot, query, reach, control).among(among))
     }
 
     pub(crate) async fn run_logsql(
@@ -495,6 +547,12 @@ impl TextFields {
 /// Ends a task when it goes.
 #[derive(Debug)]
 pub(crate) struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl AbortOnDrop {
+    pub(crate) fn of<T>(task: &tokio::task::JoinHandle<T>) -> Self {
+        Self(task.abort_handle())
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

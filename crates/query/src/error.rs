@@ -4,9 +4,10 @@
 //! tells the caller (HTTP, CLI) how to present it. Nothing here knows HTTP.
 
 use datafusion::error::DataFusionError;
+use serde::{Deserialize, Serialize};
 
 /// Which class of failure a [`QueryError`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QueryErrorKind {
     /// The query text cannot be read; `column` counts characters from 1.
     Parse {
@@ -37,7 +38,7 @@ pub enum QueryErrorKind {
 }
 
 /// A query's failure: a [kind](QueryErrorKind) and a message for the user.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct QueryError {
     kind: QueryErrorKind,

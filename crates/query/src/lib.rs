@@ -16,6 +16,8 @@
 //! - every query has a budget ([`Budget`]) and ends when its [`QueryStream`] is dropped.
 
 mod budget;
+pub mod channels;
+mod cluster;
 mod discover;
 mod engine;
 mod error;
@@ -37,6 +39,7 @@ mod tail;
 mod tenant;
 mod transform;
 
+pub use cluster::{Cluster, Peer, version};
 pub use engine::{Engine, EngineLimits, EngineStats};
 pub use error::{QueryError, QueryErrorKind};
 pub use explain::Explanation;

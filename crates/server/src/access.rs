@@ -29,6 +29,8 @@ pub(crate) enum Need {
     Nothing,
     /// The scope.
     Scope(Scope),
+    /// To be another server of the cluster, and this one to answer queries.
+    Peer,
 }
 
 pub(crate) const INGEST: Need = Need::Scope(Scope::Ingest);
@@ -40,7 +42,12 @@ pub(crate) type Words = fn(&HeaderMap, &ApiError) -> Response;
 
 /// Who sent a request, or why nobody did, and what this server does: put there by `guard`.
 #[derive(Debug, Clone)]
-pub(crate) struct Found(pub(crate) Result<Identity, Denied>, pub(crate) Roles);
+pub(crate) struct Found {
+    pub(crate) identity: Result<Identity, Denied>,
+    pub(crate) roles: Roles,
+    /// Whether it is another server of the cluster.
+    pub(crate) is_peer: bool,
+}
 
 /// A router and the table of what its routes need.
 pub(crate) struct Routes {
@@ -130,11 +137,19 @@ fn guarding<H: 'static>(
 }
 
 fn admit(request: &Request, need: Need) -> Result<Option<Identity>, ApiError> {
-    let Need::Scope(scope) = need else { return Ok(None) };
+    if need == Need::Nothing {
+        return Ok(None);
+    }
     let found = request.extensions().get::<Found>().cloned();
-    let Found(found, roles) =
+    let Found { identity, roles, is_peer } =
         found.ok_or_else(|| ApiError::internal("a request came around the guard"))?;
-    let identity = found.map_err(Denied::answer)?;
+    let Need::Scope(scope) = need else {
+        return match is_peer {
+            true => has_role(Scope::Read, roles).map(|()| None),
+            false => Err(Denied::NoPeer.answer()),
+        };
+    };
+    let identity = identity.map_err(Denied::answer)?;
     if identity.may(scope) {
         return has_role(scope, roles).map(|()| Some(identity));
     }

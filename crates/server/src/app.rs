@@ -23,6 +23,7 @@ use crate::kafka;
 use crate::ledger::Agents;
 use crate::limits::{LARGE_BODIES_MAX, QUERY_WAIT};
 use crate::metrics::{Limit, Metrics};
+use crate::peers::{self, PeerKey, Tasks};
 use crate::places::Places;
 use crate::rate::Rate;
 
@@ -52,6 +53,10 @@ pub(crate) struct App {
     pub(crate) decoders: Decoders,
     /// Who is who.
     pub(crate) tokens: Tokens,
+    /// What other servers of the cluster must show.
+    pub(crate) peer_key: PeerKey,
+    /// Does the tasks that they send.
+    pub(crate) tasks: Tasks,
     /// Places for connections of all HTTP listeners.
     pub(crate) connections: Arc<Places>,
     /// Places for connections of all other listeners: shippers that keep theirs open for ever
@@ -82,6 +87,8 @@ impl App {
         Self {
             decoders,
             tokens,
+            peer_key: PeerKey::random(),
+            tasks: peers::tasks(&engine),
             connections: Places::new(config.connections_max),
             socket_connections: Arc::new(Semaphore::new(config.connections_max)),
             queries: Arc::new(Semaphore::new(config.queries_max)),

@@ -76,18 +76,19 @@ fn check(request: &Request, app: &App) -> Result<Found, ApiError> {
     }
     let is_foreign = |_: &ApiError| app.metrics.hit(Limit::ForeignSite);
     let site = host(uri, headers);
-    if !app.tokens.is_any() {
+    if !app.tokens.is_any() && !app.peer_key.is_shown(headers) {
         check_host(&site).inspect_err(is_foreign)?;
     }
     check_origin(request.method(), headers, &site).inspect_err(is_foreign)?;
     check_tenant(headers)?;
     let peer = request.extensions().get::<Peer>();
     let peer = peer.ok_or_else(|| ApiError::internal("a request came without its peer"))?;
-    let found = app.tokens.identify(peer, headers, uri.path());
-    if let Err(denied) = &found {
+    let identity = app.tokens.identify(peer, headers, uri.path());
+    let is_peer = app.peer_key.is_shown(headers);
+    if let (Err(denied), false) = (&identity, is_peer) {
         app.metrics.denied(denied.name());
     }
-    Ok(Found(found, app.config.roles))
+    Ok(Found { identity, roles: app.config.roles, is_peer })
 }
 
 /// VictoriaLogs takes the tenant from headers. Here it comes from the sign-in only, so a header

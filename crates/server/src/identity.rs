@@ -151,6 +151,8 @@ pub(crate) enum Denied {
     NotLocal,
     /// Its protocol has no credentials, and its network is not trusted.
     NotTrusted,
+    /// It is no other server of the cluster.
+    NoPeer,
 }
 
 impl Denied {
@@ -162,6 +164,7 @@ impl Denied {
             Self::Ended => "ended",
             Self::NotLocal => "not_local",
             Self::NotTrusted => "not_trusted",
+            Self::NoPeer => "no_peer",
         }
     }
 
@@ -187,6 +190,9 @@ impl Denied {
                 "there is no token yet, so only this machine is served; make one with `lodge token \
                  create`",
             ),
+            Self::NoPeer => {
+                refused("no_peer", "only the servers that share this one's catalog may ask that")
+            }
             Self::NotTrusted => refused("not_trusted", "its network is not in `trusted_networks`"),
         }
     }

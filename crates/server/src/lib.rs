@@ -36,6 +36,8 @@ mod limits;
 mod lines;
 mod listeners;
 mod metrics;
+mod peer_tls;
+mod peers;
 mod places;
 mod question;
 mod rate;

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::sockets::{self, Sockets};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::{
-    batches, doors, explain, guard, jsonline, kafka, ledger, select, status, tables, tail, tokens,
+    batches, doors, explain, guard, jsonline, kafka, ledger, peers, select, status, tables, tail, tokens,
     ui,
 };
 
@@ -137,6 +137,8 @@ pub struct RunningServer {
     /// The listeners by their settings, and where they really are.
     bound: Vec<(&'static str, SocketAddr)>,
     accepting: JoinSet<()>,
+    /// Announces this server to the others.
+    following: JoinSet<()>,
     sockets: Sockets,
     background: Background,
     kafka: Option<kafka::Consuming>,
@@ -200,6 +202,12 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     };
     tokio::spawn(sample_rate(app.clone()));
     tokio::spawn(follow_tokens(app.clone()));
+    let main = listeners.first().map(|main| (main.address, app.config.listen.tls));
+    let mut following = JoinSet::new();
+    if let (Some((address, is_tls)), true) = (main, app.store.is_shared()) {
+        let tls = tls.clone().filter(|_| is_tls);
+        following.spawn(peers::follow(app.clone(), address, tls));
+    }
     if let Some(tls) = tls {
         tokio::spawn(tls.follow(app.stopping.clone()));
     }
@@ -212,7 +220,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
     }
     let sockets = sockets::serve(&app, doors);
     tracing::info!(?bound, data_dir = %app.config.data_dir.display(), "serving");
-    Ok(RunningServer { app, bound, accepting, sockets, background, kafka })
+    Ok(RunningServer { app, bound, accepting, following, sockets, background, kafka })
 }
 
 /// The setting of the main listener.
@@ -308,9 +316,11 @@ impl RunningServer {
 
     /// Stops gracefully; see the order at the head of this file.
     pub async fn stop(self) {
-        let Self { app, mut accepting, sockets, background, kafka, .. } = self;
+        let Self { app, mut accepting, mut following, sockets, background, kafka, .. } = self;
         tracing::info!("stopping");
         app.stopping.cancel();
+        // First: nobody should be sent here any more.
+        while following.join_next().await.is_some() {}
         if let Some(kafka) = kafka {
             kafka.stop().await;
         }
@@ -370,6 +380,7 @@ pub(crate) fn routes() -> Routes {
         .add(READ, "/api/v1/export", get(tables::export).post(tables::export))
         .add(READ, "/api/v1/status", get(status::status))
         .add(READ, "/metrics", get(status::metrics))
+        .add(Need::Peer, peers::TASKS, post(peers::task))
         .add(ADMIN, "/api/v1/tokens", get(tokens::list).post(tokens::create))
         .add(ADMIN, "/api/v1/tokens/{id}", delete(tokens::revoke))
         .merge(health())

@@ -18,6 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::peer_tls;
+
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Largest file of certificates: an authority bundle of a whole system has a quarter of it.
@@ -72,6 +74,8 @@ pub(crate) struct Tls {
 struct Used {
     http: Arc<rustls::ServerConfig>,
     plain: Arc<rustls::ServerConfig>,
+    /// What other servers know the certificate by.
+    fingerprint: String,
 }
 
 impl Tls {
@@ -90,6 +94,11 @@ impl Tls {
     /// For connections that speak something else.
     pub(crate) fn plain(&self) -> TlsAcceptor {
         self.used.read().unwrap_or_else(PoisonError::into_inner).plain.clone().into()
+    }
+
+    /// What other servers know the certificate in use by.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.used.read().unwrap_or_else(PoisonError::into_inner).fingerprint.clone()
     }
 
     /// Reads the files whenever they change, until the server stops.
@@ -160,11 +169,12 @@ impl TlsFiles {
                 builder.with_client_cert_verifier(verifier)
             }
         };
+        let fingerprint = chain.first().map(peer_tls::fingerprint).unwrap_or_default();
         let plain =
             builder.with_single_cert(chain, key).map_err(|error| refused(error.to_string()))?;
         let mut http = plain.clone();
         http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Used { http: Arc::new(http), plain: Arc::new(plain) })
+        Ok(Used { http: Arc::new(http), plain: Arc::new(plain), fingerprint })
     }
 }
 

@@ -44,7 +44,7 @@ pub use objects::{Bucket, HIDDEN, ObjectRequests, is_secret};
 pub use options::{CatalogAddress, StoreOptions};
 pub use producer::{ProducerState, Verdict, judge};
 pub use read::{BlockInfo, Counts, FieldUse, Groups, OpenSegment, Prepared};
-pub use snapshot::{SegmentId, SegmentRef, Snapshot};
+pub use snapshot::{SegmentFacts, SegmentId, SegmentRef, Snapshot};
 pub use stats::StoreStats;
 pub use store::{Store, make_private};
 pub use worker::behind_queries;

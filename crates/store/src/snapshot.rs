@@ -42,7 +42,67 @@ pub struct SegmentRef {
     pub(crate) object_offset: u64,
 }
 
+/// What a [`SegmentRef`] is made of: for a server that was told of a segment by another one, which
+/// read the catalog for both.
+#[derive(Debug, Clone)]
+pub struct SegmentFacts {
+    /// See [`SegmentRef::id`].
+    pub id: SegmentId,
+    /// See [`SegmentRef::tenant`].
+    pub tenant: TenantId,
+    /// See [`SegmentRef::level`].
+    pub level: u8,
+    /// See [`SegmentRef::rows`].
+    pub rows: u64,
+    /// See [`SegmentRef::bytes`].
+    pub bytes: u64,
+    /// See [`SegmentRef::arrow_bytes`].
+    pub arrow_bytes: u64,
+    /// See [`SegmentRef::time_min_ns`].
+    pub time_min_ns: i64,
+    /// See [`SegmentRef::time_max_ns`].
+    pub time_max_ns: i64,
+    /// See [`SegmentRef::schema`].
+    pub schema: SchemaRef,
+    /// See [`SegmentRef::streams`].
+    pub streams: Option<Arc<[String]>>,
+    /// See [`SegmentRef::created_ms`].
+    pub created_ms: i64,
+    /// The key of the object that it is in.
+    pub object_key: Arc<str>,
+    /// Where in the object it begins.
+    pub object_offset: u64,
+}
+
+impl From<SegmentFacts> for SegmentRef {
+    fn from(facts: SegmentFacts) -> Self {
+        let SegmentFacts { id, tenant, level, rows, bytes, arrow_bytes, .. } = facts;
+        let SegmentFacts { time_min_ns, time_max_ns, schema, streams, created_ms, .. } = facts;
+        let SegmentFacts { object_key, object_offset, .. } = facts;
+        Self {
+            id,
+            tenant,
+            level,
+            rows,
+            bytes,
+            arrow_bytes,
+            time_min_ns,
+            time_max_ns,
+            schema,
+            streams,
+            created_ms,
+            object_key,
+            object_offset,
+        }
+    }
+}
+
 impl SegmentRef {
+    /// Where in its object it begins.
+    pub fn object_offset(&self) -> u64 {
+        self.object_offset
+    }
+
     /// The key of the object that it is in.
     pub fn object_key(&self) -> &Arc<str> {
         &self.object_key
@@ -64,6 +124,11 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(version: u64, tenant: TenantId, segments: Vec<Arc<SegmentRef>>) -> Self {
         Self { version, tenant, segments, schema: OnceLock::new() }
+    }
+
+    /// Some segments of a tenant, in order of their number, as another server found them.
+    pub fn of(version: u64, tenant: TenantId, segments: Vec<Arc<SegmentRef>>) -> Self {
+        Self::new(version, tenant, segments)
     }
 
     /// The same segments at a version that did not change them.

@@ -26,13 +26,14 @@ use datafusion::logical_expr::{
 use lodge_record::{overflow, schema};
 use lodge_segment::pattern;
 use lodge_segment::predicate::{Predicate, evaluate, parse_number};
+use serde::{Deserialize, Serialize};
 
 use super::buckets;
 use super::natural;
 use crate::logsql::{Bucket, FieldPattern};
 
 /// Whether the last argument holds fields without a column, as the text of an `_overflow`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Spill(pub(super) bool);
 
 impl Spill {
@@ -46,7 +47,7 @@ impl Spill {
 }
 
 /// A function over values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum ValueFunction {
     /// The text form; missing values are empty.
     Text,
@@ -87,6 +88,11 @@ pub(crate) enum ValueFunction {
 impl ValueFunction {
     /// This function applied to `arguments`.
     pub(crate) fn call(self, arguments: Vec<Expr>) -> Expr {
+        self.function().call(arguments)
+    }
+
+    /// As DataFusion knows it.
+    pub(crate) fn function(self) -> ScalarUDF {
         let identity = match &self {
             Self::Matches(predicate, names) => format!("{predicate} on {names:?}"),
             other => format!("{other:?}"),
@@ -97,7 +103,6 @@ impl ValueFunction {
         );
         let name = format!("logsql_{}", self.name());
         ScalarUDF::new_from_impl(Implementation { function: self, identity, name, signature })
-            .call(arguments)
     }
 
     fn name(&self) -> &'static str {
@@ -129,6 +134,11 @@ pub(super) fn bucket_of(function: &ScalarUDF) -> Option<Bucket> {
         ValueFunction::Bucket(bucket) => Some(bucket),
         _ => None,
     }
+}
+
+/// Which of these functions `function` is, if it is one.
+pub(crate) fn value_function(function: &ScalarUDF) -> Option<&ValueFunction> {
+    function.inner().downcast_ref::<Implementation>().map(|this| &this.function)
 }
 
 /// Whether `function` gives the pattern of its argument.

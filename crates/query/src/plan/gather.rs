@@ -21,13 +21,14 @@ use datafusion::logical_expr::{
     Volatility,
 };
 use lodge_record::schema;
+use serde::{Deserialize, Serialize};
 
 use super::functions::{Spill, each_value, push_object};
 use super::kept::{Item, Kept, Moments, Order};
 use super::natural;
 
 /// What is kept of a group's rows, and which arguments are looked at.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Gather {
     /// Every value of the arguments; empty ones of those that are marked.
     Values { with_empty: Vec<bool>, limit: Option<usize>, spill: Spill },
@@ -52,10 +53,19 @@ pub(super) enum Gather {
 impl Gather {
     /// This aggregate of `arguments`, of which there must be one at least.
     pub(super) fn of(self, arguments: Vec<Expr>) -> Expr {
+        self.function().call(arguments)
+    }
+
+    /// As DataFusion knows it.
+    pub(super) fn function(self) -> AggregateUDF {
         let name = format!("logsql_gather_{self:?}");
         let signature = Signature::variadic_any(Volatility::Immutable);
         AggregateUDF::new_from_impl(Implementation { gather: self, name, signature })
-            .call(arguments)
+    }
+
+    /// Which of these aggregates `function` is, if it is one.
+    pub(super) fn of_function(function: &AggregateUDF) -> Option<&Self> {
+        function.inner().downcast_ref::<Implementation>().map(|this| &this.gather)
     }
 
     fn result_type(&self) -> DataType {

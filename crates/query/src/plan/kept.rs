@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 use lodge_record::overflow;
+use serde::{Deserialize, Serialize};
 
 use super::histogram;
 
@@ -14,7 +15,7 @@ const SLACK_ROWS: usize = 64;
 const ENTRY_BYTES: usize = 24;
 
 /// How rows are ordered by a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
     /// The least first.
     Least,

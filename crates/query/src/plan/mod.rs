@@ -18,6 +18,7 @@ mod quantile;
 mod single;
 mod stats;
 mod step;
+mod travel;
 mod trend;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use fields::Needed;
 pub(crate) use aggregation::SegmentAggregation;
 pub(crate) use functions::{ValueFunction, matched};
 pub(crate) use step::bucket_function;
+pub(crate) use travel::Functions;
 
 /// Which rows of an answer the caller wants.
 #[derive(Debug, Clone, Copy, Default)]

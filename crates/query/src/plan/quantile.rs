@@ -23,9 +23,19 @@ use super::single::Single;
 
 /// The `phi`-quantile of all numbers in `columns`; null if there is no number.
 pub(super) fn quantile(phi: f64, columns: Vec<Expr>, spill: Spill) -> Expr {
+    function(phi, spill).call(columns)
+}
+
+/// As DataFusion knows it.
+pub(super) fn function(phi: f64, spill: Spill) -> AggregateUDF {
     let signature = Signature::variadic_any(Volatility::Immutable);
     let name = format!("logsql_quantile_{phi}_{}", spill.0);
-    AggregateUDF::new_from_impl(Quantile { phi, spill, name, signature }).call(columns)
+    AggregateUDF::new_from_impl(Quantile { phi, spill, name, signature })
+}
+
+/// Which quantile `function` is, and of what, if it is one.
+pub(super) fn quantile_of(function: &AggregateUDF) -> Option<(f64, Spill)> {
+    function.inner().downcast_ref::<Quantile>().map(|this| (this.phi, this.spill))
 }
 
 /// Whether it is a quantile of numbers.

@@ -13,19 +13,29 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, Signature,
     Volatility,
 };
+use serde::{Deserialize, Serialize};
 
 use super::single::Single;
 
 /// Counts of `time` per part of the span from its first to its last nanosecond.
 pub(super) fn trend(span: (i64, i64), buckets: usize, time: Expr) -> Expr {
+    function(Parts::new(span, buckets)).call(vec![time])
+}
+
+/// As DataFusion knows it.
+pub(super) fn function(parts: Parts) -> AggregateUDF {
     let signature = Signature::any(1, Volatility::Immutable);
-    let parts = Parts::new(span, buckets);
     let name = format!("logsql_trend_{}_{}_{}", parts.start_ns, parts.step_ns, parts.count);
-    AggregateUDF::new_from_impl(Trend { parts, name, signature }).call(vec![time])
+    AggregateUDF::new_from_impl(Trend { parts, name, signature })
+}
+
+/// The parts that `function` counts by, if that is what it does.
+pub(super) fn parts_of(function: &AggregateUDF) -> Option<Parts> {
+    function.inner().downcast_ref::<Trend>().map(|this| this.parts)
 }
 
 /// Equal parts of a span of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parts {
     /// Where the first begins.
     pub(crate) start_ns: i64,
@@ -41,6 +51,11 @@ impl Parts {
         // Rounded up, so that the last moment is in the last part.
         let step = (length + count as i128 - 1) / count as i128;
         Self { start_ns: first, step_ns: i64::try_from(step).unwrap_or(i64::MAX), count }
+    }
+
+    /// Whether it is made of one part at least, as all that are made here are.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.count > 0 && self.step_ns > 0
     }
 
     fn of(&self, time_ns: i64) -> usize {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatchOptions};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
@@ -22,6 +23,7 @@ use super::fold::{fold, on_runtime};
 use super::leaf::{Leaf, LeafExec, Reads};
 use super::reader::{Found, arrow_error};
 use super::tally::{Grouping, Key, Tally};
+use crate::cluster::{self, Failure, Frame, GroupsSent, Out, Work};
 use crate::engine::Admitted;
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -102,27 +104,33 @@ pub(crate) struct GroupLimit {
     pub(crate) message: String,
 }
 
-/// One row per group, as [`Tally::finish`] gives it.
-async fn sums(
+impl GroupLimit {
+    fn check(limit: Option<&Self>, tally: &Tally) -> Result<(), QueryError> {
+        match limit {
+            Some(limit) if tally.groups() > limit.groups => {
+                Err(QueryError::new(QueryErrorKind::BudgetMemory, limit.message.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The sums of what is read here.
+async fn part(
     source: &Source,
     grouping: &Arc<Grouping>,
     partitions: usize,
     pool: &Arc<dyn MemoryPool>,
-    types: &[DataType],
     limit: Option<GroupLimit>,
-) -> Result<Vec<ArrayRef>, QueryError> {
+) -> Result<Part, QueryError> {
     let start = || {
         let reservation = MemoryConsumer::new("groups").register(pool);
         Ok(Part { tally: Tally::new(grouping)?, reservation })
     };
     let step = move |part: &mut Part, found: &Found| {
         part.tally.add(found)?;
-        match &limit {
-            Some(limit) if part.tally.groups() > limit.groups => {
-                Err(QueryError::new(QueryErrorKind::BudgetMemory, limit.message.clone()))
-            }
-            _ => part.reservation.try_resize(part.tally.bytes()).map_err(QueryError::from),
-        }
+        GroupLimit::check(limit.as_ref(), &part.tally)?;
+        part.reservation.try_resize(part.tally.bytes()).map_err(QueryError::from)
     };
     let parts = fold(source, partitions, pool, &grouping.wanted(), start, step).await?;
     let mut whole: Option<Part> = None;
@@ -135,10 +143,102 @@ async fn sums(
             }
         }
     }
-    match whole {
-        Some(part) => part.tally.finish(types),
-        None => Tally::new(grouping)?.finish(types),
+    whole.map_or_else(start, Ok)
+}
+
+/// One row per group, as [`Tally::finish`] gives it.
+async fn sums(
+    source: &Source,
+    grouping: &Arc<Grouping>,
+    partitions: usize,
+    pool: &Arc<dyn MemoryPool>,
+    types: &[DataType],
+    limit: Option<GroupLimit>,
+) -> Result<Vec<ArrayRef>, QueryError> {
+    let spread = source.spread(grouping.wanted().is_count());
+    let Some((spread, work)) = spread.and_then(|spread| {
+        let functions = &spread.parts.first()?.among.functions;
+        // What cannot be told to others is done here.
+        let sent = GroupsSent::of(grouping, limit.as_ref(), functions).ok()?;
+        Some((spread, Work::Groups(sent)))
+    }) else {
+        let whole = part(source, grouping, partitions, pool, limit).await?;
+        return whole.tally.finish(types);
+    };
+    let asking: Vec<_> = spread
+        .parts
+        .iter()
+        .map(|part| {
+            let (of, work, pool) = (part.clone(), work.clone(), Arc::clone(pool));
+            (part, SpawnedTask::spawn(async move { of_other(&of, &work, &pool).await }))
+        })
+        .collect();
+    let mut whole = part(&spread.own, grouping, partitions, pool, limit.clone()).await?;
+    for (of, asked) in asking {
+        match asked.join().await.map_err(crate::engine::died)? {
+            Ok(groups) => {
+                for part in &groups.batches {
+                    whole.tally.absorb(part)?;
+                }
+            }
+            Err(Failure::Query(error)) => return Err(error),
+            Err(Failure::Lost(lost)) => {
+                let again = part(&of.source, grouping, partitions, pool, limit.clone());
+                let again = of.source.instead(lost, async move { again.await.map(Some) }).await?;
+                if let Some(again) = again {
+                    whole.tally.merge(again.tally)?;
+                }
+            }
+        }
+        GroupLimit::check(limit.as_ref(), &whole.tally)?;
+        whole.reservation.try_resize(whole.tally.bytes())?;
     }
+    whole.tally.finish(types)
+}
+
+/// The sums of another server, and their memory.
+struct OtherGroups {
+    batches: Vec<RecordBatch>,
+    _reservation: MemoryReservation,
+}
+
+/// All sums of another server's part, or none.
+async fn of_other(
+    part: &cluster::Part,
+    work: &Work,
+    pool: &Arc<dyn MemoryPool>,
+) -> Result<OtherGroups, Failure> {
+    let reservation = MemoryConsumer::new("groups of another server").register(pool);
+    let mut asked = part.ask(work, pool).await?;
+    let mut batches = Vec::new();
+    while let Some(frame) = asked.next().await? {
+        let Frame::Groups(batch) = frame else {
+            let problem = format!("sums were asked for, {frame:?} came");
+            return Err(Failure::Query(QueryError::internal(problem)));
+        };
+        let grown = reservation.try_grow(batch.get_array_memory_size());
+        grown.map_err(|error| Failure::Query(error.into()))?;
+        batches.push(batch);
+    }
+    Ok(OtherGroups { batches, _reservation: reservation })
+}
+
+/// Gives another server the sums of `source`.
+pub(crate) async fn give_groups(
+    source: Source,
+    grouping: Arc<Grouping>,
+    partitions: usize,
+    pool: &Arc<dyn MemoryPool>,
+    limit: Option<GroupLimit>,
+    out: &Out,
+) -> Result<(), QueryError> {
+    let whole = part(&source, &grouping, partitions, pool, limit).await?;
+    for batch in whole.tally.into_parts()? {
+        if !out.send(&Frame::Groups(batch)).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// How many matching records there are of each combination of `keys`: their columns, then the count.

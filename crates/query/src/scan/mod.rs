@@ -25,6 +25,7 @@ mod reach;
 mod reader;
 mod shape;
 mod spilled;
+mod spread;
 mod table;
 mod tally;
 
@@ -37,19 +38,21 @@ use lodge_store::{OpenSegment, Prepared, SegmentRef, Snapshot, Store};
 use tokio::sync::OnceCell;
 
 use crate::budget::QueryControl;
+use crate::cluster::Among;
 use crate::error::QueryError;
 use crate::logsql::Query;
 
-pub(crate) use aggregate::{Aggregate, GroupLimit, counts};
+pub(crate) use aggregate::{Aggregate, GroupLimit, counts, give_groups};
 pub(crate) use blocks::{MadeBlocks, StoredBlocks};
 pub(crate) use context::Context;
 pub(crate) use cost::leaf_costs;
 pub use cost::{LeafCost, Share};
-pub(crate) use exec::Scan;
+pub(crate) use exec::{Scan, give_rows};
 pub(crate) use fold::{fold, on_runtime};
+pub(crate) use newest::give_newest;
 pub(crate) use reach::Reach;
 pub(crate) use reader::{Columns, Found, TextOf, Wanted};
-pub(crate) use shape::{Types, stream_ids, table_schema};
+pub(crate) use shape::{Shape, Types, stream_ids, table_schema};
 pub(crate) use spilled::spilled_type;
 pub(crate) use table::{LogsTable, TopByTime};
 pub(crate) use tally::{Function, Grouping, Key, Through, bucket_floor};
@@ -68,6 +71,8 @@ pub(crate) struct Source {
     pub(crate) control: Arc<QueryControl>,
     /// What queries within the query may read of the snapshot.
     pub(crate) reach: Arc<Reach>,
+    /// The servers that may read some of it.
+    among: Option<Arc<Among>>,
 }
 
 /// A segment, or some of its blocks, to be read by one partition.
@@ -192,7 +197,23 @@ impl Source {
         control: Arc<QueryControl>,
     ) -> Self {
         let predicate = Arc::new(reach.bounded(query));
-        Self { store, snapshot, predicate, control, reach: Arc::new(reach) }
+        Self { store, snapshot, predicate, control, reach: Arc::new(reach), among: None }
+    }
+
+    /// What another server asked for.
+    pub(crate) fn sent(
+        store: Arc<Store>,
+        snapshot: Arc<Snapshot>,
+        predicate: Predicate,
+        control: Arc<QueryControl>,
+    ) -> Self {
+        let reach = Arc::new(Reach::new(predicate.clone(), None));
+        Self { store, snapshot, predicate: Arc::new(predicate), control, reach, among: None }
+    }
+
+    /// The same, which these servers may read together.
+    pub(crate) fn among(self, among: Option<Arc<Among>>) -> Self {
+        Self { among, ..self }
     }
 
     /// What another query reads of the same snapshot, within the same reach.

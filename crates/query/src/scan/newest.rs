@@ -13,13 +13,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use arrow::array::{AsArray, Int64Array};
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::execution_plan::EmissionType;
@@ -34,8 +35,10 @@ use tokio::task::JoinError;
 use super::leaf::{Leaf, LeafExec, Reads};
 use super::reader::{Columns, Wanted, arrow_error, rows_only, stored_names};
 use super::shape::Shape;
+use super::spread::Spread;
 use super::{ALONE_ROWS_MAX, Opened, Source, TopByTime};
 use crate::budget::QueryControl;
+use crate::cluster::{self, Failure, Frame, Out, Part};
 use crate::error::QueryError;
 
 /// Rows of a batch handed on.
@@ -110,7 +113,8 @@ impl Leaf for Top {
             bar: Arc::new(AtomicI64::new(i64::MIN)),
             reservation: MemoryConsumer::new("the last rows").register(context.memory_pool()),
         };
-        let rows = stream::once(search.run())
+        let pool = context.memory_pool().clone();
+        let rows = stream::once(search.run_with_others(pool))
             .map_ok(|found| stream::iter(found.into_batches()))
             .try_flatten()
             .map_err(DataFusionError::from);
@@ -144,9 +148,73 @@ impl Search {
         self.fetch(hits, &opened).await
     }
 
-    fn rows(self, batches: Vec<RecordBatch>, order: Vec<(usize, usize)>) -> Rows {
+    fn rows(self, batches: Vec<RecordBatch>, order: Vec<(i64, usize, usize)>) -> Rows {
         let schema = self.shape.output().clone();
-        Rows { schema, batches, order, _reservation: self.reservation }
+        Rows { schema, batches, order, _reservations: vec![self.reservation] }
+    }
+
+    /// The same search of another source, for rows better than `bar`.
+    fn of(&self, source: Source, bar: i64, pool: &Arc<dyn MemoryPool>) -> Self {
+        Self {
+            source,
+            shape: self.shape.clone(),
+            parallel: self.parallel,
+            top: self.top,
+            bar: Arc::new(AtomicI64::new(bar)),
+            reservation: MemoryConsumer::new("the last rows").register(pool),
+        }
+    }
+
+    /// The rows, which other servers look for, too, where it is worth their while: window by window,
+    /// the best first.
+    async fn run_with_others(self, pool: Arc<dyn MemoryPool>) -> Result<Rows, QueryError> {
+        let windows = if self.top.rows == 0 { None } else { self.source.windows() };
+        let Some(mut windows) = windows else { return self.run().await };
+        let mut left = self.source.segments();
+        left.sort_by_key(|(segment, _)| Reverse(self.best_of(segment)));
+        let mut left: Vec<Arc<SegmentRef>> =
+            left.into_iter().map(|(segment, _)| segment).collect();
+        let (top, mut bar) = (self.top, i64::MIN);
+        let mut best = Rows::none(self.shape.output().clone());
+        while !left.is_empty() && self.source.control.proceed()? {
+            let window = windows.take(&mut left);
+            let Spread { own, parts } = windows.spread(&self.source, window);
+            let work = cluster::Work::newest(&self.shape, top, bar)?;
+            let asking: Vec<_> = parts
+                .iter()
+                .map(|part| {
+                    let (of, work, pool) = (part.clone(), work.clone(), pool.clone());
+                    let schema = self.shape.output().clone();
+                    let asked = async move { of_other(&of, &work, schema, &pool).await };
+                    (part, SpawnedTask::spawn(asked))
+                })
+                .collect();
+            best.add(self.of(own, bar, &pool).run().await?, top.rows);
+            for (part, asked) in asking {
+                let found = match asked.join().await.map_err(crate::engine::died)? {
+                    Ok(found) => Some(found),
+                    Err(Failure::Query(error)) => return Err(error),
+                    Err(Failure::Lost(lost)) => {
+                        let again = self.of(part.source.clone(), bar, &pool).run();
+                        let again = async move { again.await.map(Some) };
+                        part.source.instead(lost, again).await?
+                    }
+                };
+                if let Some(found) = found {
+                    best.add(found, top.rows);
+                }
+            }
+            if let Some((worst, ..)) = best.order.get(top.rows - 1) {
+                bar = *worst;
+            }
+            left.retain(|segment| bar == i64::MIN || self.best_of(segment) > bar);
+        }
+        Ok(best)
+    }
+
+    /// The best key that a row of a segment can have.
+    fn best_of(&self, segment: &SegmentRef) -> i64 {
+        self.best_key(segment.time_min_ns, segment.time_max_ns)
     }
 
     /// The best key of a range of times: greater is better, also for the oldest.
@@ -163,9 +231,7 @@ impl Search {
     /// The places of the best rows, and the segments they are in.
     async fn find(&self) -> Result<(Vec<Hit>, Vec<Option<Arc<Opened>>>), QueryError> {
         let mut segments = self.source.segments();
-        segments.sort_by_key(|(segment, _)| {
-            Reverse(self.best_key(segment.time_min_ns, segment.time_max_ns))
-        });
+        segments.sort_by_key(|(segment, _)| Reverse(self.best_of(segment)));
         // To hand so few rows to another thread takes longer than to look at them.
         let alone = segments.iter().map(|(segment, _)| segment.rows).sum::<u64>() <= ALONE_ROWS_MAX;
         let mut opened: Vec<Option<Arc<Opened>>> = Vec::with_capacity(segments.len());
@@ -177,7 +243,7 @@ impl Search {
         'segments: loop {
             while opening.len() < ahead
                 && let Some(segment) = segments.next_if(|segment| {
-                    self.is_useful(self.best_key(segment.time_min_ns, segment.time_max_ns))
+                    self.is_useful(self.best_of(segment))
                 })
             {
                 opening.push_back(self.open(segment));
@@ -342,8 +408,9 @@ impl Search {
         }
         drop(reads);
         order.sort_unstable();
-        let order = order.into_iter().map(|(_, batch, row)| (batch, row)).collect();
-        Ok(self.rows(batches, order))
+        let key = |place: usize| hits.get(place).map_or(i64::MIN, |hit| hit.key);
+        let order = order.into_iter().map(|(place, batch, row)| (key(place), batch, row));
+        Ok(self.rows(batches, order.collect()))
     }
 }
 
@@ -351,12 +418,28 @@ impl Search {
 struct Rows {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
-    /// Batch and row in it, best first.
-    order: Vec<(usize, usize)>,
-    _reservation: MemoryReservation,
+    /// Key, batch and row in it, best first.
+    order: Vec<(i64, usize, usize)>,
+    _reservations: Vec<MemoryReservation>,
 }
 
 impl Rows {
+    fn none(schema: SchemaRef) -> Self {
+        Self { schema, batches: Vec::new(), order: Vec::new(), _reservations: Vec::new() }
+    }
+
+    /// Takes over those of `more` that are among the first `rows`.
+    fn add(&mut self, more: Self, rows: usize) {
+        let before = self.batches.len();
+        self.batches.extend(more.batches);
+        self._reservations.extend(more._reservations);
+        let more = more.order.into_iter();
+        self.order.extend(more.map(|(key, batch, row)| (key, before + batch, row)));
+        // Stable: of equal ones those stay that were found first.
+        self.order.sort_by_key(|(key, ..)| Reverse(*key));
+        self.order.truncate(rows);
+    }
+
     /// The rows in their order, put together as they are asked for.
     fn into_batches(self) -> impl Iterator<Item = Result<RecordBatch, QueryError>> {
         let chunks = self.order.len().div_ceil(BATCH_ROWS);
@@ -368,9 +451,70 @@ impl Rows {
                 return rows_only(rows.len());
             }
             let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-            interleave_record_batch(&batches, rows).map_err(arrow_error)
+            let rows: Vec<(usize, usize)> = rows.iter().map(|(_, b, row)| (*b, *row)).collect();
+            interleave_record_batch(&batches, &rows).map_err(arrow_error)
         })
     }
+}
+
+/// The column of the keys of rows on their way to another server, behind those of the rows.
+const KEY: &str = "lodge.key";
+
+/// The rows that another server found.
+async fn of_other(
+    part: &Part,
+    work: &cluster::Work,
+    schema: SchemaRef,
+    pool: &Arc<dyn MemoryPool>,
+) -> Result<Rows, Failure> {
+    let mut found = Rows::none(schema);
+    let mut asked = part.ask(work, pool).await?;
+    let other = || Failure::Query(QueryError::internal("another server's rows have no keys"));
+    while let Some(frame) = asked.next().await? {
+        let Frame::Newest(batch) = frame else { return Err(other()) };
+        let reservation = MemoryConsumer::new("the last rows").register(pool);
+        let grown = reservation.try_grow(batch.get_array_memory_size());
+        grown.map_err(|error| Failure::Query(error.into()))?;
+        found._reservations.push(reservation);
+        let last = batch.num_columns().checked_sub(1).ok_or_else(other)?;
+        let keys = batch.column(last).as_primitive_opt::<Int64Type>().ok_or_else(other)?.clone();
+        let places: Vec<usize> = (0..last).collect();
+        let rows = batch.project(&places).and_then(|rows| rows.with_schema(found.schema.clone()));
+        let rows = rows.map_err(|error| Failure::Query(arrow_error(error)))?;
+        let number = found.batches.len();
+        let keys = keys.values().iter().enumerate();
+        found.order.extend(keys.map(|(row, key)| (*key, number, row)));
+        found.batches.push(rows);
+    }
+    Ok(found)
+}
+
+/// Gives another server the first rows of `source` that are better than a bar.
+pub(crate) async fn give_newest(
+    source: Source,
+    shape: Shape,
+    parallel: usize,
+    (top, bar): (TopByTime, i64),
+    pool: &Arc<dyn MemoryPool>,
+    out: &Out,
+) -> Result<(), QueryError> {
+    let reservation = MemoryConsumer::new("the last rows").register(pool);
+    let (bar, parallel) = (Arc::new(AtomicI64::new(bar)), parallel.max(1));
+    let found = Search { source, shape, parallel, top, bar, reservation }.run().await?;
+    let keys: Vec<i64> = found.order.iter().map(|(key, ..)| *key).collect();
+    let mut keys = keys.chunks(BATCH_ROWS);
+    for batch in found.into_batches() {
+        let (batch, keys) = (batch?, keys.next().unwrap_or_default());
+        let mut fields: Vec<FieldRef> = batch.schema().fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(KEY, DataType::Int64, false)));
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(Int64Array::from(keys.to_vec())));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+        if !out.send(&Frame::Newest(batch.map_err(arrow_error)?)).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The matching rows of a block that are better than the bar, N of them at most.

@@ -1,7 +1,7 @@
 //! Reads the matching records of some segments, block by block, in their stored types: which rows
 //! first, then of those alone what is wanted.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,10 +16,12 @@ use lodge_record::{field, schema};
 use lodge_segment::Mask;
 use lodge_segment::predicate::Verdict;
 use lodge_store::{Counts, Groups, SegmentRef};
+use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
 use super::{Opened, Source, Work};
 use crate::budget::QueryControl;
+use crate::cluster::{Origin, WHOLE};
 use crate::error::QueryError;
 
 /// Rows looked at after which others get the thread; some milliseconds of work.
@@ -39,6 +41,8 @@ pub(crate) struct Reader {
     wanted: Wanted,
     reservation: MemoryReservation,
     open: Option<Open>,
+    /// Blocks whose rows somebody has already.
+    without: HashSet<Origin>,
     /// Rows looked at since others had the thread.
     turn_rows: usize,
 }
@@ -73,7 +77,7 @@ pub(crate) enum Detail {
 }
 
 /// A text of each record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TextOf {
     pub(crate) field: String,
     /// Not the text itself but its pattern.
@@ -187,6 +191,8 @@ pub(crate) struct Found {
     pub(crate) sums: Vec<Sum>,
     /// Where they are from.
     pub(crate) segment: Arc<SegmentRef>,
+    /// The block, or [`WHOLE`].
+    pub(crate) block: u32,
 }
 
 /// The texts of a field in some records.
@@ -207,6 +213,7 @@ impl Found {
             groups: Vec::new(),
             sums: Vec::new(),
             segment,
+            block: WHOLE,
         })
     }
 }
@@ -220,7 +227,13 @@ impl Reader {
         reservation: MemoryReservation,
     ) -> Self {
         let (works, opening) = (works.into(), FuturesOrdered::new());
-        Self { source, works, opening, wanted, reservation, open: None, turn_rows: 0 }
+        let (open, without) = (None, HashSet::new());
+        Self { source, works, opening, wanted, reservation, open, without, turn_rows: 0 }
+    }
+
+    /// The same, but for some blocks; not for numbers of records alone.
+    pub(crate) fn without(self, without: HashSet<Origin>) -> Self {
+        Self { without, ..self }
     }
 
     /// The matching records of the next block that has any; `None` at the end.
@@ -244,6 +257,11 @@ impl Reader {
             };
             let block = open.work.blocks.take();
             let Some(info) = open.opened.segment.blocks().get(block) else { continue };
+            let origin = Origin { segment: open.work.segment.id.0, block: block as u32 };
+            if self.without.contains(&origin) {
+                self.open = Some(open);
+                continue;
+            }
             if self.turn_rows >= TURN_ROWS {
                 self.turn_rows = 0;
                 tokio::task::yield_now().await;
@@ -367,7 +385,8 @@ async fn found(
         false => segment.read(block, &names, picked).await?,
     };
     let rows = whole;
-    Ok(Some(Found { rows, batch, times, groups, sums, segment: open.work.segment.clone() }))
+    let (segment, block) = (open.work.segment.clone(), u32::try_from(block).unwrap_or(WHOLE));
+    Ok(Some(Found { rows, batch, times, groups, sums, segment, block }))
 }
 
 /// The texts of a field in some rows of a block.

@@ -133,6 +133,10 @@ impl Shape {
         Ok(Self { table: self.table.clone(), output: Arc::new(output) })
     }
 
+    pub(crate) fn table(&self) -> &SchemaRef {
+        &self.table
+    }
+
     pub(crate) fn output(&self) -> &SchemaRef {
         &self.output
     }

@@ -12,6 +12,8 @@ use lodge_record::stream::StreamLabels;
 use lodge_record::{Batch, TenantId, field, overflow, schema};
 use lodge_store::{Store, StoreOptions};
 
+use crate::servers::{Server, cluster_of};
+
 /// A second, in nanoseconds.
 pub const S: i64 = 1_000_000_000;
 /// 2026-01-02T00:00:00Z.
@@ -125,6 +127,8 @@ pub fn batch(records: &[Record]) -> RecordBatch {
 pub struct Lab {
     pub store: Arc<Store>,
     pub engine: Arc<Engine>,
+    /// The servers that answer with it.
+    pub others: Vec<Server>,
     _folder: tempfile::TempDir,
 }
 
@@ -135,7 +139,22 @@ impl Lab {
         let store = Store::open(folder.path(), options).await.unwrap();
         let limits = EngineLimits { threads: 2, ..EngineLimits::default() };
         let engine = Engine::new(store.clone(), limits);
-        Self { store, engine, _folder: folder }
+        let mut lab = Self { store, engine, others: Vec::new(), _folder: folder };
+        // `LODGE_TEST_SERVERS=3` runs every test of this program against three servers.
+        let servers = std::env::var("LODGE_TEST_SERVERS").ok().and_then(|n| n.parse().ok());
+        if let Some(servers) = servers.filter(|servers: &usize| *servers > 1) {
+            lab.spread_over(servers).await;
+        }
+        lab
+    }
+
+    /// Lets others work on every query, however small, so that there are so many servers.
+    pub async fn spread_over(&mut self, servers: usize) {
+        self.others.clear();
+        for _ in 1..servers {
+            self.others.push(Server::start(&self.store).await);
+        }
+        self.engine.join(cluster_of(&self.others));
     }
 
     /// Makes `records` durable as one L0.

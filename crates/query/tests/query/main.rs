@@ -13,6 +13,8 @@ mod limits;
 mod model;
 mod naive;
 mod naive_stats;
+mod servers;
+mod spread;
 mod sql;
 mod stages;
 mod stats;

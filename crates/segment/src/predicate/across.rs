@@ -9,6 +9,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use lodge_record::{field, overflow, schema, time};
+use serde::{Deserialize, Serialize};
 
 use super::evaluate::{field_column, overflow_of};
 use super::number::{parse_ipv4, parse_number};
@@ -18,7 +19,7 @@ use super::{FieldTest, Predicate, columns};
 ///
 /// Values are in the order of what both are: numbers (durations among them), times, IPv4 addresses,
 /// or else texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldOrder {
     /// Both have the same text.
     Equal,

@@ -19,6 +19,7 @@ mod placeholders;
 mod print;
 mod streams;
 mod test;
+mod travel;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -27,6 +28,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lodge_record::{field, schema};
+use serde::{Deserialize, Serialize};
 
 pub use across::FieldOrder;
 pub(crate) use columns::passing;
@@ -36,6 +38,7 @@ pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_ipv6, parse_n
 pub use placeholders::Ends;
 pub use print::{Named, Quoted};
 pub use streams::{LabelMatcher, LabelTest, PreparedSelector, StreamSelector};
+pub use travel::float_bits;
 pub use test::{FieldTest, NumberRange, Pattern, TextRange};
 pub use verdict::{Facts, Verdict};
 pub use words::{Phrase, is_word_char};
@@ -44,7 +47,7 @@ pub use words::{Phrase, is_word_char};
 pub const DAY_NS: i64 = 86_400_000_000_000;
 
 /// Which records are selected.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Predicate {
     /// Every record.
     All,

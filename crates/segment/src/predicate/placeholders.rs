@@ -8,8 +8,10 @@
 //! `<N>` is a run of digits, or of at least four hexadecimal digits, an even number of them. It is
 //! not followed by a character of a word, but for `_` and those that units and times begin with.
 
+use serde::{Deserialize, Serialize};
+
 /// Where a pattern must lie in a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ends {
     /// Anywhere.
     Open,

@@ -3,18 +3,19 @@
 use lodge_record::overflow::push_json_string;
 use lodge_record::stream::StreamLabels;
 use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
 
 use super::Pattern;
 
 /// Which streams: those that match every matcher of at least one group. No groups match all.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct StreamSelector {
     /// Alternatives.
     pub groups: Vec<Vec<LabelMatcher>>,
 }
 
 /// One condition on a label; an absent label is an empty one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelMatcher {
     /// The label's name.
     pub name: String,
@@ -23,7 +24,7 @@ pub struct LabelMatcher {
 }
 
 /// What a label's value must be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LabelTest {
     /// One of these, exactly.
     In(Vec<String>),

@@ -5,18 +5,21 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use super::json;
 use super::kind::ValueKind;
 use super::number::{parse_ipv4, parse_ipv6, parse_number};
 use super::placeholders::{self, Ends};
+use super::travel;
 use super::words::Phrase;
 
 /// Bytes that one compiled regular expression may take.
 const REGEX_BYTES_MAX: usize = 2 << 20;
 
 /// A compiled regular expression with its source text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "travel::Pattern", try_from = "travel::Pattern")]
 pub struct Pattern {
     text: String,
     regex: Regex,
@@ -52,7 +55,7 @@ impl Pattern {
         Ok(Self { ends: Some(ends), literals, ..pattern })
     }
 
-    fn compile(text: &str, source: &str) -> Result<Self, String> {
+    pub(super) fn compile(text: &str, source: &str) -> Result<Self, String> {
         let regex = regex::RegexBuilder::new(source)
             .size_limit(REGEX_BYTES_MAX)
             .dfa_size_limit(REGEX_BYTES_MAX)
@@ -88,7 +91,8 @@ impl Pattern {
 }
 
 /// A range of numbers; either end may be excluded.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "travel::NumberRange", from = "travel::NumberRange")]
 pub struct NumberRange {
     /// Lower end.
     pub min: f64,
@@ -109,7 +113,7 @@ impl NumberRange {
 }
 
 /// A range of texts in byte order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextRange {
     /// Lower end.
     pub min: Bound<String>,
@@ -135,7 +139,7 @@ impl TextRange {
 }
 
 /// A test of a field's value; a missing field has the empty value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FieldTest {
     /// The value is empty.
     Empty,

@@ -7,6 +7,9 @@
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
+
+use super::travel;
 
 /// Whether `c` belongs to a word.
 pub fn is_word_char(c: char) -> bool {
@@ -14,7 +17,8 @@ pub fn is_word_char(c: char) -> bool {
 }
 
 /// A text to be found at word borders; compiled once, searched often.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "travel::Phrase", from = "travel::Phrase")]
 pub struct Phrase {
     finder: Arc<Finder<'static>>,
     text: Box<str>,
@@ -41,7 +45,7 @@ impl Phrase {
         Self::new(text, false)
     }
 
-    fn new(text: &str, word_last: bool) -> Self {
+    pub(super) fn new(text: &str, word_last: bool) -> Self {
         Self {
             finder: Arc::new(Finder::new(text).into_owned()),
             text: text.into(),

@@ -39,6 +39,12 @@ impl CatalogUrl {
         }
     }
 
+    /// The first host that it names, and its port; `None` without one, as of a socket's file.
+    pub(crate) fn host(&self) -> Option<(String, u16)> {
+        let url = url::Url::parse(&self.0).ok()?;
+        Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(5432)))
+    }
+
     /// The address without its password.
     pub(super) fn shown(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else { return self.0.clone() };

@@ -264,12 +264,22 @@ impl Different {
         Ok(())
     }
 
-    fn add_text(&mut self, text: &str) -> Result<(), QueryError> {
+    pub(super) fn add_text(&mut self, text: &str) -> Result<(), QueryError> {
         match identifier(text) {
             Some(found) => drop(self.identifiers.insert(found)),
             None => drop(self.texts.number(Some(text))?),
         }
         Ok(())
+    }
+
+    /// Those that are no identifiers.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        (0..self.texts.ends.len() as u32).map(|number| self.texts.get(number))
+    }
+
+    /// The identifiers.
+    pub(super) fn identifiers(&self) -> impl Iterator<Item = u128> {
+        self.identifiers.iter().copied()
     }
 
     /// Takes over those of `other`.

@@ -12,6 +12,7 @@
 
 mod histogram;
 mod keys;
+mod parts;
 
 use std::sync::Arc;
 
@@ -516,12 +517,9 @@ impl Tally {
         Ok(())
     }
 
-    /// One row per group: the keys (times without a zone, fields as the `types` of their columns or
-    /// else as text), then what was computed.
-    pub(crate) fn finish(mut self, types: &[DataType]) -> Result<Vec<ArrayRef>, QueryError> {
-        self.give_others()?;
-        let count = self.groups();
-        let mut left: Vec<u32> = (0..count as u32).collect();
+    /// The keys of each group.
+    fn key_columns(&self) -> Vec<ArrayRef> {
+        let mut left: Vec<u32> = (0..self.groups() as u32).collect();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.numbers.len());
         for place in (0..self.numbers.len()).rev() {
             let pairs = place.checked_sub(1).and_then(|before| self.pairs.get(before));
@@ -536,6 +534,15 @@ impl Tally {
             columns.extend(self.numbers.get(place).map(|numbers| numbers.array(&right)));
         }
         columns.reverse();
+        columns
+    }
+
+    /// One row per group: the keys (times without a zone, fields as the `types` of their columns or
+    /// else as text), then what was computed.
+    pub(crate) fn finish(mut self, types: &[DataType]) -> Result<Vec<ArrayRef>, QueryError> {
+        self.give_others()?;
+        let count = self.groups();
+        let mut columns = self.key_columns();
         for ((key, column), wanted) in self.grouping.keys.iter().zip(&mut columns).zip(types) {
             if let Key::Text { of, through: None } = key {
                 *column = typed(column, wanted, &of.field)?;
