@@ -17,10 +17,11 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use lodge_record::{Batch, ProducerId, TenantId, limits};
 use lodge_store::{CommitError, Outcome, ProducerState, Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::tail::{CommittedRecords, Tail};
+use crate::follow::Follow;
+use crate::tail::{Commits, Tail};
 use crate::{Ack, IngestError};
 
 /// Bytes that one permit of the queue stands for.
@@ -123,6 +124,8 @@ struct Shared {
     room: Arc<Semaphore>,
     units: usize,
     tail: Tail,
+    /// Where others commit, too.
+    follow: Option<Follow>,
     counters: Counters,
     /// Whether the last group failed.
     troubled: AtomicBool,
@@ -133,10 +136,11 @@ impl Ingest {
     pub fn start(store: Arc<Store>, limits: IngestLimits) -> Self {
         let units = (limits.queued_bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            store,
             room: Arc::new(Semaphore::new(units)),
             units,
             tail: Tail::new(limits.tail_bytes_max),
+            follow: store.is_shared().then(Follow::default),
+            store,
             limits,
             counters: Counters::default(),
             troubled: AtomicBool::new(false),
@@ -146,8 +150,16 @@ impl Ingest {
         let (end, ended) = watch::channel(false);
         let committer =
             Committer { shared: Arc::clone(&shared), queued, stopping, carry: None, last: None };
+        let following = Arc::clone(&shared);
         tokio::spawn(async move {
-            committer.run().await;
+            let committed = committer.run();
+            match &following.follow {
+                None => committed.await,
+                Some(follow) => tokio::select! {
+                    () = committed => {}
+                    () = follow.run(&following.store, &following.tail) => {}
+                },
+            }
             end.send_replace(true);
         });
         Self { shared, queue, stop, ended }
@@ -199,10 +211,24 @@ impl Ingest {
         Ok(self.shared.store.producer(tenant, producer).await?)
     }
 
-    /// Receives the records of every later commit, in the order of commits. A receiver that is too
-    /// slow is told how many messages it missed.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<CommittedRecords>> {
-        self.shared.tail.subscribe()
+    /// Receives the records of every later commit, in the order of commits; where other processes
+    /// commit, too, those of `tenant` that any of them commits. A receiver that is too slow is told how
+    /// many messages it missed.
+    pub async fn subscribe(&self, tenant: &TenantId) -> Result<Commits, IngestError> {
+        let Shared { store, tail, follow, .. } = &*self.shared;
+        match follow {
+            None => Ok(Commits { receiver: tail.subscribe(), _wanted: None }),
+            Some(follow) => Ok(follow.begin(store, tail, tenant).await?),
+        }
+    }
+
+    /// Waits until receivers have got all that is committed.
+    pub async fn catch_up(&self, tenant: &TenantId) -> Result<(), IngestError> {
+        let Shared { store, tail, follow, .. } = &*self.shared;
+        match follow {
+            None => Ok(()),
+            Some(follow) => Ok(follow.catch_up(store, tail, tenant).await?),
+        }
     }
 
     /// Refuses further batches and waits until those that were taken are answered.
@@ -350,7 +376,7 @@ impl Committer {
             tracing::info!("commits succeed again");
         }
         let counters = &self.shared.counters;
-        let wanted = self.shared.tail.is_wanted();
+        let wanted = self.shared.follow.is_none() && self.shared.tail.is_wanted();
         let mut stored = Vec::new();
         let mut answers = Vec::with_capacity(group.len());
         for (queued, outcome) in group.into_iter().zip(outcomes) {

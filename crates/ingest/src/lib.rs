@@ -5,10 +5,11 @@
 //! - what waits is bounded in bytes and in batches; beyond it [`IngestError::Overloaded`].
 
 mod ack;
+mod follow;
 mod ingest;
 mod tail;
 
 pub use ack::{Ack, IngestError};
 pub use ingest::{Ingest, IngestLimits, IngestStats};
 pub use lodge_store::ProducerState;
-pub use tail::CommittedRecords;
+pub use tail::{Commits, CommittedRecords};

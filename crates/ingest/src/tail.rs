@@ -2,6 +2,9 @@
 //!
 //! Invariant: what waits for slow receivers is bounded in messages and in bytes; what does not fit
 //! is not sent, and the next message says how many records that were.
+//!
+//! A process that has its catalog alone sends what it commits itself; where others commit, too, all comes
+//! by way of the catalog: see [`crate::follow`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +12,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arrow::record_batch::RecordBatch;
 use lodge_record::TenantId;
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 
+use crate::follow::Wanted;
 use crate::ingest::used_bytes;
 
 /// Messages that wait for the slowest receiver; one more and it is told that it lags.
@@ -26,6 +30,28 @@ pub struct CommittedRecords {
     /// Records of any tenant committed before these that were sent to nobody, for want of memory.
     pub missed_before: u64,
     held: Held,
+}
+
+/// The records that become durable from now on.
+#[derive(Debug)]
+pub struct Commits {
+    pub(crate) receiver: broadcast::Receiver<Arc<CommittedRecords>>,
+    pub(crate) _wanted: Option<Arc<Wanted>>,
+}
+
+impl Commits {
+    /// The next ones, of any tenant; or that some were skipped, as this receiver is too slow.
+    ///
+    /// # Errors
+    /// `Lagged` with how many messages, `Closed` at the end.
+    pub async fn recv(&mut self) -> Result<Arc<CommittedRecords>, RecvError> {
+        self.receiver.recv().await
+    }
+
+    /// How many messages wait.
+    pub fn waiting(&self) -> usize {
+        self.receiver.len()
+    }
 }
 
 /// Bytes that are given back when the last receiver has dropped the message.
@@ -74,6 +100,17 @@ impl Tail {
         self.missed_ever.load(Relaxed)
     }
 
+    /// Whether about so many bytes more may wait.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        (self.held.load(Relaxed) as u64).saturating_add(bytes) <= self.bytes_max as u64
+    }
+
+    /// Counts records that are sent to nobody.
+    pub(crate) fn miss(&self, rows: u64) {
+        self.missed.fetch_add(rows, Relaxed);
+        self.missed_ever.fetch_add(rows, Relaxed);
+    }
+
     /// Sends the records of a group, a message for each tenant.
     pub(crate) fn send(&self, stored: Vec<(TenantId, RecordBatch)>) {
         let mut by_tenant: HashMap<TenantId, Vec<RecordBatch>> = HashMap::new();
@@ -84,8 +121,7 @@ impl Tail {
             let rows: usize = records.iter().map(RecordBatch::num_rows).sum();
             let bytes = records.iter().map(used_bytes).sum();
             if self.held.load(Relaxed).saturating_add(bytes) > self.bytes_max {
-                self.missed.fetch_add(rows as u64, Relaxed);
-                self.missed_ever.fetch_add(rows as u64, Relaxed);
+                self.miss(rows as u64);
                 continue;
             }
             self.held.fetch_add(bytes, Relaxed);

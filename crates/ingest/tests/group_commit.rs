@@ -169,7 +169,7 @@ async fn tails_get_what_is_committed_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, ingest) = start(dir.path(), IngestLimits::default()).await;
     ingest.submit(batch(1, Some(("p", 1, 1)))).await.unwrap();
-    let mut tail = ingest.subscribe();
+    let mut tail = ingest.subscribe(&TenantId::default()).await.unwrap();
     ingest.submit(batch(1, Some(("p", 1, 1)))).await.unwrap();
     ingest.submit(batch(3, Some(("p", 1, 2)))).await.unwrap();
     ingest.submit(batch(5, Some(("p", 1, 9)))).await.unwrap_err();
@@ -181,7 +181,7 @@ async fn tails_get_what_is_committed_and_nothing_else() {
         assert_eq!(found, rows, "the duplicate and the gap are not shown");
         assert_eq!(committed.missed_before, 0);
     }
-    assert!(tail.is_empty());
+    assert!(tail.waiting() == 0);
 }
 
 #[tokio::test]
@@ -189,9 +189,9 @@ async fn a_tail_that_cannot_be_held_is_told_what_it_missed() {
     let dir = tempfile::tempdir().unwrap();
     let limits = IngestLimits { tail_bytes_max: 100_000, ..IngestLimits::default() };
     let (_store, ingest) = start(dir.path(), limits).await;
-    let mut tail = ingest.subscribe();
+    let mut tail = ingest.subscribe(&TenantId::default()).await.unwrap();
     ingest.submit(batch(30_000, None)).await.unwrap();
-    assert!(tail.is_empty(), "larger than all that may wait");
+    assert!(tail.waiting() == 0, "larger than all that may wait");
     ingest.submit(batch(2, None)).await.unwrap();
     let committed = tail.recv().await.unwrap();
     assert_eq!(committed.missed_before, 30_000);

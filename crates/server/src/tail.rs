@@ -2,7 +2,8 @@
 //!
 //! Invariants: a tail only listens, so it can never hold ingest up; a client that is too slow for
 //! the stream of commits skips some, and a row in its answer and a metric say how many; a record is
-//! shown when it is durable, never before. The tail ends when the server begins to stop.
+//! shown when it is durable, never before. The tail ends when the server begins to stop. Of several
+//! servers over one catalog each shows what any of them took in.
 //!
 //! With `start_offset` the newest records of that time come first. The subscription begins before
 //! that query, so nothing falls between; what both deliver is shown once, told by its text.
@@ -22,14 +23,15 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, StatusCode, header};
-use lodge_ingest::CommittedRecords;
+use lodge_ingest::{Commits, CommittedRecords};
 use lodge_query::TailQuery;
 use lodge_record::{TenantId, field, time};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::answer::ApiError;
 use crate::app::{App, OpenTail, now_ns};
 use crate::args::Args;
+use crate::batches::refused;
 use crate::identity::Identity;
 use crate::limits::{
     ROWS_PER_PIECE, TAIL_DELAYED_BYTES_MAX, TAIL_HISTORY_ROWS_MAX, TAIL_OFFSET_MAX,
@@ -37,8 +39,6 @@ use crate::limits::{
 };
 use crate::metrics::Limit;
 use crate::question::Question;
-
-type Commits = broadcast::Receiver<Arc<CommittedRecords>>;
 
 struct Tail {
     app: Arc<App>,
@@ -98,15 +98,6 @@ pub(crate) async fn tail(
     identity: Identity,
     args: Args,
 ) -> Result<Response, ApiError> {
-    if !app.config.roles.ingest {
-        // Nothing would ever come, and nobody would know why.
-        return Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "role",
-            "live tail shows what this server takes in, and it has not the role `ingest`; follow a \
-             server that has it",
-        ));
-    }
     let question = Question::of(&app, &identity, &args)?;
     let refresh_ns = args.duration_ns("refresh_interval")?.unwrap_or(0).max(0);
     let start_offset_ns = args.duration_ns("start_offset")?.unwrap_or(0).max(0);
@@ -114,7 +105,8 @@ pub(crate) async fn tail(
     let filter = app.engine.tail(&question.view, &question.query, question.now_ns);
     let filter = filter.map_err(|e| app.query_failed(&e))?;
     let open = app.begin_tail()?;
-    let commits = app.ingest.subscribe();
+    let commits = app.ingest.subscribe(&question.view.tenant).await;
+    let commits = commits.map_err(|e| refused(&app, &e, None))?;
     let mut tail = Tail {
         tenant: question.view.tenant.clone(),
         filter: Arc::new(filter),
@@ -183,7 +175,10 @@ impl Tail {
         for line in lines {
             *self.seen.entry(line).or_default() += 1;
         }
-        self.overlapping = self.commits.len();
+        // Whatever the history has is either shown no more, or waits now.
+        let caught_up = self.app.ingest.catch_up(&self.tenant).await;
+        caught_up.map_err(|e| refused(&self.app, &e, None))?;
+        self.overlapping = self.commits.waiting();
         Ok(())
     }
 
