@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatchOptions, StringArray};
 use arrow::datatypes::Schema;
@@ -22,8 +23,8 @@ use super::{Opened, Source, Work};
 use crate::budget::QueryControl;
 use crate::error::QueryError;
 
-/// Rows looked at after which others get the thread; some milliseconds of work.
-const TURN_ROWS: usize = 65_536;
+/// So long a turn takes, after which others get the thread; and a block more.
+const TURN: Duration = Duration::from_millis(1);
 
 /// So many segments are being opened at once: what one waits for, another one computes.
 const OPEN_AHEAD: usize = 4;
@@ -39,8 +40,8 @@ pub(crate) struct Reader {
     wanted: Wanted,
     reservation: MemoryReservation,
     open: Option<Open>,
-    /// Rows looked at since others had the thread.
-    turn_rows: usize,
+    /// When others had the thread last.
+    turn: Instant,
 }
 
 /// What is wanted of matching records.
@@ -220,7 +221,7 @@ impl Reader {
         reservation: MemoryReservation,
     ) -> Self {
         let (works, opening) = (works.into(), FuturesOrdered::new());
-        Self { source, works, opening, wanted, reservation, open: None, turn_rows: 0 }
+        Self { source, works, opening, wanted, reservation, open: None, turn: Instant::now() }
     }
 
     /// The matching records of the next block that has any; `None` at the end.
@@ -243,12 +244,13 @@ impl Reader {
                 continue;
             };
             let block = open.work.blocks.take();
-            let Some(info) = open.opened.segment.blocks().get(block) else { continue };
-            if self.turn_rows >= TURN_ROWS {
-                self.turn_rows = 0;
-                tokio::task::yield_now().await;
+            if open.opened.segment.blocks().get(block).is_none() {
+                continue;
             }
-            self.turn_rows = self.turn_rows.saturating_add(info.rows);
+            if self.turn.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                self.turn = Instant::now();
+            }
             let found = found(&self.wanted, &open, block, &self.source.control).await?;
             self.open = Some(open);
             if let Some(found) = found {
