@@ -63,14 +63,14 @@ proptest! {
     fn what_is_refuted_matches_nothing(
         texts in proptest::collection::vec(text(), 0..12),
         wanted in text(), other in "[a-c]{1,2}",
-        cut in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        cut in any::<[prop::sample::Index; 3]>(),
     ) {
         let words = words_of(&texts);
         let mut asked = vec![wanted];
         if !texts.is_empty() {
             // A part of a text that is there.
-            let chars: Vec<char> = cut.0.get(&texts).chars().collect();
-            let (a, b) = (cut.1.index(chars.len() + 1), cut.2.index(chars.len() + 1));
+            let chars: Vec<char> = cut[0].get(&texts).chars().collect();
+            let (a, b) = (cut[1].index(chars.len() + 1), cut[2].index(chars.len() + 1));
             asked.push(chars[a.min(b)..a.max(b)].iter().collect());
         }
         for test in asked.iter().flat_map(|text| tests_of(text, &other)) {
