@@ -4,16 +4,20 @@
 //! are asked for and nothing newer, so every answer stays what it was and is checked before and
 //! during the load.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::Serialize;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 
 use crate::corpus::Corpus;
 use crate::lodge::LodgeServer;
+use crate::logsql::Client;
 use crate::measure;
 use crate::report::{Machine, QueryFigures};
 use crate::run::run_dir;
@@ -33,6 +37,8 @@ const CLASSES: [&str; 7] = [
     "10,000 rows out",
 ];
 
+/// How much less the kernel prefers the senders of the load.
+const SENDERS_BEHIND: i32 = 10;
 /// How many requests are made ready; each is sent many times.
 const LOAD_BODIES: usize = 40;
 
@@ -90,16 +96,16 @@ pub async fn measure(
         ..usual
     };
     let lines = Mutex::new(Repeated::new(load)?);
-    let sent_bytes = AtomicU64::new(0);
-    let client = server.client().clone();
+    let sent_bytes = Arc::new(AtomicU64::new(0));
+    let address = server.client().address();
+    let (stop, stopped) = oneshot::channel::<()>();
     let begun = Instant::now();
-    let loaded = tokio::select! {
-        loaded = ask(&mut server, corpus) => loaded?,
-        failed = sender::send(&client, Kind::Systems, &lines, &sent_bytes) => {
-            failed.context("the load")?;
-            anyhow::bail!("the load ended too soon");
-        }
-    };
+    let sent = Arc::clone(&sent_bytes);
+    let load = std::thread::spawn(move || send_behind(address, &lines, &sent, stopped));
+    let loaded = ask(&mut server, corpus).await;
+    drop(stop);
+    load.join().map_err(|_| anyhow!("the load's thread failed"))?.context("the load")?;
+    let loaded = loaded?;
     let load_mb_per_s =
         sent_bytes.load(Ordering::Relaxed) as f64 / 1e6 / begun.elapsed().as_secs_f64();
     let target = server.version().to_owned();
@@ -112,6 +118,27 @@ pub async fn measure(
         load_mb_per_s,
         quiet,
         loaded,
+    })
+}
+
+/// Sends the load until it is told to stop. Senders stand for other machines: their thread comes behind
+/// everything that is measured, and shares nothing with what asks.
+fn send_behind(
+    address: SocketAddr,
+    lines: &Mutex<Repeated>,
+    sent_bytes: &AtomicU64,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    rustix::process::nice(SENDERS_BEHIND).context("the senders' priority")?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::new(address)?;
+        tokio::select! {
+            sent = sender::send(&client, Kind::Systems, lines, sent_bytes) => {
+                sent.and_then(|()| bail!("it ended too soon"))
+            }
+            _ = stopped => Ok(()),
+        }
     })
 }
 

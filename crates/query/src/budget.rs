@@ -6,7 +6,8 @@
 //! - a query beyond a budget stops at the next block: with an error, or, where the caller allows a
 //!   partial answer, by ending its scans and saying so;
 //! - what is read is charged by what the data is, not by what happens to be in memory, so the same
-//!   query over the same data costs the same.
+//!   query over the same data costs the same; only records that are not built yet cost less where a
+//!   filter of their words rules them out.
 
 use std::fmt;
 use std::sync::Arc;

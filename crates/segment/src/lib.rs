@@ -34,3 +34,4 @@ pub use column::identifier;
 pub use error::SegmentError;
 pub use footer::{BlockMeta, FORMAT_VERSION, Footer, TRAILER_BYTES, field_of, type_number};
 pub use sections::SectionNo;
+pub use text::{Words, word_fields};

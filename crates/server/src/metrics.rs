@@ -149,7 +149,7 @@ pub(crate) struct Scraped {
 
 impl Scraped {
     /// Names, help and values of what only ever rises.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 29] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 30] {
         let (s, i, q) = (&self.store, &self.ingest, &self.queries);
         [
             ("query_blocks_read", "Blocks that queries looked at", q.blocks_read),
@@ -165,6 +165,7 @@ impl Scraped {
             ("tail_missed_records", "Records not sent to tails for want of memory", i.tail_missed),
             ("store_commits", "Group commits", s.commits),
             ("store_committed_bytes", "Bytes of committed objects", s.committed_bytes),
+            ("store_delayed_commits", "Commits that waited for building", s.delayed),
             ("store_conflicts", "Transactions tried again", s.conflicts),
             ("ledger_unexplained_holes", "Missing parts without a reason", s.unexplained_holes),
             ("store_failures", "Commits and builds that failed", s.failures),

@@ -3,6 +3,7 @@
 //! Invariant: a failure is logged once, tried again after a pause, and never ends a task.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -80,6 +81,7 @@ impl Store {
         let look_every = if self.catalog.is_shared() { LOOK_EVERY_SHARED } else { LOOK_EVERY };
         let mut troubled: Option<Instant> = None;
         while !stop.is_cancelled() {
+            self.pending.is_worked_on.store(troubled.is_none(), Relaxed);
             let pause = match self.build_step(false).await {
                 Ok(done) => {
                     if let Some(since) = troubled.take() {
@@ -102,6 +104,7 @@ impl Store {
                 }
             }
         }
+        self.pending.is_worked_on.store(false, Relaxed);
     }
 
     fn tell_build_trouble(&self, error: &StoreError) {

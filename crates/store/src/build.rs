@@ -10,6 +10,7 @@
 //!   comes in.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -37,8 +38,10 @@ const LEVEL_MAX: u8 = 9;
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     known: Mutex<Known>,
-    /// Told when something was added.
-    pub(crate) added: tokio::sync::Notify,
+    /// Told when there is less.
+    less: tokio::sync::Notify,
+    /// Whether building goes on and succeeds.
+    pub(crate) is_worked_on: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +89,6 @@ impl Pending {
             known.tenants.entry(segment.tenant.clone()).or_default().add(segment);
         }
         known.recent.extend(segments.iter().cloned());
-        drop(known);
-        self.added.notify_one();
     }
 
     /// Whether some tenant's L0s should be built.
@@ -118,6 +119,12 @@ impl Pending {
             tenants.entry(segment.tenant.clone()).or_default().add(segment);
         }
         known.tenants = tenants;
+        drop(known);
+        self.less.notify_waiters();
+    }
+
+    fn arrow_bytes(&self) -> u64 {
+        self.known().tenants.values().map(|waiting| waiting.arrow_bytes).sum()
     }
 }
 
@@ -321,6 +328,30 @@ impl Store {
                 return Ok(true);
             }
             passed.insert(tenant);
+        }
+    }
+
+    /// Waits while so much is not built that what comes in must not take the processor from building; not
+    /// where building failed, for then it may fail for long.
+    pub(crate) async fn wait_for_building(&self) {
+        let pending = &self.pending;
+        let deadline = tokio::time::Instant::now() + self.options.l0_wait_max;
+        let mut is_counted = false;
+        loop {
+            // From here on it hears of everything that is built.
+            let less = pending.less.notified();
+            let is_full = pending.arrow_bytes() >= self.options.l0_bytes_max;
+            if !is_full || !pending.is_worked_on.load(Relaxed) {
+                return;
+            }
+            if !is_counted {
+                self.counters.delayed();
+                is_counted = true;
+            }
+            let waited = tokio::time::timeout_at(deadline, less).await;
+            if waited.is_err() {
+                return;
+            }
         }
     }
 

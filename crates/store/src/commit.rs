@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lodge_record::{Batch, Origin, Position, ProducerId, TenantId};
-use lodge_segment::l0;
+use lodge_segment::{Words, l0};
 
 use crate::catalog::{Applied, NewSegment, Producer, ProducerAdvance};
 use crate::hot::HotBlocks;
@@ -27,6 +27,7 @@ use crate::ledger::{LedgerEntry, Stretch};
 use crate::producer::{ProducerState, Verdict, judge};
 use crate::read::BlockInfo;
 use crate::store::{Store, now_ms, object_key};
+use crate::worker::Begun;
 use crate::{CommitError, StoreError};
 
 /// A transaction is tried so often while other writers advance the same producers.
@@ -250,8 +251,8 @@ fn new_segments(encoded: &Encoded, key: &Arc<str>) -> Vec<NewSegment> {
     encoded.sections.iter().map(segment).collect()
 }
 
-fn hot_blocks(section: l0::Section) -> HotBlocks {
-    let bytes = section.info.arrow_bytes as usize;
+fn hot_blocks(section: l0::Section, words: Words) -> HotBlocks {
+    let bytes = section.info.arrow_bytes as usize + words.memory_bytes();
     let times = section.times;
     let infos = section
         .blocks
@@ -263,7 +264,7 @@ fn hot_blocks(section: l0::Section) -> HotBlocks {
             time_max_ns,
         })
         .collect();
-    HotBlocks { batches: section.blocks, infos, bytes }
+    HotBlocks { batches: section.blocks, infos, words, bytes }
 }
 
 fn refused(error: StoreError) -> CommitError {
@@ -303,6 +304,7 @@ impl Store {
     }
 
     async fn try_commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, CommitError> {
+        self.wait_for_building().await;
         for attempt in 0..ATTEMPTS_MAX {
             if attempt > 0 {
                 self.counters.conflict();
@@ -375,8 +377,15 @@ impl Store {
         let key = object_key("l0", "l0");
         let in_flight = self.objects.begin(&key);
         fail::fail_point!("store::before_put");
+        let words = self.words_of(&encoded);
         self.objects.put(&key, encoded.bytes.clone()).await?;
         fail::fail_point!("store::after_put");
+        // They are there before the records can be seen.
+        let words = match words {
+            Some(begun) => begun.end().await?,
+            None => Vec::new(),
+        };
+        let words = words.into_iter().chain(std::iter::repeat_with(Words::default));
         let segments = new_segments(&encoded, &key);
         fail::fail_point!("store::before_tx");
         let applied = match self.catalog.commit(&segments, &advances).await {
@@ -391,13 +400,29 @@ impl Store {
         drop(in_flight);
         self.counters.committed(&segments, encoded.bytes.len());
         let sections = encoded.sections.into_iter().map(|(_, section)| section);
-        for (segment, section) in applied.added.iter().zip(sections) {
-            self.hot.insert(segment.id, hot_blocks(section));
+        for ((segment, section), words) in applied.added.iter().zip(sections).zip(words) {
+            self.hot.insert(segment.id, hot_blocks(section, words));
         }
         if self.options.builds {
             self.pending.add(&applied.added);
         }
         Ok(true)
+    }
+
+    /// Begins to make the words of what was encoded, by section, of the fields that are asked for them;
+    /// `None` if there are no such fields.
+    fn words_of(&self, encoded: &Encoded) -> Option<Begun<Vec<Words>>> {
+        let fields = encoded.sections.iter().map(|(tenant, _)| self.asked.fields(tenant));
+        let fields: Vec<Vec<String>> = fields.collect();
+        if fields.iter().all(Vec::is_empty) {
+            return None;
+        }
+        // The blocks share what they hold.
+        let blocks: Vec<_> = encoded.sections.iter().map(|(_, s)| s.blocks.clone()).collect();
+        let of = |(blocks, fields): (&Vec<RecordBatch>, &Vec<String>)| {
+            Words::of(blocks, fields.iter().map(String::as_str))
+        };
+        Some(self.encoder.begin(move || Ok(blocks.iter().zip(&fields).map(of).collect())))
     }
 
     /// A transaction failed and may have been committed all the same: its object tells. A shared

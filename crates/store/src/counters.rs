@@ -18,6 +18,7 @@ pub(crate) struct Counters {
     stale_epochs: AtomicU64,
     unexplained_holes: AtomicU64,
     conflicts: AtomicU64,
+    delayed: AtomicU64,
     failures: AtomicU64,
     disk_full: AtomicU64,
     builds: AtomicU64,
@@ -107,6 +108,10 @@ impl Counters {
         self.conflicts.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn delayed(&self) {
+        self.delayed.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn committed(&self, segments: &[NewSegment], object_bytes: usize) {
         self.commits.fetch_add(1, Relaxed);
         self.committed_bytes.fetch_add(object_bytes as u64, Relaxed);
@@ -155,6 +160,7 @@ impl Counters {
             stale_epochs: self.stale_epochs.load(Relaxed),
             unexplained_holes: self.unexplained_holes.load(Relaxed),
             conflicts: self.conflicts.load(Relaxed),
+            delayed: self.delayed.load(Relaxed),
             failures: self.failures.load(Relaxed),
             disk_full: self.disk_full.load(Relaxed),
             builds: self.builds.load(Relaxed),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
+use lodge_segment::Words;
 
 use crate::SegmentId;
 use crate::read::BlockInfo;
@@ -16,6 +17,8 @@ use crate::read::BlockInfo;
 pub(crate) struct HotBlocks {
     pub(crate) batches: Vec<RecordBatch>,
     pub(crate) infos: Vec<BlockInfo>,
+    /// The words of the fields that are asked for them.
+    pub(crate) words: Words,
     pub(crate) bytes: usize,
 }
 

@@ -13,6 +13,7 @@
 //! - object keys are never used twice, objects never change;
 //! - nothing but the catalog and the objects holds state: a killed process leaves only orphans.
 
+mod asked;
 mod background;
 pub mod backup;
 mod build;

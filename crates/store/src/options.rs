@@ -46,6 +46,11 @@ pub struct StoreOptions {
     /// Bytes of opened segments (directories, dictionaries, sections that queries read) that stay in
     /// memory.
     pub open_bytes_max: usize,
+    /// Commits wait while so many Arrow bytes of L0 records are not built: else what comes in would take
+    /// the processor from building, and queries would have ever more to look at as it came.
+    pub l0_bytes_max: u64,
+    /// The longest that a commit waits for that. Longer than building a segment takes.
+    pub l0_wait_max: Duration,
     /// L0 records of a tenant are built once there are this many Arrow bytes of them …
     pub build_bytes: u64,
     /// … or once the oldest has waited so long.
@@ -77,8 +82,10 @@ impl Default for StoreOptions {
             catalog: None,
             builds: true,
             disk_reserve_bytes: None,
-            hot_bytes_max: 272 << 20,
+            hot_bytes_max: 320 << 20,
             open_bytes_max: 256 << 20,
+            l0_bytes_max: 304 << 20,
+            l0_wait_max: Duration::from_secs(5),
             build_bytes: 144 << 20,
             build_age: Duration::from_secs(3),
             built_bytes_max: 160 << 20,

@@ -39,6 +39,9 @@ pub struct StoreStats {
     pub unexplained_holes: u64,
     /// Transactions tried again because a producer had been advanced meanwhile.
     pub conflicts: u64,
+    /// Commits that waited because too much was not built: see
+    /// [`StoreOptions::l0_bytes_max`](crate::StoreOptions::l0_bytes_max).
+    pub delayed: u64,
     /// Commits and builds that failed.
     pub failures: u64,
     /// Commits refused for want of disk space.

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lodge_record::{ProducerId, TenantId};
 use tokio::runtime::Handle;
 
+use crate::asked::Asked;
 use crate::build::Pending;
 use crate::catalog::{self, Candidates, Catalog, Node};
 use crate::counters::Counters;
@@ -35,6 +36,7 @@ pub struct Store {
     pub(crate) objects: Arc<Objects>,
     pub(crate) space: Space,
     pub(crate) hot: Hot,
+    pub(crate) asked: Arc<Asked>,
     pub(crate) opened: Arc<Cache>,
     pub(crate) pending: Pending,
     pub(crate) merge_due: AtomicBool,
@@ -100,6 +102,7 @@ impl Store {
         }
         Ok(Arc::new(Self {
             hot: Hot::new(options.hot_bytes_max),
+            asked: Arc::default(),
             opened: Arc::new(Cache::new(options.open_bytes_max)),
             options,
             catalog,
@@ -244,9 +247,9 @@ impl Store {
         if segment.level == 0
             && let Some(blocks) = self.hot.get(segment.id)
         {
-            return Ok(OpenSegment::hot(segment, blocks));
+            return Ok(OpenSegment::hot(segment, blocks, &self.asked));
         }
-        OpenSegment::object(&self.objects, &self.opened, segment).await
+        OpenSegment::object(&self.objects, &self.opened, segment, &self.asked).await
     }
 
     /// Changes the reserve of [`StoreOptions::disk_reserve_bytes`] while running.

@@ -56,11 +56,33 @@ impl Worker {
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.begin(work).end().await
+    }
+
+    /// As [`Worker::run`], for who does something else until it is done.
+    pub(crate) fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Begun<T> {
         let (tell, told) = oneshot::channel();
         let job: Job = Box::new(move || drop(tell.send(work())));
-        let stopped = || StoreError::Stopped(format!("thread {} failed", self.name));
-        self.jobs.send(job).map_err(|_| stopped())?;
-        told.await.unwrap_or_else(|_| Err(stopped()))
+        // A thread that is no more drops the job, and with it `tell`.
+        self.jobs.send(job).ok();
+        Begun { told, name: self.name }
+    }
+}
+
+/// A job that waits for its turn, or is done.
+pub(crate) struct Begun<T> {
+    told: oneshot::Receiver<Result<T, StoreError>>,
+    name: &'static str,
+}
+
+impl<T> Begun<T> {
+    /// Waits until it is done.
+    pub(crate) async fn end(self) -> Result<T, StoreError> {
+        let stopped = |_| Err(StoreError::Stopped(format!("thread {} failed", self.name)));
+        self.told.await.unwrap_or_else(stopped)
     }
 }
 

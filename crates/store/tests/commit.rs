@@ -155,6 +155,33 @@ async fn a_snapshot_does_not_change() {
 }
 
 #[tokio::test]
+async fn commits_wait_while_too_much_is_not_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let narrow = StoreOptions {
+        l0_bytes_max: 1,
+        l0_wait_max: Duration::from_secs(600),
+        build_age: Duration::ZERO,
+        ..options()
+    };
+    let store = Store::open(dir.path(), narrow).await.unwrap();
+    // Nobody builds yet, so that waiting would be of no use.
+    put(&store, batch("a", None)).await;
+    put(&store, batch("b", None)).await;
+    assert_eq!(store.stats().l0_segments, 2);
+    let background = store.spawn_background();
+    store.wait_built().await;
+    for mark in ["c", "d", "e", "f"] {
+        put(&store, batch(mark, None)).await;
+        assert!(store.stats().l0_segments <= 1, "{:?}", store.stats());
+    }
+    assert!(store.stats().delayed > 0);
+    background.shutdown().await;
+    put(&store, batch("g", None)).await;
+    put(&store, batch("h", None)).await;
+    assert_eq!(marks(&store).await, ["a", "b", "c", "d", "e", "f", "g", "h"]);
+}
+
+#[tokio::test]
 async fn a_data_folder_has_one_server() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -14,6 +17,7 @@ use datafusion::physical_plan::stream::{
     RecordBatchReceiverStream, RecordBatchStreamAdapter,
 };
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use futures::{Stream, StreamExt};
 
 use datafusion::common::runtime::SpawnedTask;
 use tokio::sync::mpsc::Sender;
@@ -28,6 +32,10 @@ use crate::error::QueryError;
 
 /// Rows of a batch that stands for rows nobody looks at.
 const COUNT_ROWS: usize = 65_536;
+/// Batches of fewer rows are put together before they are handed on.
+const GATHER_ROWS: usize = 1_024;
+/// … and of fewer bytes.
+const GATHER_BYTES: usize = 1 << 20;
 
 /// Scans a source in its partitions.
 #[derive(Debug)]
@@ -86,6 +94,43 @@ impl Scan {
     pub(super) fn partitions(&self) -> usize {
         self.partitions
     }
+}
+
+/// The same rows in batches of [`GATHER_ROWS`] or [`GATHER_BYTES`], as far as they are there at once:
+/// to hand a few rows on to another thread costs more than to find them.
+fn gathered(
+    mut rows: impl Stream<Item = Result<RecordBatch>> + Unpin,
+    schema: SchemaRef,
+) -> impl Stream<Item = Result<RecordBatch>> {
+    let mut held: Vec<RecordBatch> = Vec::new();
+    let (mut held_rows, mut held_bytes) = (0, 0);
+    // What is given behind what is held: the end, or an error.
+    let mut last: Option<Option<DataFusionError>> = None;
+    futures::stream::poll_fn(move |cx| {
+        while last.is_none() && held_rows < GATHER_ROWS && held_bytes < GATHER_BYTES {
+            match rows.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(batch))) => {
+                    held_rows += batch.num_rows();
+                    held_bytes += batch.get_array_memory_size();
+                    held.push(batch);
+                }
+                Poll::Ready(Some(Err(error))) => last = Some(Some(error)),
+                Poll::Ready(None) => last = Some(None),
+                Poll::Pending if held.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        (held_rows, held_bytes) = (0, 0);
+        let batches = std::mem::take(&mut held);
+        Poll::Ready(match batches.as_slice() {
+            [] => match &mut last {
+                Some(error) => error.take().map(Err),
+                None => None,
+            },
+            [alone] => Some(Ok(alone.clone())),
+            several => Some(concat_batches(&schema, several).map_err(DataFusionError::from)),
+        })
+    })
 }
 
 /// One partition's rows on their way out.
@@ -164,7 +209,9 @@ impl Leaf for Scan {
             let batch = running.next().await?;
             Ok::<_, DataFusionError>(batch.map(|batch| (batch, running)))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.shape.output().clone(), rows)))
+        let schema = self.shape.output();
+        let rows = gathered(Box::pin(rows), Arc::clone(schema));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows)))
     }
 }
 

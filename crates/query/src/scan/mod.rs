@@ -10,7 +10,8 @@
 //!
 //! Invariants:
 //! - rows leave the leaf exactly if they match its predicate;
-//! - a partition holds one block at a time, accounted for in the query's memory pool;
+//! - a partition holds one block at a time, accounted for in the query's memory pool, and little more
+//!   until there is a batch that is worth handing on;
 //! - a dropped stream reads no further block; the deadline is looked at before every block.
 
 mod aggregate;
@@ -254,6 +255,7 @@ impl Source {
                     time: (segment.time_min_ns, segment.time_max_ns),
                     streams: segment.streams.as_deref(),
                     schema: Some(&segment.schema),
+                    words: None,
                 };
                 (segment.clone(), self.predicate.verdict(&facts))
             })

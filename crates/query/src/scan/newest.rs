@@ -238,7 +238,8 @@ impl Search {
         let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::new();
         let mut running = stream::FuturesOrdered::new();
         let mut segments = segments.into_iter().map(|(segment, _)| segment).peekable();
-        // The first segment often is all that is needed; of others, the next is opened meanwhile.
+        // The first segment often is all that is needed, so no other is opened before it was searched; of
+        // others, the next is opened meanwhile.
         let (mut opening, mut ahead) = (stream::FuturesOrdered::new(), 1);
         'segments: loop {
             while opening.len() < ahead
@@ -272,6 +273,11 @@ impl Search {
                     let Some(task) = running.next().await else { break };
                     self.keep(task.map_err(crate::engine::died)??, &mut best, &mut opened)?;
                 }
+            }
+            while number == 0
+                && let Some(task) = running.next().await
+            {
+                self.keep(task.map_err(crate::engine::died)??, &mut best, &mut opened)?;
             }
         }
         while let Some(task) = running.next().await {

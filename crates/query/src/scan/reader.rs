@@ -4,6 +4,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatchOptions, StringArray};
 use arrow::datatypes::Schema;
@@ -24,8 +25,8 @@ use crate::budget::QueryControl;
 use crate::cluster::{Origin, WHOLE};
 use crate::error::QueryError;
 
-/// Rows looked at after which others get the thread; some milliseconds of work.
-const TURN_ROWS: usize = 65_536;
+/// So long a turn takes, after which others get the thread; and a block more.
+const TURN: Duration = Duration::from_millis(1);
 
 /// So many segments are being opened at once: what one waits for, another one computes.
 const OPEN_AHEAD: usize = 4;
@@ -43,8 +44,8 @@ pub(crate) struct Reader {
     open: Option<Open>,
     /// Blocks whose rows somebody has already.
     without: HashSet<Origin>,
-    /// Rows looked at since others had the thread.
-    turn_rows: usize,
+    /// When others had the thread last.
+    turn: Instant,
 }
 
 /// What is wanted of matching records.
@@ -227,8 +228,8 @@ impl Reader {
         reservation: MemoryReservation,
     ) -> Self {
         let (works, opening) = (works.into(), FuturesOrdered::new());
-        let (open, without) = (None, HashSet::new());
-        Self { source, works, opening, wanted, reservation, open, without, turn_rows: 0 }
+        let (open, without, turn) = (None, HashSet::new(), Instant::now());
+        Self { source, works, opening, wanted, reservation, open, without, turn }
     }
 
     /// The same, but for some blocks; not for numbers of records alone.
@@ -256,17 +257,18 @@ impl Reader {
                 continue;
             };
             let block = open.work.blocks.take();
-            let Some(info) = open.opened.segment.blocks().get(block) else { continue };
+            if open.opened.segment.blocks().get(block).is_none() {
+                continue;
+            }
             let origin = Origin { segment: open.work.segment.id.0, block: block as u32 };
             if self.without.contains(&origin) {
                 self.open = Some(open);
                 continue;
             }
-            if self.turn_rows >= TURN_ROWS {
-                self.turn_rows = 0;
+            if self.turn.elapsed() >= TURN {
                 tokio::task::yield_now().await;
+                self.turn = Instant::now();
             }
-            self.turn_rows = self.turn_rows.saturating_add(info.rows);
             let found = found(&self.wanted, &open, block, &self.source.control).await?;
             self.open = Some(open);
             if let Some(found) = found {

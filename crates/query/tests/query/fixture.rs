@@ -172,16 +172,28 @@ impl Lab {
         self.store.wait_built().await;
     }
 
-    /// Stores the first half as a built segment and the rest as L0s of a few records each.
+    /// Stores the first half as a built segment and the rest as L0s of a few records each; all but the
+    /// first of these after every field was asked for words, so that they have filters.
     pub async fn fill(&self, records: &[Record]) {
         let (first, rest) = records.split_at(records.len() / 2);
         if !first.is_empty() {
             self.commit(first).await;
             self.build().await;
         }
-        for chunk in rest.chunks(7) {
+        let mut chunks = rest.chunks(7);
+        if let Some(chunk) = chunks.next() {
+            self.commit(chunk).await;
+            self.ask_words(&["_msg", "level", "app", "host", "n", "mixed", "rare", "trace"]).await;
+        }
+        for chunk in chunks {
             self.commit(chunk).await;
         }
+    }
+
+    /// Asks for a word that no record has in these fields.
+    pub async fn ask_words(&self, fields: &[&str]) {
+        let words: Vec<String> = fields.iter().map(|name| format!("{name}:xyloneedle7q")).collect();
+        assert!(self.logsql(&words.join(" or ")).await.is_empty());
     }
 
     pub fn request(&self, query: &str) -> LogsqlRequest {

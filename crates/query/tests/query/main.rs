@@ -8,6 +8,7 @@ mod endpoints;
 mod explain;
 mod filters;
 mod fixture;
+mod fresh;
 mod fuzzed;
 mod limits;
 mod model;

@@ -191,7 +191,8 @@ fn the_empty_phrase_occurs_in_every_value() {
 fn verdicts_say_none_and_all_only_when_sure() {
     let schema = Schema::new(vec![Field::new("level", arrow::datatypes::DataType::Utf8, true)]);
     let streams = vec!["{app=\"api\"}".to_owned(), "{app=\"web\"}".to_owned()];
-    let facts = Facts { time: (10, 20), streams: Some(&streams), schema: Some(&schema) };
+    let facts =
+        Facts { time: (10, 20), streams: Some(&streams), schema: Some(&schema), words: None };
     let time = |min_ns, max_ns| Predicate::Time { min_ns, max_ns };
     let app = |value: &str| {
         let test = LabelTest::In(vec![value.to_owned()]);

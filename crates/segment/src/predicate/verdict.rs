@@ -4,6 +4,7 @@ use arrow::datatypes::Schema;
 use lodge_record::{field, stream};
 
 use super::Predicate;
+use crate::Words;
 
 /// Whether any or all rows match, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Facts<'a> {
     pub streams: Option<&'a [String]>,
     /// Their columns are these; `None` if unknown.
     pub schema: Option<&'a Schema>,
+    /// The words of some of their fields are these; `None` if unknown.
+    pub words: Option<&'a Words>,
 }
 
 impl Predicate {
@@ -78,6 +81,9 @@ impl Predicate {
             Self::Field { name, test } => {
                 let absent = is_absent(facts, name);
                 match (absent, absent && test.matches("")) {
+                    (false, _) if facts.words.is_some_and(|words| words.refute(name, test)) => {
+                        Verdict::None
+                    }
                     (false, _) => Verdict::Some,
                     (true, true) => Verdict::All,
                     (true, false) => Verdict::None,

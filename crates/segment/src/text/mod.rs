@@ -59,6 +59,7 @@ mod tokens;
 mod values;
 mod vocabulary;
 mod walk;
+mod words;
 
 pub(crate) use append::Texts;
 pub(crate) use column::TextColumn;
@@ -66,6 +67,7 @@ pub(crate) use encode::TextEncoder;
 pub(crate) use merge::Merger;
 pub(crate) use prepare::TextTest;
 pub(crate) use reader::TextReader;
+pub use words::{Words, word_fields};
 
 /// Stands for a token with a digit in a template's key.
 const MARK_TOKEN: u8 = b'0';

@@ -29,8 +29,9 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lodge_record::{field, schema};
 use lodge_segment::predicate::{Facts, Predicate, Verdict, evaluate};
-use lodge_segment::{Mask, SegmentError, segment, table as l0_table};
+use lodge_segment::{Mask, SegmentError, segment, table as l0_table, word_fields};
 
+use crate::asked::Asked;
 use crate::hot::HotBlocks;
 use crate::objects::Objects;
 use crate::worker::Worker;
@@ -61,6 +62,7 @@ pub struct OpenSegment {
     schema: SchemaRef,
     blocks: Arc<[BlockInfo]>,
     source: Source,
+    asked: Arc<Asked>,
 }
 
 #[derive(Debug, Clone)]
@@ -108,12 +110,17 @@ impl Prepared {
 }
 
 impl OpenSegment {
-    pub(crate) fn hot(segment: &Arc<SegmentRef>, blocks: Arc<HotBlocks>) -> Self {
+    pub(crate) fn hot(
+        segment: &Arc<SegmentRef>,
+        blocks: Arc<HotBlocks>,
+        asked: &Arc<Asked>,
+    ) -> Self {
         Self {
             segment: Arc::clone(segment),
             schema: Arc::clone(&segment.schema),
             blocks: blocks.infos.clone().into(),
             source: Source::Hot(blocks),
+            asked: Arc::clone(asked),
         }
     }
 
@@ -122,7 +129,9 @@ impl OpenSegment {
         objects: &Arc<Objects>,
         cache: &Arc<Cache>,
         segment: &Arc<SegmentRef>,
+        asked: &Arc<Asked>,
     ) -> Result<Self, StoreError> {
+        let asked = Arc::clone(asked);
         if segment.level > 0 {
             let built = OpenBuilt::of(objects, cache, segment).await?;
             return Ok(Self {
@@ -130,6 +139,7 @@ impl OpenSegment {
                 schema: Arc::clone(built.segment().schema()),
                 blocks: built.infos(),
                 source: Source::Built(built, Arc::clone(objects), Arc::clone(cache)),
+                asked,
             });
         }
         let table = OpenTable::of(objects, cache, segment).await?;
@@ -138,6 +148,7 @@ impl OpenSegment {
             schema: Arc::clone(table.schema()),
             blocks: table.infos(),
             source: Source::Table(table, Arc::clone(objects)),
+            asked,
         })
     }
 
@@ -186,6 +197,12 @@ impl OpenSegment {
         let stored = self.schema.fields().iter().map(|field| field.name());
         let columns: Vec<String> = stored.filter(|name| reads.has(name)).cloned().collect();
         let mut verdict = predicate.verdict(&self.facts(time));
+        if verdict == Verdict::Some {
+            self.asked.note(&self.segment.tenant, word_fields(predicate));
+        }
+        if let (Source::Hot(blocks), Verdict::Some) = (&self.source, verdict) {
+            verdict = predicate.verdict(&Facts { words: Some(&blocks.words), ..self.facts(time) });
+        }
         let mut built = None;
         if let (Source::Built(open, objects, cache), Verdict::Some) = (&self.source, verdict) {
             let prepared = open.ask(objects, cache, |segment| segment.prepare(predicate)).await?;
@@ -384,7 +401,8 @@ impl OpenSegment {
     }
 
     fn facts(&self, time: (i64, i64)) -> Facts<'_> {
-        Facts { time, streams: self.segment.streams.as_deref(), schema: Some(&self.schema) }
+        let streams = self.segment.streams.as_deref();
+        Facts { time, streams, schema: Some(&self.schema), words: None }
     }
 
     fn info(&self, block: usize) -> Result<&BlockInfo, StoreError> {
