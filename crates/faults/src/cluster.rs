@@ -1,6 +1,7 @@
 //! Rig "cluster": several servers with different roles over one catalog in PostgreSQL and one bucket,
 //! under load. Any server is killed or stopped, PostgreSQL crashes and stays away, the object store
-//! fails. What one server acknowledged each other finds at once.
+//! fails. What one server acknowledged each other finds at once; those that answer do so together,
+//! each query spread over all of them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -35,8 +36,12 @@ enum Fault {
 }
 
 /// The peers of the first server, which has every role but that of building.
-const PEERS: [(&str, &[&str]); 3] =
-    [("ingest-2", &["ingest"]), ("query-2", &["query"]), ("build", &["build"])];
+const PEERS: [(&str, &[&str]); 4] = [
+    ("ingest-2", &["ingest"]),
+    ("query-2", &["query"]),
+    ("build", &["build"]),
+    ("query-3", &["query"]),
+];
 
 /// Every fault, in the order that the seed decides.
 fn deck(random: &mut SmallRng) -> Vec<Fault> {
@@ -44,7 +49,10 @@ fn deck(random: &mut SmallRng) -> Vec<Fault> {
     let mut deck = vec![
         Kill(None),
         Kill(Some(0)),
+        // They work on the queries of the others, and the others on theirs.
         Kill(Some(1)),
+        Kill(Some(3)),
+        Stop(Some(3), random.random_range(500..8_000)),
         Kill(Some(2)),
         Kill(Some(2)),
         KillBothIngest,
@@ -77,7 +85,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Finished
         let objects = ObjectStore::settings(&format!("run-{}", options.seed), proxy.addr());
         let catalog =
             format!("catalog = \"postgres://lodge@127.0.0.1:{}/postgres\"", catalog.port());
-        fs::write(&path, format!("{objects}{catalog}\nroles = {roles:?}\n"))?;
+        fs::write(&path, format!("{objects}{catalog}\nroles = {roles:?}\nspread_rows_min = 1\n"))?;
         Ok(vec!["--config".to_owned(), path.display().to_string()])
     };
     let mut plan = Plan::new(&folder);

@@ -39,7 +39,7 @@ mod tail;
 mod tenant;
 mod transform;
 
-pub use cluster::{Cluster, Peer, version};
+pub use cluster::{Cluster, Peer, SPREAD_ROWS_MIN, version};
 pub use engine::{Engine, EngineLimits, EngineStats};
 pub use error::{QueryError, QueryErrorKind};
 pub use explain::Explanation;

@@ -79,6 +79,8 @@ pub struct ServerConfig {
     pub tenant_bytes_per_minute: Option<u64>,
     /// Records that the queries of one tenant may look at within a minute.
     pub tenant_rows_per_minute: Option<u64>,
+    /// Records that a query must have to read before other servers take part in it.
+    pub spread_rows_min: u64,
     /// Queries that run at once.
     pub queries_max: usize,
     /// Live tails that are open at once.
@@ -140,6 +142,7 @@ impl Default for ServerConfig {
             tenant_time_per_minute: None,
             tenant_bytes_per_minute: None,
             tenant_rows_per_minute: None,
+            spread_rows_min: lodge_query::SPREAD_ROWS_MIN,
             queries_max: 16,
             tails_max: 64,
             connections_max: 10_000,
@@ -390,6 +393,14 @@ pub const SETTINGS: &[Setting] = &[
         range: ROWS_OR_UNLIMITED,
         show: |c| show_limit(c.tenant_rows_per_minute, |n| n.to_string()),
         set: |c, v| limit(v, some_rows).map(|n| c.tenant_rows_per_minute = n),
+    },
+    Setting {
+        name: "spread_rows_min",
+        doc: "Records that a query must have to read before other servers of the cluster take part: \
+              more where the network between them is slow.",
+        range: "a number from 1",
+        show: |c| c.spread_rows_min.to_string(),
+        set: |c, v| count(v, 1, i64::MAX as u64).map(|n| c.spread_rows_min = n as u64),
     },
     Setting {
         name: "queries_max",

@@ -72,6 +72,7 @@ fn scan(cost: &LeafCost) -> Value {
         "filter": cost.filter,
         "fields": cost.columns,
         "may_stop_early": cost.may_stop,
+        "servers": cost.servers,
         "segments": share(cost.segments),
         "blocks": share(cost.blocks),
         "rows": share(cost.rows),

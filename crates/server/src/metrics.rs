@@ -149,7 +149,7 @@ pub(crate) struct Scraped {
 
 impl Scraped {
     /// Names, help and values of what only ever rises.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 30] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 33] {
         let (s, i, q) = (&self.store, &self.ingest, &self.queries);
         [
             ("query_blocks_read", "Blocks that queries looked at", q.blocks_read),
@@ -157,6 +157,9 @@ impl Scraped {
             ("query_rows_read", "Records of the blocks that queries looked at", q.rows_read),
             ("query_bytes_read", "Stored bytes of what queries looked at", q.bytes_read),
             ("query_partial_answers", "Answers marked as partial", q.partial_answers),
+            ("query_tasks_sent", "Parts of queries sent to other servers", q.tasks_sent),
+            ("query_tasks_lost", "Those that were done here after all", q.tasks_lost),
+            ("query_tasks_done", "Parts of other servers' queries done", q.tasks_done),
             ("ingest_batches", "Batches acknowledged", i.batches),
             ("ingest_overloaded", "Batches refused because too much was waiting", i.overloaded),
             ("ingest_refused", "Batches refused for good or for their sequence", i.refused),

@@ -29,7 +29,7 @@ use lodge_query::{Cluster, Engine, Peer, channels};
 use lodge_store::catalog::Node;
 use lodge_store::token::secret_hash;
 use rand::RngCore as _;
-use tower::ServiceExt as _;
+use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use url::Url;
 
@@ -61,6 +61,11 @@ impl PeerKey {
         Self { hash: secret_hash(&text), text }
     }
 
+    /// As it is shown.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether a request shows it. Hashes are compared: how long that takes tells nothing of the key.
     pub(crate) fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -89,7 +94,8 @@ pub(crate) async fn task(State(app): State<Arc<App>>, request: Request) -> Respo
 
 /// Announces this server and follows who else is there, until it stops.
 pub(crate) async fn follow(app: Arc<App>, bound: SocketAddr, tls: Option<Arc<Tls>>) {
-    let name = format!("{}-{}", std::process::id(), URL_SAFE_NO_PAD.encode(rand::rng().next_u64().to_be_bytes()));
+    let unlike = URL_SAFE_NO_PAD.encode(rand::rng().next_u64().to_be_bytes());
+    let name = format!("{}-{unlike}", std::process::id());
     let started_ms = crate::app::now_ns() / 1_000_000;
     let mut known = Known::default();
     let mut tick = tokio::time::interval(EVERY);
@@ -112,7 +118,9 @@ pub(crate) async fn follow(app: Arc<App>, bound: SocketAddr, tls: Option<Arc<Tls
             app.store.nodes().await
         };
         match looked.await {
-            Ok(nodes) if app.config.roles.query => known.follow(&app.engine, &name, nodes),
+            Ok(nodes) if app.config.roles.query => {
+                known.follow(&app.engine, &name, nodes, app.config.spread_rows_min);
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "other servers may not find this one"),
         }
@@ -134,7 +142,7 @@ fn address(app: &App, bound: SocketAddr, tls: Option<&Tls>) -> Option<Url> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut url = Url::parse(&format!("{scheme}://{reached}/")).ok()?;
     url.set_username("peer").ok()?;
-    url.set_password(Some(&app.peer_key.text)).ok()?;
+    url.set_password(Some(app.peer_key.text())).ok()?;
     url.set_fragment(tls.map(Tls::fingerprint).as_deref());
     Some(url)
 }
@@ -154,7 +162,7 @@ struct Known {
 }
 
 impl Known {
-    fn follow(&mut self, engine: &Engine, own: &str, nodes: Vec<Node>) {
+    fn follow(&mut self, engine: &Engine, own: &str, nodes: Vec<Node>, rows_min: u64) {
         let version = lodge_query::version();
         let others = nodes.into_iter().filter(|node| {
             let asks = node.roles.split(',').any(|role| role == "query");
@@ -187,7 +195,7 @@ impl Known {
             name: own.to_owned(),
             peers: now.clone(),
             channels: Arc::new(channels::Channels::new(channels_by_url)),
-            rows_min: None,
+            rows_min,
         });
         (self.peers, self.channels) = (now, channels);
     }

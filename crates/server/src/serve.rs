@@ -28,8 +28,8 @@ use crate::metrics::Metrics;
 use crate::sockets::{self, Sockets};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::{
-    batches, doors, explain, guard, jsonline, kafka, ledger, peers, select, status, tables, tail, tokens,
-    ui,
+    batches, doors, explain, guard, jsonline, kafka, ledger, peers, select, status, tables, tail,
+    tokens, ui,
 };
 
 /// Why a server did not start.

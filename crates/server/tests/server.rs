@@ -19,6 +19,8 @@ mod doors_journal;
 mod fence;
 #[path = "server/insert.rs"]
 mod insert;
+#[path = "server/peers.rs"]
+mod peers;
 #[path = "server/producers.rs"]
 mod producers;
 #[path = "server/repeats.rs"]

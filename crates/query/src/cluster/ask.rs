@@ -15,8 +15,7 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_distributed::{
-    ExecuteTaskRequest, MaybeEncoded, ProducerHead, SetPlanRequest, TaskKey,
-    WorkerToCoordinatorMsg,
+    ExecuteTaskRequest, MaybeEncoded, ProducerHead, SetPlanRequest, TaskKey, WorkerToCoordinatorMsg,
 };
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -108,8 +107,7 @@ impl Part {
             .with_memory_pool(Arc::clone(pool))
             .build_arc()?;
         let config = self.among.config.clone();
-        let context =
-            TaskContext::default().with_session_config(config).with_runtime(environment);
+        let context = TaskContext::default().with_session_config(config).with_runtime(environment);
         let context = Arc::new(context);
         let mut headers = HeaderMap::new();
         let shown = HeaderValue::from_str(&format!("Bearer {}", self.peer.key));

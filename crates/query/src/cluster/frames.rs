@@ -90,6 +90,13 @@ pub(crate) fn schema() -> SchemaRef {
     ]))
 }
 
+/// Bytes of a batch that has arrived. Its columns are parts of one piece of memory, each of which would
+/// count as the whole.
+pub(crate) fn bytes_of(batch: &RecordBatch) -> usize {
+    let of = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    batch.columns().iter().map(of).sum()
+}
+
 fn broken(error: &dyn std::fmt::Display) -> QueryError {
     QueryError::internal(format!("what another server sent cannot be read: {error}"))
 }
@@ -156,9 +163,7 @@ impl Frame {
                 }
                 NEWEST => Self::Newest(batch_of(body)?),
                 GROUPS => Self::Groups(batch_of(body)?),
-                PROGRESS => {
-                    Self::Progress(serde_json::from_slice(body).map_err(|e| broken(&e))?)
-                }
+                PROGRESS => Self::Progress(serde_json::from_slice(body).map_err(|e| broken(&e))?),
                 END => Self::End(serde_json::from_slice(body).map_err(|e| broken(&e))?),
                 FAILED => Self::Failed(serde_json::from_slice(body).map_err(|e| broken(&e))?),
                 kind => return Err(broken(&format!("there is no kind {kind}"))),

@@ -38,12 +38,12 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::plan::Functions;
 
 pub(crate) use ask::{Failure, Part};
-pub(crate) use frames::{Charged, Frame, Origin, WHOLE};
+pub(crate) use frames::{Charged, Frame, Origin, WHOLE, bytes_of};
 pub(crate) use serve::{Kit, Out, worker};
 pub(crate) use task::{GroupsSent, ShapeSent, Work};
 
 /// Records below which a query is answered by one server: to ask others takes some milliseconds.
-const ROWS_MIN: u64 = 1 << 22;
+pub const SPREAD_ROWS_MIN: u64 = 1 << 22;
 /// A server that went away is not asked again for so long.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -79,8 +79,8 @@ pub struct Cluster {
     pub peers: Vec<Peer>,
     /// How they are reached.
     pub channels: Arc<dyn ChannelResolver + Send + Sync>,
-    /// Records from which on the others are asked; `None`: where it pays.
-    pub rows_min: Option<u64>,
+    /// Records from which on the others are asked: see [`SPREAD_ROWS_MIN`].
+    pub rows_min: u64,
 }
 
 impl fmt::Debug for Cluster {
@@ -120,7 +120,7 @@ impl Among {
         let config = SessionConfig::new()
             .with_distributed_user_codec(serve::Codec::default())
             .with_distributed_channel_resolver(cluster.channels.clone());
-        let rows_min = cluster.rows_min.unwrap_or(ROWS_MIN);
+        let rows_min = cluster.rows_min.max(1);
         Some(Arc::new(Self { cluster, rows_min, away, config, functions }))
     }
 

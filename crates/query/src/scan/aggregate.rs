@@ -179,6 +179,10 @@ async fn sums(
             Ok(groups) => {
                 for part in &groups.batches {
                     whole.tally.absorb(part)?;
+                    if let Err(full) = whole.reservation.try_resize(whole.tally.bytes()) {
+                        source.control.end_with(full.into())?;
+                        break;
+                    }
                 }
             }
             Err(Failure::Query(error)) => return Err(error),
@@ -187,11 +191,11 @@ async fn sums(
                 let again = of.source.instead(lost, async move { again.await.map(Some) }).await?;
                 if let Some(again) = again {
                     whole.tally.merge(again.tally)?;
+                    whole.reservation.try_resize(whole.tally.bytes())?;
                 }
             }
         }
         GroupLimit::check(limit.as_ref(), &whole.tally)?;
-        whole.reservation.try_resize(whole.tally.bytes())?;
     }
     whole.tally.finish(types)
 }
@@ -216,8 +220,12 @@ async fn of_other(
             let problem = format!("sums were asked for, {frame:?} came");
             return Err(Failure::Query(QueryError::internal(problem)));
         };
-        let grown = reservation.try_grow(batch.get_array_memory_size());
-        grown.map_err(|error| Failure::Query(error.into()))?;
+        let grown = reservation.try_grow(cluster::bytes_of(&batch));
+        if let Err(full) = grown {
+            // What has come already fits; a partial answer ends here.
+            part.source.control.end_with(full.into()).map_err(Failure::Query)?;
+            break;
+        }
         batches.push(batch);
     }
     Ok(OtherGroups { batches, _reservation: reservation })

@@ -41,6 +41,8 @@ pub struct LeafCost {
     pub columns: Vec<String>,
     /// Whether it may stop before it has read all of this.
     pub may_stop: bool,
+    /// Servers that read it, at most.
+    pub servers: u64,
     /// Segments; those are read that can hold matching records as far as their indexes tell.
     pub segments: Share,
     /// Blocks of 65,536 records or fewer in the segments that were opened.
@@ -92,6 +94,7 @@ async fn cost(reads: &Reads, all: Option<&Snapshot>) -> Result<LeafCost, QueryEr
         filter: source.predicate.to_string(),
         columns: columns(reads),
         may_stop: reads.may_stop,
+        servers: source.servers(reads.wanted.is_count()),
         segments: Share { read: 0, total: of_all(|_| 1) },
         blocks: Share::default(),
         rows: Share { read: 0, total: of_all(|segment| segment.rows) },

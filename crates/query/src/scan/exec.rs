@@ -13,9 +13,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::execution_plan::EmissionType;
-use datafusion::physical_plan::stream::{
-    RecordBatchReceiverStream, RecordBatchStreamAdapter,
-};
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::{Stream, StreamExt};
 
@@ -193,7 +191,8 @@ impl Leaf for Scan {
     }
 
     fn rows(&self, partition: usize, context: &TaskContext) -> Result<SendableRecordBatchStream> {
-        if let Some(part) = partition.checked_sub(self.works.len()).and_then(|n| self.parts.get(n)) {
+        if let Some(part) = partition.checked_sub(self.works.len()).and_then(|n| self.parts.get(n))
+        {
             return Ok(of_other(part.clone(), self.shape.clone(), context.memory_pool().clone()));
         }
         let works = self.works.get(partition).cloned().unwrap_or_default();

@@ -172,8 +172,7 @@ impl Search {
         let Some(mut windows) = windows else { return self.run().await };
         let mut left = self.source.segments();
         left.sort_by_key(|(segment, _)| Reverse(self.best_of(segment)));
-        let mut left: Vec<Arc<SegmentRef>> =
-            left.into_iter().map(|(segment, _)| segment).collect();
+        let mut left: Vec<Arc<SegmentRef>> = left.into_iter().map(|(segment, _)| segment).collect();
         let (top, mut bar) = (self.top, i64::MIN);
         let mut best = Rows::none(self.shape.output().clone());
         while !left.is_empty() && self.source.control.proceed()? {
@@ -243,9 +242,8 @@ impl Search {
         let (mut opening, mut ahead) = (stream::FuturesOrdered::new(), 1);
         'segments: loop {
             while opening.len() < ahead
-                && let Some(segment) = segments.next_if(|segment| {
-                    self.is_useful(self.best_of(segment))
-                })
+                && let Some(segment) =
+                    segments.next_if(|segment| self.is_useful(self.best_of(segment)))
             {
                 opening.push_back(self.open(segment));
             }
@@ -479,7 +477,7 @@ async fn of_other(
     while let Some(frame) = asked.next().await? {
         let Frame::Newest(batch) = frame else { return Err(other()) };
         let reservation = MemoryConsumer::new("the last rows").register(pool);
-        let grown = reservation.try_grow(batch.get_array_memory_size());
+        let grown = reservation.try_grow(cluster::bytes_of(&batch));
         grown.map_err(|error| Failure::Query(error.into()))?;
         found._reservations.push(reservation);
         let last = batch.num_columns().checked_sub(1).ok_or_else(other)?;

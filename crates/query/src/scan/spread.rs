@@ -38,7 +38,7 @@ impl Source {
         let segments = self.segments();
         let read = segments.iter().filter(|(_, verdict)| !is_known(*verdict));
         let rows: u64 = read.map(|(segment, _)| segment.rows).sum();
-        (rows >= among.rows_min.max(1)).then_some(among)
+        (rows >= among.rows_min).then_some(among)
     }
 
     /// Its parts by server; `None` where this one reads it alone.
@@ -46,6 +46,11 @@ impl Source {
         let among = self.worth(counting)?;
         let segments = self.segments().into_iter().map(|(segment, _)| segment).collect();
         self.spread_of(among, segments)
+    }
+
+    /// How many servers read it, at most.
+    pub(super) fn servers(&self, counting: bool) -> u64 {
+        self.spread(counting).map_or(1, |spread| 1 + spread.parts.len() as u64)
     }
 
     fn spread_of(&self, among: &Arc<Among>, segments: Vec<Arc<SegmentRef>>) -> Option<Spread> {
@@ -63,7 +68,7 @@ impl Source {
     pub(super) fn windows(&self) -> Option<Windows> {
         let among = Arc::clone(self.worth(false)?);
         // What one server reads in the time that it takes to ask another.
-        let rows = among.rows_min.max(1);
+        let rows = among.rows_min;
         Some(Windows { among, rows })
     }
 

@@ -19,6 +19,8 @@ impl Server {
         let limits = EngineLimits { threads: 2, ..EngineLimits::default() };
         let engine = Engine::new(store.clone(), limits);
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // Small answers wait for nothing.
+        let incoming = incoming.with_nodelay(Some(true));
         let url = Url::parse(&format!("http://{}/", incoming.local_addr().unwrap())).unwrap();
         let service = engine.worker().into_worker_server();
         let serving = tokio::spawn(async move {
@@ -57,6 +59,6 @@ pub fn cluster_of(servers: &[Server]) -> Cluster {
         name: "asked".to_owned(),
         peers: peers_of(servers),
         channels: Arc::new(channels::Channels::new(servers.iter().map(open).collect())),
-        rows_min: Some(1),
+        rows_min: 1,
     }
 }

@@ -19,9 +19,9 @@ mod placeholders;
 mod print;
 mod streams;
 mod test;
-mod travel;
 #[cfg(test)]
 mod tests;
+mod travel;
 mod verdict;
 mod words;
 
@@ -38,8 +38,8 @@ pub use number::{parse_bound, parse_duration_ns, parse_ipv4, parse_ipv6, parse_n
 pub use placeholders::Ends;
 pub use print::{Named, Quoted};
 pub use streams::{LabelMatcher, LabelTest, PreparedSelector, StreamSelector};
-pub use travel::float_bits;
 pub use test::{FieldTest, NumberRange, Pattern, TextRange};
+pub use travel::float_bits;
 pub use verdict::{Facts, Verdict};
 pub use words::{Phrase, is_word_char};
 

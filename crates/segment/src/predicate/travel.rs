@@ -149,7 +149,8 @@ mod tests {
                 right: "b".to_owned(),
             },
         ]);
-        let sent = Predicate::And(vec![Predicate::Or(parts), Predicate::Not(Predicate::None.into())]);
+        let sent =
+            Predicate::And(vec![Predicate::Or(parts), Predicate::Not(Predicate::None.into())]);
         let text = serde_json::to_string(&sent).unwrap();
         let arrived: Predicate = serde_json::from_str(&text).unwrap();
         assert_eq!(arrived, sent);

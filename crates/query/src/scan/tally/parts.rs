@@ -63,9 +63,7 @@ impl Tally {
         let whole = RecordBatch::try_new_with_options(schema, all.columns, &options);
         let whole = whole.map_err(arrow_error)?;
         let starts = (0..count).step_by(GROUPS_TOGETHER);
-        Ok(starts
-            .map(|from| whole.slice(from, GROUPS_TOGETHER.min(count - from)))
-            .collect())
+        Ok(starts.map(|from| whole.slice(from, GROUPS_TOGETHER.min(count - from))).collect())
     }
 
     /// Takes over sums that were made elsewhere of the same grouping.
