@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use lodge_faults::object_store::ObjectStore;
@@ -92,8 +94,6 @@ fn a_server_does_what_its_roles_are_and_says_whom_to_ask_for_the_rest() {
     let refused = ask(&query, "/insert/jsonline", b"{\"_msg\":\"lost?\"}");
     assert_eq!(refused.status, 503);
     assert!(refused.text().contains("the roles query; ask one that has the role `ingest`"));
-    let refused = ask(&query, "/select/logsql/tail?query=*", b"");
-    assert!(refused.status == 503 && refused.text().contains("has not the role `ingest`"));
     assert!(TcpStream::connect(syslog).is_err(), "a server without the role ingest takes syslog");
 
     let mut ingest = server(folder, "ingest", &settings("\"ingest\", \"build\""));
@@ -103,6 +103,98 @@ fn a_server_does_what_its_roles_are_and_says_whom_to_ask_for_the_rest() {
     assert_eq!(query.far_end().count("kept").unwrap(), 1, "what one took the other finds");
     let refused = ask(&ingest, "/select/logsql/query?query=*", b"");
     assert!(refused.status == 503 && refused.text().contains("ask one that has the role `query`"));
+}
+
+/// Lines that a live tail gave so far: the messages of a request that is under way.
+fn follow(server: &Server, query: &str) -> mpsc::Receiver<String> {
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
+    let asked = format!("GET /select/logsql/tail?{query} HTTP/1.1\r\nHost: lodge\r\n\r\n");
+    stream.write_all(asked.as_bytes()).unwrap();
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Records among the lines are those of the answer's pieces that are objects.
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        for line in lines.filter(|line| line.starts_with('{')) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+/// The field `n` of a line that a tail shows.
+fn number_of(line: &str) -> u64 {
+    let (_, n) = line.split_once("\"n\":\"").unwrap_or_else(|| panic!("{line}"));
+    n.split_once('"').unwrap().0.parse().unwrap()
+}
+
+/// Those of the next lines.
+fn numbers(lines: &mpsc::Receiver<String>, count: usize) -> Vec<u64> {
+    let next = |_| number_of(&lines.recv_timeout(Duration::from_secs(60)).unwrap());
+    (0..count).map(next).collect()
+}
+
+/// Whichever server is asked, it shows what any took in, each record once; also to one that begins with
+/// what there was before.
+#[test]
+fn a_live_tail_shows_what_other_servers_take_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (store, catalog) = (ObjectStore::start(folder).unwrap(), Postgres::start().unwrap());
+    let objects = ObjectStore::settings("tails", store.addr());
+    let port = catalog.port();
+    let settings = |roles: &str| {
+        let catalog = format!("catalog = \"postgres://lodge@127.0.0.1:{port}/postgres\"");
+        format!("{objects}{catalog}\nroles = [{roles}]\n")
+    };
+    let mut query = server(folder, "query", &settings("\"query\""));
+    let mut ingest = server(folder, "ingest", &settings("\"ingest\", \"query\", \"build\""));
+    query.start().unwrap();
+    ingest.start().unwrap();
+    let send = |numbers: std::ops::Range<u64>| {
+        let lines: String =
+            numbers.map(|n| format!("{{\"_msg\":\"line {n}\",\"n\":\"{n}\"}}\n")).collect();
+        let limit = Duration::from_secs(60);
+        let path = "/insert/jsonline";
+        let sent = http::request(ingest.addr(), "POST", path, &[], lines.as_bytes(), limit);
+        assert!(sent.unwrap().is_success());
+    };
+    send(0..3);
+    let all = [follow(&query, "query=line"), follow(&ingest, "query=line")];
+    let odd = follow(&query, "query=n:in(11,13)&start_offset=1h");
+    // A tail has begun once its answer has: a record that it shows says so.
+    let mut next = 3;
+    let mut shown: Vec<Vec<u64>> = vec![Vec::new(), Vec::new()];
+    while shown.iter().any(Vec::is_empty) {
+        send(next..next + 1);
+        next += 1;
+        for (lines, shown) in all.iter().zip(&mut shown) {
+            let line = lines.recv_timeout(Duration::from_millis(500)).ok();
+            shown.extend(line.map(|line| number_of(&line)));
+        }
+        assert!(next < 10, "no tail shows anything");
+    }
+    for from in [10, 20, 30] {
+        send(from..from + 10);
+    }
+    for (lines, mut shown) in all.iter().zip(shown) {
+        let first = shown.first().copied().unwrap();
+        assert!(first >= 3, "what came before the tail is not shown");
+        let count = (first..next).count() + 30;
+        shown.extend(numbers(lines, count - shown.len()));
+        shown.sort_unstable();
+        let expected: Vec<u64> = (first..next).chain(10..40).collect();
+        assert_eq!(shown, expected, "each record once");
+    }
+    assert_eq!(numbers(&odd, 2), [11, 13]);
+
+    let late = follow(&query, "query=line&start_offset=1h");
+    let mut shown = numbers(&late, next as usize + 30);
+    shown.sort_unstable();
+    assert_eq!(shown, (0..next).chain(10..40).collect::<Vec<_>>());
+    send(40..50);
+    assert_eq!(numbers(&late, 10), (40..50).collect::<Vec<_>>(), "and what comes then, once");
 }
 
 fn lodge(args: &[&str]) -> Output {
