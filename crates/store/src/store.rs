@@ -20,8 +20,8 @@ use crate::space::{DirLock, Space};
 use crate::token::Token;
 use crate::worker::Worker;
 use crate::{
-    LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef,
-    Snapshot, StoreError, StoreOptions, StoreStats,
+    LedgerEntry, LedgerRow, OpenSegment, ProducerState, SegmentId, SegmentRef, Snapshot,
+    StoreError, StoreOptions, StoreStats,
 };
 
 /// L0 segments that are looked at when the store is opened.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 
 use super::BackupError;
-use crate::StoreError;
 use crate::objects::Objects;
 
 /// Counters of a copy; they rise while it is made.
@@ -75,7 +74,7 @@ pub(super) async fn write(
 
 /// An object, which must have as many bytes as its segments need.
 pub(super) async fn read(from: &Objects, key: &str, wanted: u64) -> Result<Bytes, BackupError> {
-    let found: Bytes = from.read(key, wanted).await.map_err(StoreError::from)?;
+    let found = from.read(key, wanted).await?;
     let bytes = found.len() as u64;
     if bytes < wanted {
         return Err(BackupError::Short { key: key.to_owned(), bytes, wanted });

@@ -33,7 +33,10 @@ pub(crate) use postgres::hint;
 pub use sqlite::SqliteCatalog;
 
 use crate::token::Token;
-use crate::{CatalogAddress, LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, Snapshot, StoreError};
+use crate::{
+    CatalogAddress, LedgerEntry, LedgerRow, ProducerState, SegmentId, SegmentRef, Snapshot,
+    StoreError,
+};
 
 /// The lease during which no garbage is given to be deleted: a copy of the objects is under way.
 pub const HOLD: &str = "backup";
