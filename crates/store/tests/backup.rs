@@ -499,6 +499,15 @@ async fn nothing_is_put_over_what_is_there() {
     let refused = restore(&place, &point, &other, &Work::default()).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
     other.close().await;
+    // Objects whose catalog is lost.
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        std::fs::remove_file(second.join(file)).ok();
+    }
+    let lost = Installation::to_fill(&second, &options()).await.unwrap();
+    let refused = restore(&place, &point, &lost, &Work::default()).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
+    lost.close().await;
+    assert_eq!(objects(&second).len(), 1);
     let refused = points(&BackupPlace::Folder(data.clone())).await.unwrap_err();
     assert!(refused.to_string().contains("is missing"), "{refused}");
     let none = Installation::beside(&dir.path().join("nowhere"), &options()).await.unwrap_err();

@@ -69,10 +69,15 @@ impl Survey {
 }
 
 async fn begin(to: &Installation) -> Result<HashMap<String, u64>, BackupError> {
-    if !to.catalog.begin_fill().await? {
-        return Err(BackupError::NotEmpty { at: to.at.clone() });
-    }
+    let not_empty = || BackupError::NotEmpty { at: to.at.clone() };
     let listed = to.objects.list().await?;
+    // Objects whose catalog is lost: to the new one they would be leftovers, and be deleted.
+    if !listed.is_empty() && !to.catalog.is_filling().await? {
+        return Err(not_empty());
+    }
+    if !to.catalog.begin_fill().await? {
+        return Err(not_empty());
+    }
     Ok(listed.into_iter().map(|object| (object.key, object.bytes)).collect())
 }
 

@@ -74,7 +74,7 @@ pub(super) async fn write(
 
 /// An object, which must have as many bytes as its segments need.
 pub(super) async fn read(from: &Objects, key: &str, wanted: u64) -> Result<Bytes, BackupError> {
-    let found: Bytes = from.read(key, wanted).await?;
+    let found = from.read(key, wanted).await?;
     let bytes = found.len() as u64;
     if bytes < wanted {
         return Err(BackupError::Short { key: key.to_owned(), bytes, wanted });

@@ -26,6 +26,9 @@ use super::work::{self, AT_ONCE, Work};
 use crate::StoreError;
 use crate::catalog::{CopyCounts, CopyRow, RowSink};
 
+/// So many objects are removed before it is asked again whether no other makes a backup.
+const BETWEEN_CHECKS: usize = 64;
+
 /// How a backup is made.
 #[derive(Debug, Clone, Copy)]
 pub struct BackupOptions {
@@ -216,15 +219,16 @@ async fn tidy(
     }
     hold.check().await?;
     to.remove_points(&kept).await?;
-    let mut removed = 0;
-    for listed in to.objects.list_under(Some("objects")).await? {
-        if !named.contains(&listed.key) {
-            hold.check().await?;
-            to.objects.delete(&listed.key).await?;
-            removed += 1;
+    let listed = to.objects.list_under(Some("objects")).await?;
+    let unnamed: Vec<String> =
+        listed.into_iter().map(|object| object.key).filter(|key| !named.contains(key)).collect();
+    for some in unnamed.chunks(BETWEEN_CHECKS) {
+        hold.check().await?;
+        for key in some {
+            to.objects.delete(key).await?;
         }
     }
-    Ok((points.len(), removed))
+    Ok((points.len(), unnamed.len()))
 }
 
 /// What all points of a backup hold together, and what is wrong with them.
