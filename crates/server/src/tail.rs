@@ -22,7 +22,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use lodge_ingest::{Commits, CommittedRecords};
 use lodge_query::TailQuery;
 use lodge_record::{TenantId, field, time};
