@@ -89,6 +89,9 @@ impl fmt::Debug for Cluster {
     }
 }
 
+/// The segments that other servers read.
+pub(crate) type Shares = Vec<(Peer, Vec<Arc<SegmentRef>>)>;
+
 /// Servers that went away, and when.
 pub(crate) type Away = Arc<Mutex<HashMap<String, Instant>>>;
 
@@ -146,8 +149,8 @@ impl Among {
     pub(crate) fn divide(
         self: &Arc<Self>,
         segments: Vec<Arc<SegmentRef>>,
-    ) -> (Vec<Arc<SegmentRef>>, Vec<(Peer, Vec<Arc<SegmentRef>>)>) {
-        let mut of_others: Vec<(Peer, Vec<Arc<SegmentRef>>)> =
+    ) -> (Vec<Arc<SegmentRef>>, Shares) {
+        let mut of_others: Shares =
             self.there().into_iter().map(|peer| (peer.clone(), Vec::new())).collect();
         let mut own = Vec::new();
         for segment in segments {
