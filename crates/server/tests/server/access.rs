@@ -87,6 +87,8 @@ async fn every_route_is_for_its_scope_alone() {
                     match need {
                         _ if !is_possible => {}
                         Need::Nothing => assert!(!is_refused, "{place}"),
+                        // No token is the key of another server.
+                        Need::Peer => assert_eq!(status, StatusCode::UNAUTHORIZED, "{place}"),
                         Need::Scope(scope) if scopes.has(*scope) => assert!(!is_refused, "{place}"),
                         Need::Scope(_) if scopes.is_empty() => {
                             assert_eq!(status, StatusCode::UNAUTHORIZED, "{place}");
@@ -105,6 +107,7 @@ async fn every_route_is_for_its_scope_alone() {
                 }
                 let is_let_in = match need {
                     Need::Nothing => true,
+                    Need::Peer => false,
                     Need::Scope(scope) => scopes.has(*scope),
                 };
                 assert_eq!(methods_refused > 0, !is_let_in, "{listener}{path} by {scopes:?}");
