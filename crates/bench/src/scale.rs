@@ -200,7 +200,7 @@ impl Scale {
         rows.push(line("peak RSS MB", |size| {
             format!("{:.0}", size.server_rss_peak_bytes as f64 / 1e6)
         }));
-        rows.push(line("disk MB when at rest", |size| {
+        rows.push(line("disk MB, L0s not swept yet among them", |size| {
             format!("{:.0}", size.disk_bytes as f64 / 1e6)
         }));
         format!("{}, {}\n\n{}", self.target, self.machine.text(), table::markdown(&rows))
