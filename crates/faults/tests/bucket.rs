@@ -108,7 +108,8 @@ fn a_server_does_what_its_roles_are_and_says_whom_to_ask_for_the_rest() {
 /// Lines that a live tail gave so far: the messages of a request that is under way.
 fn follow(server: &Server, query: &str) -> mpsc::Receiver<String> {
     let mut stream = TcpStream::connect(server.addr()).unwrap();
-    let asked = format!("GET /select/logsql/tail?{query} HTTP/1.1\r\nHost: lodge\r\n\r\n");
+    let host = server.addr();
+    let asked = format!("GET /select/logsql/tail?{query} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(asked.as_bytes()).unwrap();
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
