@@ -148,6 +148,11 @@ impl Lab {
         lab
     }
 
+    /// That of the server that is asked, and those of the others.
+    pub fn engines(&self) -> impl Iterator<Item = &Arc<Engine>> {
+        std::iter::once(&self.engine).chain(self.others.iter().map(|server| &server.engine))
+    }
+
     /// Lets others work on every query, however small, so that there are so many servers.
     pub async fn spread_over(&mut self, servers: usize) {
         self.others.clear();

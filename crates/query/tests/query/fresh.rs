@@ -2,11 +2,12 @@
 
 use crate::fixture::{DAY, Lab, S, record};
 
-/// Records that queries had to look at for this answer.
+/// Records that queries had to look at for this answer, on whichever server.
 async fn rows_read(lab: &Lab, query: &str, expected: usize) -> u64 {
-    let before = lab.engine.stats().rows_read;
+    let read = || lab.engines().map(|engine| engine.stats().rows_read).sum::<u64>();
+    let before = read();
     assert_eq!(lab.logsql(query).await.len(), expected, "{query}");
-    lab.engine.stats().rows_read - before
+    read() - before
 }
 
 #[tokio::test]
