@@ -185,8 +185,8 @@ impl Ask {
                     .chain(message)
                     .filter(|(name, value)| name.starts_with(prefix.as_str()) && !value.is_empty());
                 match test {
-                    // None of them has a value.
-                    Test::Empty => there.next().is_none(),
+                    // None of them has a value; `=""` asks the same.
+                    test if test.is_empty_test() => there.next().is_none(),
                     test => there.any(|(_, value)| test.matches(&value)),
                 }
             }
@@ -306,6 +306,14 @@ impl Test {
             Self::Length(min, max) => format!("len_range({min}, {max})"),
             Self::Empty => "\"\"".into(),
             Self::Any => "*".into(),
+        }
+    }
+
+    fn is_empty_test(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Exact(text) => text.is_empty(),
+            _ => false,
         }
     }
 
