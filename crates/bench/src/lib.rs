@@ -42,6 +42,7 @@ mod sender;
 mod shippers;
 mod table;
 mod target;
+pub mod tenants;
 mod victoria_logs;
 
 pub use rng::Rng;

@@ -25,6 +25,7 @@ use lodge_bench::restart::{self, RestartOptions};
 use lodge_bench::run::{self, Peer, RunOptions};
 use lodge_bench::scale::{self, ScaleOptions};
 use lodge_bench::shipping::{self, ShippingOptions};
+use lodge_bench::tenants::{self, TenantsOptions};
 use lodge_bench::workload::{Kind, WorkloadOptions};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,6 +77,10 @@ enum Command {
     /// Send datagrams; a part of `doors`.
     #[command(name = doors::FLOOD_COMMAND, hide = true)]
     Flood(FloodArgs),
+    /// Measure what a tenant that sends and asks as much as it can costs another one.
+    ///
+    /// Example: lodge-bench tenants --seconds 20
+    Tenants(TenantsArgs),
     /// Measure how soon a server answers that finds many unbuilt L0s.
     ///
     /// Example: lodge-bench restart --l0-segments 1000
@@ -213,6 +218,15 @@ struct InterferenceArgs {
     place: Place,
     #[command(flatten)]
     corpus: CorpusArgs,
+}
+
+#[derive(Args)]
+struct TenantsArgs {
+    #[command(flatten)]
+    place: Place,
+    /// How long each of five phases takes.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
 }
 
 #[derive(Args)]
@@ -427,6 +441,7 @@ fn main() -> ExitCode {
         Command::Ship(args) => measure_shipping(&args),
         Command::Doors(args) => measure_doors(&args),
         Command::Flood(args) => flood(&args),
+        Command::Tenants(args) => measure_tenants(&args),
         Command::Restart(args) => measure_restart(&args),
         Command::LayL0s { data_dir, l0_segments } => lay_l0s(&data_dir, l0_segments),
     };
@@ -534,6 +549,14 @@ fn measure_interference(args: &InterferenceArgs) -> anyhow::Result<()> {
     let corpus = args.corpus.corpus(Kind::Fleet, &dir)?;
     let options = InterferenceOptions { lodge: args.place.lodge()?, dir };
     let found = until_interrupted(interference::measure(&options, &corpus, tell))?;
+    args.place.keep(&found)?;
+    write!(io::stdout(), "{}", found.table()).context("standard output")
+}
+
+fn measure_tenants(args: &TenantsArgs) -> anyhow::Result<()> {
+    let time = Duration::from_secs(args.seconds);
+    let options = TenantsOptions { lodge: args.place.lodge()?, dir: args.place.dir()?, time };
+    let found = until_interrupted(tenants::measure(&options, tell))?;
     args.place.keep(&found)?;
     write!(io::stdout(), "{}", found.table()).context("standard output")
 }

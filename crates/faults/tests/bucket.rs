@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lodge_faults::object_store::ObjectStore;
+use lodge_faults::object_store::{FailingProxy, Failure, ObjectStore};
 use lodge_faults::postgres::Postgres;
 use lodge_faults::process::{Binaries, ProcessError, Server, free_addr};
 use lodge_faults::{http, rig};
@@ -69,6 +69,40 @@ fn records_are_in_the_bucket_and_it_is_nobody_elses() {
     // Another folder of the bucket is free.
     server(folder, "third", &ObjectStore::settings("lodge-3", store.addr())).start().unwrap();
     assert_eq!(count(&first, "many"), 10_000);
+}
+
+#[test]
+fn what_was_asked_once_is_answered_while_the_bucket_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let store = ObjectStore::start(folder).unwrap();
+    let proxy = FailingProxy::start(store.addr()).unwrap();
+    let settings = ObjectStore::settings("cached", proxy.addr());
+    let mut server = server(folder, "server", &settings);
+    server.start().unwrap();
+    let lines: String =
+        (0..20_000).map(|n| format!("{{\"_msg\":\"line {n} of many\",\"n\":{n}}}\n")).collect();
+    let limit = Duration::from_secs(60);
+    let path = "/insert/jsonline";
+    let sent = http::request(server.addr(), "POST", path, &[], lines.as_bytes(), limit).unwrap();
+    assert!(sent.is_success(), "{}", sent.text());
+    rig::wait_built(server.far_end()).unwrap();
+    // Nothing of the segment is in memory after this start, nor on the disk.
+    server.process().terminate(limit).unwrap();
+    server.start().unwrap();
+    let answers = |server: &Server| {
+        let count = |filter: &str| server.far_end().count(filter).unwrap();
+        (count("1234"), count("n:<250"), count("line"))
+    };
+    assert_eq!(answers(&server), (1, 250, 20_000));
+    assert!(server.far_end().metric("lodge_cache_misses_total", "").unwrap() > 0.0);
+    server.process().terminate(limit).unwrap();
+
+    proxy.set(Failure::Down, 100);
+    server.start().unwrap();
+    assert_eq!(answers(&server), (1, 250, 20_000), "from the cache on the disk");
+    assert!(server.far_end().metric("lodge_cache_hits_total", "").unwrap() > 0.0);
+    proxy.set(Failure::None, 0);
 }
 
 #[test]

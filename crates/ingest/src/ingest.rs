@@ -1,11 +1,13 @@
 //! The queue and the group-commit task.
 //!
 //! ```text
-//!  submit ─► admitted (bytes, batches) ─► queue ─► group ─► Store::commit ─► Ack to each
+//!  submit ─► admitted (bytes, batches) ─► turns by tenant ─► group ─► Store::commit ─► Ack to each
 //! ```
 //!
 //! Invariants:
 //! - one group is committed at a time; what comes meanwhile is the next one;
+//! - tenants share the room of the queue and take turns; one of which too much is not built waits for
+//!   that, and the others go on meanwhile;
 //! - a batch waits for others at most [`IngestLimits::group_wait_max`], and not at all when nothing
 //!   was committed just before;
 //! - every batch that was admitted gets an answer, whatever becomes of its group.
@@ -17,11 +19,13 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use lodge_record::{Batch, ProducerId, TenantId, limits};
 use lodge_store::{CommitError, Outcome, ProducerState, Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::follow::Follow;
+use crate::shares::{Share, Shares};
 use crate::tail::{Commits, Tail};
+use crate::turns::Turns;
 use crate::{Ack, IngestError};
 
 /// Bytes that one permit of the queue stands for.
@@ -104,7 +108,7 @@ struct Queued {
     batch: Batch,
     bytes: usize,
     answer: oneshot::Sender<Result<Ack, IngestError>>,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 /// The way in. Cheap to clone; when the last clone is dropped the task ends.
@@ -121,8 +125,7 @@ struct Shared {
     store: Arc<Store>,
     limits: IngestLimits,
     /// Free units of the queue.
-    room: Arc<Semaphore>,
-    units: usize,
+    room: Shares,
     tail: Tail,
     /// Where others commit, too.
     follow: Option<Follow>,
@@ -134,10 +137,8 @@ struct Shared {
 impl Ingest {
     /// Starts the group-commit task on the current runtime.
     pub fn start(store: Arc<Store>, limits: IngestLimits) -> Self {
-        let units = (limits.queued_bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            room: Arc::new(Semaphore::new(units)),
-            units,
+            room: Shares::new((limits.queued_bytes_max / UNIT_BYTES).max(1)),
             tail: Tail::new(limits.tail_bytes_max),
             follow: store.is_shared().then(Follow::default),
             store,
@@ -148,8 +149,13 @@ impl Ingest {
         let (queue, queued) = mpsc::unbounded_channel();
         let (stop, stopping) = watch::channel(false);
         let (end, ended) = watch::channel(false);
-        let committer =
-            Committer { shared: Arc::clone(&shared), queued, stopping, carry: None, last: None };
+        let committer = Committer {
+            shared: Arc::clone(&shared),
+            queued,
+            stopping,
+            turns: Turns::default(),
+            last: None,
+        };
         let following = Arc::clone(&shared);
         tokio::spawn(async move {
             let committed = committer.run();
@@ -168,7 +174,7 @@ impl Ingest {
     /// Makes a batch durable and returns when it is.
     pub async fn submit(&self, batch: Batch) -> Result<Ack, IngestError> {
         let bytes = self.admitted_bytes(&batch)?;
-        let place = self.place(bytes)?;
+        let place = self.place(&batch.tenant, bytes)?;
         let (answer, answered) = oneshot::channel();
         let queued = Queued { batch, bytes, answer, _place: place };
         if *self.stop.borrow() || self.queue.send(queued).is_err() {
@@ -188,11 +194,11 @@ impl Ingest {
         Ok(bytes.saturating_add(BATCH_COST_BYTES))
     }
 
-    fn place(&self, bytes: usize) -> Result<OwnedSemaphorePermit, IngestError> {
+    fn place(&self, tenant: &TenantId, bytes: usize) -> Result<Share, IngestError> {
         // A batch larger than the whole queue waits for an empty one rather than for ever.
-        let units = bytes.div_ceil(UNIT_BYTES).min(self.shared.units);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        Arc::clone(&self.shared.room).try_acquire_many_owned(units).map_err(|_| {
+        let room = &self.shared.room;
+        let units = bytes.div_ceil(UNIT_BYTES).min(room.total());
+        room.try_take(tenant, units).ok_or_else(|| {
             self.shared.counters.overloaded.fetch_add(1, Relaxed);
             IngestError::Overloaded {
                 retry_after_s: RETRY_AFTER_S,
@@ -266,7 +272,7 @@ pub(crate) fn used_bytes(records: &RecordBatch) -> usize {
 
 impl Shared {
     fn queued_bytes(&self) -> usize {
-        (self.units - self.room.available_permits().min(self.units)).saturating_mul(UNIT_BYTES)
+        (self.room.total() - self.room.free()).saturating_mul(UNIT_BYTES)
     }
 }
 
@@ -275,62 +281,120 @@ struct Committer {
     shared: Arc<Shared>,
     queued: mpsc::UnboundedReceiver<Queued>,
     stopping: watch::Receiver<bool>,
-    /// A batch that did not fit into the group before.
-    carry: Option<Queued>,
+    /// What was taken out of the queue and is not in a group yet.
+    turns: Turns<Queued>,
     /// When the last commit was begun.
     last: Option<Instant>,
 }
 
+/// Which tenants' batches may be in a group.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    All,
+    /// Only of tenants of which not too much waits to be built.
+    WithLittleUnbuilt,
+}
+
 impl Committer {
     async fn run(mut self) {
-        while let Some(first) = self.first().await {
-            let group = self.collect(first).await;
-            self.last = Some(Instant::now());
-            self.commit(group).await;
+        while self.is_something_there().await {
+            let pass = self.pass().await;
+            let group = self.collect(pass).await;
+            if !group.is_empty() {
+                self.last = Some(Instant::now());
+                self.commit(group).await;
+            }
         }
     }
 
-    /// The first batch of the next group; `None` when there will be none.
-    async fn first(&mut self) -> Option<Queued> {
-        if let Some(carry) = self.carry.take() {
-            return Some(carry);
+    /// Waits for a batch; false when there will be none.
+    async fn is_something_there(&mut self) -> bool {
+        self.fetch();
+        if !self.turns.is_empty() {
+            return true;
         }
         if !*self.stopping.borrow_and_update() {
             tokio::select! {
-                first = self.queued.recv() => return first,
+                first = self.queued.recv() => return self.push(first),
                 // An error: all handles are gone, and with them the queue ends.
                 _ = self.stopping.changed() => {}
             }
         }
         // No more are taken; those that were are still received.
         self.queued.close();
-        self.queued.recv().await
+        let first = self.queued.recv().await;
+        self.push(first)
     }
 
-    async fn collect(&mut self, first: Queued) -> Vec<Queued> {
+    fn push(&mut self, queued: Option<Queued>) -> bool {
+        let Some(queued) = queued else { return false };
+        let tenant = queued.batch.tenant.clone();
+        self.turns.push(&tenant, queued);
+        true
+    }
+
+    /// Takes over what is in the queue.
+    fn fetch(&mut self) {
+        while let Ok(next) = self.queued.try_recv() {
+            self.push(Some(next));
+        }
+    }
+
+    /// Who may have a turn. If too much is unbuilt of all that wait, it waits for that, at most for a
+    /// time, or for somebody else.
+    async fn pass(&mut self) -> Pass {
+        let store = Arc::clone(&self.shared.store);
+        let is_held_up = |committer: &Self| {
+            committer.turns.tenants().all(|tenant| store.has_much_unbuilt(tenant))
+        };
+        if !is_held_up(self) {
+            return Pass::WithLittleUnbuilt;
+        }
+        let waiting = store.wait_for_building();
+        tokio::pin!(waiting);
+        loop {
+            tokio::select! {
+                () = &mut waiting => return Pass::All,
+                _ = self.stopping.changed() => return Pass::All,
+                next = self.queued.recv() => {
+                    if !self.push(next) || !is_held_up(self) {
+                        break;
+                    }
+                }
+            }
+        }
+        // All handles may be gone: then nobody else will come.
+        if is_held_up(self) { Pass::All } else { Pass::WithLittleUnbuilt }
+    }
+
+    async fn collect(&mut self, pass: Pass) -> Vec<Queued> {
         let now = Instant::now();
         let idle = self.last.is_none_or(|last| now >= last + GROUP_GAP);
         let deadline = match self.last {
             Some(last) if !idle => (last + GROUP_GAP).min(now + self.shared.limits.group_wait_max),
             _ => now,
         };
-        let mut bytes = first.bytes;
-        let mut group = vec![first];
+        let store = Arc::clone(&self.shared.store);
+        let may = |tenant: &TenantId| pass == Pass::All || !store.has_much_unbuilt(tenant);
+        let bytes_max = self.shared.limits.group_bytes_max;
+        let (mut bytes, mut group): (usize, Vec<Queued>) = (0, Vec::new());
         loop {
-            let next = match self.queued.try_recv() {
-                Ok(next) => next,
-                Err(_) if bytes >= EAGER_BYTES || *self.stopping.borrow() => break,
-                Err(_) => match timeout_at(deadline, self.queued.recv()).await {
-                    Ok(Some(next)) => next,
-                    Ok(None) | Err(_) => break,
-                },
-            };
-            if bytes.saturating_add(next.bytes) > self.shared.limits.group_bytes_max {
-                self.carry = Some(next);
+            self.fetch();
+            // A single larger batch is a group of its own.
+            let is_first = group.is_empty();
+            let fits = |next: &Queued| is_first || bytes.saturating_add(next.bytes) <= bytes_max;
+            if let Some(next) = self.turns.take(may, fits) {
+                bytes += next.bytes;
+                group.push(next);
+                continue;
+            }
+            if bytes >= EAGER_BYTES || self.turns.tenants().any(may) || *self.stopping.borrow() {
                 break;
             }
-            bytes += next.bytes;
-            group.push(next);
+            match timeout_at(deadline, self.queued.recv()).await {
+                Ok(next @ Some(_)) => self.push(next),
+                Ok(None) | Err(_) => break,
+            };
         }
         group
     }

@@ -26,6 +26,11 @@ fn batch(rows: usize, origin: Option<(&str, u32, u64)>) -> Batch {
     Batch::new(TenantId::default(), origin, position, builder.finish().unwrap()).unwrap()
 }
 
+fn of_tenant(name: &str, rows: usize) -> Batch {
+    let records = batch(rows, None).records().clone();
+    Batch::new(name.parse().unwrap(), None, None, records).unwrap()
+}
+
 async fn start(dir: &Path, limits: IngestLimits) -> (Arc<Store>, Ingest) {
     let options = StoreOptions { disk_reserve_bytes: Some(0), ..StoreOptions::default() };
     let store = Store::open(dir, options).await.unwrap();
@@ -220,4 +225,68 @@ async fn when_idle_nothing_waits_for_company() {
     for seq in 1..=5 {
         ingest.submit(batch(1, Some(("p", 1, seq)))).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_tenant_that_floods_leaves_room_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = IngestLimits { queued_bytes_max: 64 << 10, ..IngestLimits::default() };
+    let (store, ingest) = start(dir.path(), limits).await;
+    for name in ["noisy", "quiet"] {
+        ingest.submit(of_tenant(name, 1)).await.unwrap();
+    }
+    let noisy: Vec<_> = (0..200)
+        .map(|_| {
+            let ingest = ingest.clone();
+            tokio::spawn(async move { ingest.submit(of_tenant("noisy", 1)).await.is_ok() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for n in 0..20 {
+        let taken = ingest.submit(of_tenant("quiet", 1)).await;
+        taken.unwrap_or_else(|error| panic!("the quiet one's batch {n}: {error}"));
+    }
+    let mut taken = 0;
+    for noisy in noisy {
+        taken += u64::from(noisy.await.unwrap());
+    }
+    assert!((1..200).contains(&taken), "{taken} of 200 fit");
+    assert_eq!(store.stats().rows, 2 + 20 + taken);
+}
+
+#[tokio::test]
+async fn who_has_much_unbuilt_waits_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing is ever due, and what is there is too much already.
+    let options = StoreOptions {
+        disk_reserve_bytes: Some(0),
+        l0_bytes_max: 200_000,
+        l0_wait_max: Duration::from_secs(3_600),
+        build_age: Duration::from_secs(3_600),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(dir.path(), options).await.unwrap();
+    let background = store.spawn_background();
+    let ingest = Ingest::start(Arc::clone(&store), IngestLimits::default());
+    let (noisy, quiet) = ("noisy".parse().unwrap(), "quiet".parse().unwrap());
+    ingest.submit(of_tenant("noisy", 20_000)).await.unwrap();
+    while !store.has_much_unbuilt(&noisy) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let waits = tokio::spawn({
+        let ingest = ingest.clone();
+        async move { ingest.submit(of_tenant("noisy", 2)).await }
+    });
+    while ingest.stats().queued_bytes == 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        ingest.submit(of_tenant("quiet", 1)).await.unwrap();
+    }
+    assert!(!store.has_much_unbuilt(&quiet) && !waits.is_finished());
+    // A server that stops waits for nothing.
+    ingest.drain().await;
+    waits.await.unwrap().unwrap();
+    assert_eq!(store.stats().rows, 20_012);
+    background.shutdown().await;
 }

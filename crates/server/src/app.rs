@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lodge_ingest::Ingest;
+use lodge_ingest::{Ingest, Share, Shares};
 use lodge_query::{Budget, Engine, QueryError, QueryErrorKind};
+use lodge_record::TenantId;
 use lodge_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ pub(crate) struct App {
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of inserts on their way in.
-    pub(crate) insert_memory: Arc<Semaphore>,
+    pub(crate) insert_memory: Shares,
     /// Threads that wait for large bodies.
     pub(crate) large_bodies: Arc<Semaphore>,
     /// Cancelled when the server begins to stop: live tails end then.
@@ -64,11 +65,11 @@ pub(crate) struct App {
     pub(crate) socket_connections: Arc<Semaphore>,
     /// What the Kafka consumer says of itself.
     pub(crate) kafka: Arc<kafka::Shared>,
-    queries: Arc<Semaphore>,
+    queries: Shares,
     tails: Arc<Semaphore>,
 }
 
-/// Bytes that one permit of [`App::insert_memory`] stands for.
+/// Bytes that one unit of [`App::insert_memory`] stands for.
 pub(crate) const MEMORY_UNIT_BYTES: usize = 4_096;
 
 impl App {
@@ -83,7 +84,6 @@ impl App {
         tokens: Tokens,
     ) -> Self {
         let memory = usize::try_from(config.insert_memory_bytes_max).unwrap_or(usize::MAX);
-        let units = (memory / MEMORY_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         Self {
             decoders,
             tokens,
@@ -91,9 +91,9 @@ impl App {
             tasks: peers::tasks(&engine),
             connections: Places::new(config.connections_max),
             socket_connections: Arc::new(Semaphore::new(config.connections_max)),
-            queries: Arc::new(Semaphore::new(config.queries_max)),
+            queries: Shares::new(config.queries_max),
             tails: Arc::new(Semaphore::new(config.tails_max)),
-            insert_memory: Arc::new(Semaphore::new(units)),
+            insert_memory: Shares::new(memory / MEMORY_UNIT_BYTES),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
             stopping: CancellationToken::new(),
             rate: Rate::default(),
@@ -107,14 +107,19 @@ impl App {
         }
     }
 
-    /// A place among the running queries, waited for a moment.
-    pub(crate) async fn begin_query(&self, endpoint: &'static str) -> Result<Running, ApiError> {
-        let waiting = self.queries.clone().acquire_owned();
-        let Ok(Ok(place)) = tokio::time::timeout(QUERY_WAIT, waiting).await else {
+    /// A place among the running queries for a tenant, waited for a moment.
+    pub(crate) async fn begin_query(
+        &self,
+        tenant: &TenantId,
+        endpoint: &'static str,
+    ) -> Result<Running, ApiError> {
+        let waiting = self.queries.take(tenant, 1);
+        let Ok(place) = tokio::time::timeout(QUERY_WAIT, waiting).await else {
             self.metrics.hit(Limit::Queries);
             return Err(ApiError::overloaded(
                 format!(
-                    "{} queries run already, which is the limit `queries_max`; try again later",
+                    "as many queries run already as may: `queries_max` is {}, and one tenant leaves \
+                     some of them to others; try again later",
                     self.config.queries_max
                 ),
                 2,
@@ -219,7 +224,7 @@ pub(crate) struct Running {
     metrics: Arc<Metrics>,
     endpoint: &'static str,
     started: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Running {

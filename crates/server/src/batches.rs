@@ -37,7 +37,7 @@ pub(crate) async fn insert(
     let tenant = Identity::of_request(&head.extensions)?.tenant().clone();
     let arriving = Arriving::new(&app, body);
     let encoding = encoding_of(&head.headers)?;
-    let mut memory = Reserved::new(&app);
+    let mut memory = Reserved::new(&app, &tenant);
     let body = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let body = body.map_err(|e| e.into_answer(&app.metrics))?;
     let batch = decode(&app, encoding, body, tenant, &mut memory).await?;

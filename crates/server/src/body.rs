@@ -14,8 +14,10 @@ use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
+use lodge_ingest::{Share, Shares};
+use lodge_record::TenantId;
 use lodge_wire::encoding::{self, DecompressError, Encoding};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::answer::ApiError;
 use crate::app::{App, MEMORY_UNIT_BYTES};
@@ -339,15 +341,17 @@ impl Read for Received {
 
 /// A share of the memory for inserts; given back when dropped.
 pub(crate) struct Reserved {
-    budget: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
+    budget: Shares,
+    tenant: TenantId,
+    held: Option<Share>,
     units: usize,
 }
 
 impl Reserved {
-    /// Nothing yet.
-    pub(crate) fn new(app: &App) -> Self {
-        Self { budget: app.insert_memory.clone(), held: None, units: 0 }
+    /// Nothing yet, for a tenant.
+    pub(crate) fn new(app: &App, tenant: &TenantId) -> Self {
+        let budget = app.insert_memory.clone();
+        Self { budget, tenant: tenant.clone(), held: None, units: 0 }
     }
 
     /// As [`Reserved::grow_to`], and waits for others to give back what is missing.
@@ -357,13 +361,10 @@ impl Reserved {
         time_max: Duration,
     ) -> Result<(), BodyError> {
         let units = bytes.div_ceil(MEMORY_UNIT_BYTES);
-        let missing = u32::try_from(units.saturating_sub(self.units));
-        let missing = missing.map_err(|_| BodyError::Memory)?;
-        let waiting = self.budget.clone().acquire_many_owned(missing);
-        match tokio::time::timeout(time_max, waiting).await {
-            Ok(Ok(permit)) => self.hold(permit, units),
-            Ok(Err(_)) | Err(_) => return Err(BodyError::Memory),
-        }
+        let waiting = self.budget.take(&self.tenant, units.saturating_sub(self.units));
+        let waited = tokio::time::timeout(time_max, waiting).await;
+        let share = waited.map_err(|_| BodyError::Memory)?;
+        self.hold(share, units);
         Ok(())
     }
 
@@ -378,17 +379,15 @@ impl Reserved {
         let Some(more) = units.checked_sub(self.units).filter(|more| *more > 0) else {
             return Ok(());
         };
-        let more_permits = u32::try_from(more).map_err(|_| BodyError::Memory)?;
-        let permit = self.budget.clone().try_acquire_many_owned(more_permits);
-        let permit = permit.map_err(|_| BodyError::Memory)?;
-        self.hold(permit, units);
+        let share = self.budget.try_take(&self.tenant, more).ok_or(BodyError::Memory)?;
+        self.hold(share, units);
         Ok(())
     }
 
-    fn hold(&mut self, permit: OwnedSemaphorePermit, units: usize) {
+    fn hold(&mut self, share: Share, units: usize) {
         match &mut self.held {
-            Some(held) => held.merge(permit),
-            None => self.held = Some(permit),
+            Some(held) => held.merge(share),
+            None => self.held = Some(share),
         }
         self.units = self.units.max(units);
     }

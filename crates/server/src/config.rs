@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub objects: String,
     /// Options of that object store's client.
     pub objects_options: ObjectsOptions,
+    /// Bytes of that bucket's objects that are kept in the data folder for queries.
+    pub cache_bytes_max: u64,
     /// Where the catalog is that several servers share.
     pub catalog: CatalogUrl,
     /// What this server does.
@@ -119,6 +121,7 @@ impl Default for ServerConfig {
             data_dir: PathBuf::from("lodge-data"),
             objects: String::new(),
             objects_options: ObjectsOptions::default(),
+            cache_bytes_max: 16 * GIB,
             catalog: CatalogUrl::default(),
             roles: Roles::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9420)).into(),
@@ -246,6 +249,13 @@ pub const SETTINGS: &[Setting] = &[
         range: "a table, such as { endpoint = \"https://s3.example\", region = \"eu-1\" }",
         show: |c| show_options(&c.objects_options.0),
         set: |c, v| options(v).map(|o| c.objects_options = ObjectsOptions(o)),
+    },
+    Setting {
+        name: "cache_bytes_max",
+        doc: "Parts of the bucket's objects kept in data_dir for queries, at most half of its free disk.",
+        range: "bytes from 0 (none) to 64TiB",
+        show: |c| show_bytes(c.cache_bytes_max),
+        set: |c, v| bytes(v, 0, 65_536 * GIB).map(|n| c.cache_bytes_max = n),
     },
     Setting {
         name: "catalog",

@@ -27,7 +27,7 @@ pub(crate) async fn logsql(
     let question = Question::of(&app, &identity, &args)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let offset = args.number("offset")?;
-    let _running = app.begin_query("/select/logsql/explain").await?;
+    let _running = app.begin_query(&question.view.tenant, "/select/logsql/explain").await?;
     let explained = app.engine.explain_logsql(question.rows(limit, offset)).await;
     Ok(answer("logsql", explained.map_err(|error| app.query_failed(&error))?))
 }
@@ -40,7 +40,7 @@ pub(crate) async fn sql(
 ) -> Result<Response, ApiError> {
     let query = args.required("query", "SELECT count(*) FROM logs")?.to_owned();
     let question = Question::about(&app, &identity, &args, query)?;
-    let _running = app.begin_query("/api/v1/sql/explain").await?;
+    let _running = app.begin_query(&question.view.tenant, "/api/v1/sql/explain").await?;
     let explained = app.engine.explain_sql(question.sql()).await;
     Ok(answer("sql", explained.map_err(|error| app.query_failed(&error))?))
 }

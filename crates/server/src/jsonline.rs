@@ -98,7 +98,7 @@ pub(crate) async fn insert(
     let debug = args.flag("debug") || header(&head.headers, "vl-debug") == Some("1");
     let encoding = encoding_of(&head.headers)?;
     let answer = |e: BodyError| e.into_answer(&app.metrics);
-    let mut memory = Reserved::new(&app);
+    let mut memory = Reserved::new(&app, identity.tenant());
     let head_bytes_max = match encoding {
         Encoding::Identity => ATOMIC_BYTES_MAX,
         _ => BODY_HEAD_BYTES,

@@ -104,7 +104,7 @@ pub(crate) async fn report(
     request: Request,
 ) -> Result<Response, ApiError> {
     let agent: ProducerId = agent.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    let mut memory = Reserved::new(&app);
+    let mut memory = Reserved::new(&app, identity.tenant());
     let arriving = Arriving::new(&app, request.into_body());
     let body = arriving.whole(REPORT_BYTES_MAX, &mut memory).await;
     let body = body.map_err(|error| error.into_answer(&app.metrics))?;
@@ -188,7 +188,7 @@ pub(crate) async fn ledger(
         return Err(ApiError::new(StatusCode::FORBIDDEN, "scope", problem));
     }
     // It reads all sources of the catalog: as much work as a query.
-    let _running = app.begin_query("ledger").await?;
+    let _running = app.begin_query(identity.tenant(), "ledger").await?;
     let limit = wanted.limit.unwrap_or(SOURCES_DEFAULT).min(SOURCES_MAX);
     let (agents, live) = app.agents.shown(identity.tenant());
     let mut totals = Totals::default();

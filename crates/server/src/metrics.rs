@@ -149,7 +149,7 @@ pub(crate) struct Scraped {
 
 impl Scraped {
     /// Names, help and values of what only ever rises.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 33] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 36] {
         let (s, i, q) = (&self.store, &self.ingest, &self.queries);
         [
             ("query_blocks_read", "Blocks that queries looked at", q.blocks_read),
@@ -184,6 +184,9 @@ impl Scraped {
             ("object_gets", "Reading requests to the object store", s.requests.gets),
             ("object_other_requests", "Its other requests, deleting ones too", s.requests.others),
             ("object_failed_requests", "Answered with 5xx, 429, or not at all", s.requests.failed),
+            ("cache_hits", "Parts of objects read from the cache on the disk", s.cache.hits),
+            ("cache_misses", "Parts of objects read from the object store", s.cache.misses),
+            ("cache_joined", "Those that another question was reading already", s.cache.joined),
             ("object_sent_bytes", "Bytes sent to the object store", s.requests.sent_bytes),
         ]
     }

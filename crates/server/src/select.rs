@@ -44,7 +44,7 @@ pub(crate) async fn query(
     let formats = [("json", Format::LogLines), ("csv", Format::Csv)];
     let format = Format::parse(args.get("format").unwrap_or("json"), &formats)?;
     question.check_format(format)?;
-    let running = app.begin_query("/select/logsql/query").await?;
+    let running = app.begin_query(&question.view.tenant, "/select/logsql/query").await?;
     let request = question.rows(limit, offset);
     let stream = app.engine.logsql(request).await.map_err(|e| app.query_failed(&e))?;
     rows::answer(app, running, stream, format, None).await
@@ -63,7 +63,7 @@ pub(crate) async fn hits(
     let listed = args.all("fields").flat_map(|list| list.split(','));
     fields.extend(listed.map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()));
     let fields_limit = args.number("fields_limit")?.filter(|n| *n > 0);
-    let running = app.begin_query("/select/logsql/hits").await?;
+    let running = app.begin_query(&question.view.tenant, "/select/logsql/hits").await?;
     let request = HitsRequest {
         view: question.view,
         query: question.query,
@@ -104,7 +104,7 @@ pub(crate) async fn stats_query(
 
 async fn stats_vector(app: Arc<App>, identity: Identity, args: Args) -> Result<Response, ApiError> {
     let question = Question::of(&app, &identity, &args)?;
-    let running = app.begin_query("/select/logsql/stats_query").await?;
+    let running = app.begin_query(&question.view.tenant, "/select/logsql/stats_query").await?;
     let time_ns = question.now_ns;
     let request = StatsRequest {
         view: question.view,
@@ -135,7 +135,8 @@ pub(crate) async fn stats_query_range(
 async fn stats_matrix(app: Arc<App>, identity: Identity, args: Args) -> Result<Response, ApiError> {
     let question = Question::of(&app, &identity, &args)?;
     let step_ns = step_ns(&args, question.start_ns, question.end_ns)?;
-    let running = app.begin_query("/select/logsql/stats_query_range").await?;
+    let running =
+        app.begin_query(&question.view.tenant, "/select/logsql/stats_query_range").await?;
     let request = StatsRangeRequest {
         view: question.view,
         query: question.query,
@@ -175,7 +176,7 @@ pub(crate) async fn facets(
         request.value_bytes_max = most;
     }
     request.keep_const_fields = args.flag("keep_const_fields");
-    let running = app.begin_query("/select/logsql/facets").await?;
+    let running = app.begin_query(identity.tenant(), "/select/logsql/facets").await?;
     let found = app.engine.facets(request).await.map_err(|e| app.query_failed(&e))?;
     let facet = |value: ValueHits| json!({"field_value": value.value, "hits": value.hits});
     let facets: Vec<Value> = found
@@ -208,7 +209,7 @@ impl Listing {
         let question = Question::of_records(&app, identity, args)?;
         let limit = args.number("limit")?.filter(|n| *n > 0);
         let part = args.get("filter").map(str::to_owned);
-        let running = app.begin_query(endpoint).await?;
+        let running = app.begin_query(&question.view.tenant, endpoint).await?;
         // The filter chooses among all of them.
         let request = question.fields(limit.filter(|_| part.is_none()));
         Ok((Self { app, running, part, limit }, request))
@@ -320,7 +321,7 @@ pub(crate) async fn patterns(
         )));
     }
     let field = args.get("field").unwrap_or(field::MSG).to_owned();
-    let running = app.begin_query("/select/logsql/patterns").await?;
+    let running = app.begin_query(&question.view.tenant, "/select/logsql/patterns").await?;
     let request = PatternsRequest { records: question.fields(Some(limit)), field, buckets };
     let found = app.engine.patterns(request).await.map_err(|e| app.query_failed(&e))?;
     let Marked { value: found, partial } = found;

@@ -163,6 +163,7 @@ pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
         catalog: config.catalog_address(),
         builds: config.roles.build,
         disk_reserve_bytes: config.disk_free_bytes_min,
+        cache_bytes_max: if config.roles.query { config.cache_bytes_max } else { 0 },
         // An object that a query reads must outlive the query.
         garbage_grace: config.query_time_max.max(EXPORT_TIME_MAX) + GARBAGE_MARGIN,
         ..StoreOptions::default()
@@ -332,6 +333,7 @@ impl RunningServer {
         sockets.stopped(app.config.shutdown_time_max).await;
         app.ingest.drain().await;
         background.shutdown().await;
+        app.store.close_cache().await;
         tracing::info!("stopped");
     }
 }

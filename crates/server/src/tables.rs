@@ -60,7 +60,7 @@ pub(crate) async fn export(
     question.check_format(format)?;
     let limit = args.number("limit")?.filter(|n| *n > 0);
     let offset = args.number("offset")?;
-    let running = app.begin_query("/api/v1/export").await?;
+    let running = app.begin_query(&question.view.tenant, "/api/v1/export").await?;
     let request = question.rows(limit, offset);
     let stream = app.engine.logsql(request).await.map_err(|e| app.query_failed(&e))?;
     rows::answer(app, running, stream, format, Some("lodge")).await
@@ -81,7 +81,7 @@ async fn run_sql(
     file: Option<&str>,
     endpoint: &'static str,
 ) -> Result<Response, ApiError> {
-    let running = app.begin_query(endpoint).await?;
+    let running = app.begin_query(&question.view.tenant, endpoint).await?;
     let stream = app.engine.sql(question.sql()).await.map_err(|e| app.query_failed(&e))?;
     rows::answer(app, running, stream, format, file).await
 }

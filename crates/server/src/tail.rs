@@ -158,7 +158,7 @@ impl Tail {
         mut question: Question,
         start_offset_ns: i64,
     ) -> Result<(), ApiError> {
-        let _running = self.app.begin_query("/select/logsql/tail").await?;
+        let _running = self.app.begin_query(&question.view.tenant, "/select/logsql/tail").await?;
         let start_ns = now_ns().saturating_sub(start_offset_ns);
         question.start_ns = Some(question.start_ns.unwrap_or(i64::MIN).max(start_ns));
         let request = question.rows(Some(TAIL_HISTORY_ROWS_MAX), None);

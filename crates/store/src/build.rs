@@ -123,6 +123,15 @@ impl Pending {
         self.less.notify_waiters();
     }
 
+    /// Whether there are `bytes_max`, and as much of them is a tenant's as each would have if all had
+    /// the same.
+    fn has_its_part(&self, tenant: &TenantId, bytes_max: u64) -> bool {
+        let known = self.known();
+        let all: u64 = known.tenants.values().map(|waiting| waiting.arrow_bytes).sum();
+        let part = bytes_max / known.tenants.len().max(1) as u64;
+        all >= bytes_max && known.tenants.get(tenant).is_some_and(|own| own.arrow_bytes >= part)
+    }
+
     fn arrow_bytes(&self) -> u64 {
         self.known().tenants.values().map(|waiting| waiting.arrow_bytes).sum()
     }
@@ -331,9 +340,15 @@ impl Store {
         }
     }
 
-    /// Waits while so much is not built that what comes in must not take the processor from building; not
-    /// where building failed, for then it may fail for long.
-    pub(crate) async fn wait_for_building(&self) {
+    /// Whether so much is not built that what comes in must not take the processor from building, and this
+    /// tenant has its part in that. Not where building failed, for then it may fail for long.
+    pub fn has_much_unbuilt(&self, tenant: &TenantId) -> bool {
+        self.pending.is_worked_on.load(Relaxed)
+            && self.pending.has_its_part(tenant, self.options.l0_bytes_max)
+    }
+
+    /// Waits while so much is not built, at most for [`StoreOptions::l0_wait_max`].
+    pub async fn wait_for_building(&self) {
         let pending = &self.pending;
         let deadline = tokio::time::Instant::now() + self.options.l0_wait_max;
         let mut is_counted = false;

@@ -304,7 +304,6 @@ impl Store {
     }
 
     async fn try_commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, CommitError> {
-        self.wait_for_building().await;
         for attempt in 0..ATTEMPTS_MAX {
             if attempt > 0 {
                 self.counters.conflict();

@@ -177,6 +177,17 @@ impl StoreError {
     }
 }
 
+/// What the sender can do, where time alone mends it.
+fn when_again(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Object { .. } if !error.is_damage() && !error.is_disk_full() => {
+            "; send it again when the object store answers"
+        }
+        StoreError::Postgres { .. } => "; send it again when the database answers",
+        _ => "",
+    }
+}
+
 /// SQLite's `SQLITE_FULL`; its extended codes keep it in the low byte.
 const SQLITE_FULL: i64 = 13;
 
@@ -217,13 +228,16 @@ pub enum CommitError {
         reserve_bytes: u64,
     },
     /// Nothing was stored.
-    #[error("not stored: {0}")]
+    #[error("not stored: {error}{}", when_again(.0), error = .0)]
     Store(#[from] StoreError),
     /// The transaction may or may not have been committed, and the catalog does not answer.
     #[error("not known whether stored: {0}; send it again")]
     Unknown(StoreError),
     /// Other writers kept advancing the same producers.
-    #[error("not stored: the producers of this group were advanced by others {attempts} times")]
+    #[error(
+        "not stored: the producers of this group were advanced by others {attempts} times; send it \
+         again"
+    )]
     Contended {
         /// How often it was tried.
         attempts: u32,

@@ -41,7 +41,7 @@ pub use background::Background;
 pub use commit::{Committed, Outcome};
 pub use error::{CommitError, StoreError};
 pub use ledger::{KeptHole, LedgerEntry, LedgerRow};
-pub use objects::{Bucket, HIDDEN, ObjectRequests, is_secret};
+pub use objects::{Bucket, CacheReads, HIDDEN, ObjectRequests, is_secret};
 pub use options::{CatalogAddress, StoreOptions};
 pub use producer::{ProducerState, Verdict, judge};
 pub use read::{BlockInfo, Counts, FieldUse, Groups, OpenSegment, Prepared};

@@ -46,6 +46,9 @@ pub struct StoreOptions {
     /// Bytes of opened segments (directories, dictionaries, sections that queries read) that stay in
     /// memory.
     pub open_bytes_max: usize,
+    /// Bytes of a bucket's objects that are kept on the data folder's disk, at most half of what is free
+    /// there at the start; with less than 64 MiB nothing is.
+    pub cache_bytes_max: u64,
     /// Commits wait while so many Arrow bytes of L0 records are not built: else what comes in would take
     /// the processor from building, and queries would have ever more to look at as it came.
     pub l0_bytes_max: u64,
@@ -84,6 +87,7 @@ impl Default for StoreOptions {
             disk_reserve_bytes: None,
             hot_bytes_max: 320 << 20,
             open_bytes_max: 256 << 20,
+            cache_bytes_max: 16 << 30,
             l0_bytes_max: 304 << 20,
             l0_wait_max: Duration::from_secs(5),
             build_bytes: 144 << 20,

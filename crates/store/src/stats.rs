@@ -1,6 +1,6 @@
 //! Counters of the store, for metrics and for `/api/v1/status`.
 
-use crate::objects::ObjectRequests;
+use crate::objects::{CacheReads, ObjectRequests};
 
 /// What the store holds and has done since it was opened. Counters only ever rise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct StoreStats {
     pub orphans_deleted: u64,
     /// Requests to an object store.
     pub requests: ObjectRequests,
+    /// Reads of a bucket's objects, by what answered them.
+    pub cache: CacheReads,
     /// Free bytes on the disk.
     pub disk_free_bytes: u64,
     /// Free bytes below which commits are refused.

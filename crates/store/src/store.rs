@@ -27,6 +27,8 @@ use crate::{
 
 /// L0 segments that are looked at when the store is opened.
 const L0_AT_START_MAX: usize = 1 << 20;
+/// Of the disk's free bytes the cache of a bucket's objects takes this part at most.
+const CACHE_DIVISOR: u64 = 2;
 
 /// Objects and catalog of one data folder.
 #[derive(Debug)]
@@ -90,7 +92,9 @@ impl Store {
         }
         let objects = Arc::new(match &options.bucket {
             Some(bucket) => {
-                Objects::open_bucket(bucket, catalog.number().await?.to_string()).await?
+                let owner = catalog.number().await?.to_string();
+                let bytes_max = options.cache_bytes_max.min(space.free_bytes() / CACHE_DIVISOR);
+                Objects::open_bucket(bucket, owner).await?.kept_in(&data_dir, bytes_max).await
             }
             None => Objects::open_folder(data_dir.join("objects")).await?,
         });
@@ -122,9 +126,15 @@ impl Store {
         }))
     }
 
+    /// Ends the cache of a bucket's objects once what was read is written to it: the next start finds it.
+    pub async fn close_cache(&self) {
+        self.objects.close_cache().await;
+    }
+
     /// Closes the catalog; further calls fail. Background tasks must have been shut down. The data
     /// folder may then be opened again, whoever still holds this store.
     pub async fn close(&self) {
+        self.close_cache().await;
         self.catalog.close().await;
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -265,6 +275,7 @@ impl Store {
             hot_hits,
             hot_misses,
             requests: self.objects.requests(),
+            cache: self.objects.cache_reads(),
             disk_free_bytes: self.space.free_bytes(),
             disk_reserve_bytes: self.space.reserve_bytes(),
             ..self.counters.stats()

@@ -116,13 +116,14 @@ impl Upload {
     fn new(app: &Arc<App>, identity: Identity, arriving: Arriving) -> Self {
         // The labels are those of the agent's journal source; the host is each entry's own.
         let decoder = Decoder::new(EntryRows::new(None, &BTreeMap::new()));
+        let tenant = identity.tenant().clone();
         Self {
             app: Arc::clone(app),
             identity,
             arriving,
             ahead: None,
             decoder: Some(Box::new(decoder)),
-            memory: Reserved::new(app),
+            memory: Reserved::new(app, &tenant),
             waiting_since: None,
             entry_at: Instant::now(),
             stored: 0,
@@ -233,7 +234,8 @@ impl Upload {
         let Some(decoder) = self.decoder.as_mut() else { return Ok(()) };
         let records = decoder.finish().map_err(|error| ApiError::internal(error.to_string()))?;
         let Some(records) = records else { return Ok(()) };
-        let memory = std::mem::replace(&mut self.memory, Reserved::new(&self.app));
+        let memory =
+            std::mem::replace(&mut self.memory, Reserved::new(&self.app, self.identity.tenant()));
         // A client goes on where it stopped by its own cursor: nothing here tells a repeat.
         let (identity, request) = (self.identity.clone(), RequestId::NONE);
         let taken = Taken { identity, request, _memory: memory };

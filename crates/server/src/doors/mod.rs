@@ -91,7 +91,7 @@ async fn take_framed<T: Send + 'static>(
 ) -> Result<(T, Taken), ApiError> {
     let identity = Identity::of_request(&head.extensions)?;
     let repeats = Repeats::of(app, head, &identity)?;
-    let mut memory = Reserved::new(app);
+    let mut memory = Reserved::new(app, identity.tenant());
     let body = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let body = body.map_err(|error| error.into_answer(&app.metrics))?;
     let held = Arc::clone(app);

@@ -249,13 +249,15 @@ impl Reader {
             topic.as_bytes(),
             &number.to_be_bytes(),
         ]);
+        // A broker vouches for nobody: what it holds is the first tenant's.
+        let tenant = TenantId::default();
+        let memory = Reserved::new(&self.app, &tenant);
         let source = Source {
             app: self.app.clone(),
             shared: self.shared.clone(),
             dead_letters: self.dead_letters.clone(),
             format: self.settings.format,
-            // A broker vouches for nobody: what it holds is the first tenant's.
-            tenant: TenantId::default(),
+            tenant,
             producer,
             cluster: self.cluster.clone(),
             group,
@@ -270,7 +272,7 @@ impl Reader {
             pending: Vec::new(),
             pending_bytes: 0,
             sent_bytes: 0,
-            memory: Reserved::new(&self.app),
+            memory,
             deleted: None,
             given_up: CancellationToken::new(),
         };
@@ -297,7 +299,7 @@ impl Reader {
                     slot.pending.clear();
                     let bytes = std::mem::take(&mut slot.pending_bytes);
                     self.taken_bytes = self.taken_bytes.saturating_sub(bytes);
-                    slot.memory = Reserved::new(&self.app);
+                    slot.memory = Reserved::new(&self.app, &slot.source.tenant);
                 }
                 Action::Claim(wait) => self.claim(key, wait),
                 Action::Seek(place, wait) => {
@@ -513,7 +515,10 @@ impl Reader {
                 committed,
                 deleted: slot.deleted.take(),
                 messages: Arc::new(std::mem::take(&mut slot.pending)),
-                _memory: std::mem::replace(&mut slot.memory, Reserved::new(&self.app)),
+                _memory: std::mem::replace(
+                    &mut slot.memory,
+                    Reserved::new(&self.app, &slot.source.tenant),
+                ),
             };
             let (tell, place) = (self.tell.clone(), (key.clone(), slot.generation));
             let trouble = move || {

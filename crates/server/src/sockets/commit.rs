@@ -85,7 +85,7 @@ impl Commit {
         let reserved: usize = self.waiting.memory.iter().map(Reserved::bytes).sum();
         let taken: usize = self.records.iter().map(RecordBatch::get_array_memory_size).sum();
         if let Some(more) = taken.checked_sub(reserved).filter(|more| *more > 0) {
-            let mut memory = Reserved::new(&self.app);
+            let mut memory = Reserved::new(&self.app, &self.tenant);
             if memory.grow_to(more).is_err() {
                 self.app.metrics.hit(Limit::InsertMemory);
             }

@@ -161,7 +161,7 @@ impl Taking<'_> {
             metrics.hit(Limit::IngestQueue);
             Dropped::Queue
         })?;
-        let mut memory = Reserved::new(&self.door.app);
+        let mut memory = Reserved::new(&self.door.app, &self.piece.tenant);
         memory.grow_to(self.piece.memory_bytes()).map_err(|_| {
             metrics.hit(Limit::InsertMemory);
             Dropped::Memory

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lodge_record::TenantId;
 use lodge_record::limits::LINE_BYTES_MAX;
 use lodge_wire::gelf::Decoder;
 use lodge_wire::gelf_chunks::{Assembler, Limits};
@@ -93,7 +94,7 @@ pub(super) struct Datagrams {
 impl Datagrams {
     /// A decoder with nothing in it, and the memory that it may take.
     pub(super) fn new(app: &App) -> Self {
-        let mut memory = Reserved::new(app);
+        let mut memory = Reserved::new(app, &TenantId::default());
         if memory.grow_to(UNDER_WAY_BYTES_MAX).is_err() {
             tracing::warn!("chunks of GELF messages are held beyond insert_memory_bytes_max");
         }

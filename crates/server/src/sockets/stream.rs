@@ -251,7 +251,7 @@ where
             door.app.metrics.hit(Limit::FrameBytes);
         }
         door.count_received(piece.len() as u64, piece.bytes() as u64);
-        let memory = self.held.take().unwrap_or_else(|| Reserved::new(&door.app));
+        let memory = self.held.take().unwrap_or_else(|| Reserved::new(&door.app, &piece.tenant));
         let Some(memory) = self.room(memory, piece.memory_bytes()).await else {
             door.counters.drop_messages(Dropped::Memory, piece.len() as u64);
             return Flow::End;
@@ -320,7 +320,8 @@ where
             self.held = None;
             return Flow::On;
         }
-        let memory = self.held.take().unwrap_or_else(|| Reserved::new(&self.door.app));
+        let memory =
+            self.held.take().unwrap_or_else(|| Reserved::new(&self.door.app, &self.peer.tenant));
         self.held = self.room(memory, bytes).await;
         if self.held.is_some() { Flow::On } else { Flow::End }
     }

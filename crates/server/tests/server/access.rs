@@ -187,6 +187,37 @@ async fn a_tenant_sees_its_own_records_alone() {
     rig.server.stop().await;
 }
 
+/// One tenant asks for as much as it can and reads none of it; another asks all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_leaves_places_for_queries_to_others() {
+    let rig = Rig::with(|c| c.queries_max = 4).await;
+    let tenant = |name: &str| Wanted { tenant: name.parse().unwrap(), ..wanted("ingest,read") };
+    let (_, noisy) = token(&rig, tenant("noisy")).await;
+    let (_, quiet) = token(&rig, tenant("quiet")).await;
+    let filler = "z".repeat(2_000);
+    let lines: String =
+        (0..12_000).map(|i| format!("{{\"_msg\":\"line {i}\",\"f\":\"{filler}\"}}\n")).collect();
+    for (secret, body) in [(&noisy, lines), (&quiet, "{\"_msg\":\"m\"}\n".to_owned())] {
+        let insert = rig.post("/insert/jsonline").bearer_auth(secret).body(body);
+        assert_eq!(answer(insert).await.0, StatusCode::OK);
+    }
+    assert_eq!(found(&count(&rig, &quiet).await.1), "1");
+    let all = || rig.get("/select/logsql/query?query=*").bearer_auth(&noisy);
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        unread.push(all().send().await.unwrap());
+    }
+    let waits = tokio::spawn(all().send());
+    for _ in 0..5 {
+        let (status, body) = count(&rig, &quiet).await;
+        assert_eq!((status, found(&body)), (StatusCode::OK, "1"));
+    }
+    assert!(!waits.is_finished(), "the noisy one has more places than are its");
+    drop(unread);
+    assert_eq!(waits.await.unwrap().unwrap().status(), StatusCode::OK);
+    rig.server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_bounds_every_answer_of_its_token() {
     let rig = Rig::start().await;

@@ -22,7 +22,10 @@ pub enum BackupError {
         what: String,
     },
     /// An object of the installation is shorter than its catalog says.
-    #[error("object {key} has {bytes} bytes, and the catalog names {wanted}: it is damaged")]
+    #[error(
+        "object {key} has {bytes} bytes, and the catalog names {wanted}: it is damaged; restore it \
+         from an older backup"
+    )]
     Short {
         /// Its key.
         key: String,
@@ -40,7 +43,9 @@ pub enum BackupError {
         key: String,
     },
     /// There is no backup at that place.
-    #[error("there is no backup at {at}: {what}")]
+    #[error(
+        "there is no backup at {at}: {what}; name the folder or bucket that `lodge backup --to` had"
+    )]
     NotABackup {
         /// Where.
         at: String,
@@ -80,7 +85,10 @@ pub enum BackupError {
         at: String,
     },
     /// There is nothing to copy.
-    #[error("there is no installation at {at}: no catalog.db is in it")]
+    #[error(
+        "there is no installation at {at}: no catalog.db is in it; name the data folder of a server, \
+         or its configuration with --config"
+    )]
     NoInstallation {
         /// Where it was looked.
         at: String,

@@ -5,6 +5,7 @@
 //! - a put that failed leaves nothing or an orphan, which the sweep removes;
 //! - an object between its put and the end of its transaction is never swept.
 
+mod cached;
 mod local;
 mod place;
 mod remote;
@@ -12,7 +13,7 @@ mod requests;
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -23,6 +24,8 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::StoreError;
+pub use cached::CacheReads;
+use cached::Cached;
 use local::Local;
 pub use place::{Bucket, HIDDEN, is_secret};
 use remote::Remote;
@@ -50,7 +53,7 @@ pub(crate) struct Objects {
 #[derive(Debug)]
 enum Place {
     Local(Local),
-    Remote(Remote),
+    Remote(Arc<Remote>, Cached),
 }
 
 /// Requests to an object store since the start.
@@ -99,13 +102,21 @@ impl Objects {
     /// [`StoreError::Bucket`] if the bucket cannot be used as it is. One that does not answer now is
     /// no error: it is asked again with each write.
     pub(crate) async fn open_bucket(bucket: &Bucket, owner: String) -> Result<Self, StoreError> {
-        let place = Place::Remote(Remote::open(bucket, owner).await?);
+        let place = Place::Remote(Arc::new(Remote::open(bucket, owner).await?), Cached::nothing());
         Ok(Self { place, in_flight: Arc::default() })
+    }
+
+    /// Keeps what is read of a bucket's objects in a folder of `data_dir`, up to so many bytes.
+    pub(crate) async fn kept_in(mut self, data_dir: &Path, bytes_max: u64) -> Self {
+        if let Place::Remote(_, cached) = &mut self.place {
+            *cached = Cached::open(data_dir, bytes_max).await;
+        }
+        self
     }
 
     /// Opens a bucket, whoever's it is, to read from it.
     pub(crate) fn read_bucket(bucket: &Bucket) -> Result<Self, StoreError> {
-        let place = Place::Remote(Remote::of_any(bucket)?);
+        let place = Place::Remote(Arc::new(Remote::of_any(bucket)?), Cached::nothing());
         Ok(Self { place, in_flight: Arc::default() })
     }
 
@@ -130,7 +141,7 @@ impl Objects {
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         match &self.place {
             Place::Local(local) => local.put(key, bytes).await,
-            Place::Remote(remote) => remote.put(key, bytes).await,
+            Place::Remote(remote, _) => remote.put(key, bytes).await,
         }
     }
 
@@ -142,13 +153,31 @@ impl Objects {
     ) -> Result<Vec<Bytes>, StoreError> {
         match &self.place {
             Place::Local(local) => local.ranges(key, ranges).await,
-            Place::Remote(remote) => remote.ranges(key, ranges).await,
+            Place::Remote(remote, cached) => {
+                let (remote, of) = (Arc::clone(remote), key.to_owned());
+                let read =
+                    |missing: Vec<Range<u64>>| async move { remote.ranges(&of, &missing).await };
+                cached.ranges(key, ranges, read).await
+            }
         }
+    }
+
+    /// A part of an object that nobody will ask for again: no cache keeps it.
+    pub(crate) async fn part_once(
+        &self,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let read = match &self.place {
+            Place::Local(local) => local.ranges(key, &[range]).await?,
+            Place::Remote(remote, _) => remote.ranges(key, &[range]).await?,
+        };
+        Ok(read.into_iter().next().unwrap_or_default())
     }
 
     /// A whole object, of about so many bytes.
     pub(crate) async fn read(&self, key: &str, about_bytes: u64) -> Result<Bytes, StoreError> {
-        if let Place::Remote(remote) = &self.place {
+        if let Place::Remote(remote, _) = &self.place {
             return remote.read(key, about_bytes).await;
         }
         let found = self.store().get(&Key::from(key)).await.map_err(failed("read", key))?;
@@ -157,7 +186,7 @@ impl Objects {
 
     /// Deletes an object; one that is not there is no error.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        if let Place::Remote(remote) = &self.place {
+        if let Place::Remote(remote, _) = &self.place {
             remote.check_owner().await?;
         }
         match self.store().delete(&Key::from(key)).await {
@@ -185,9 +214,24 @@ impl Objects {
         Ok(listed)
     }
 
+    /// Ends the cache of a bucket's objects when it is written.
+    pub(crate) async fn close_cache(&self) {
+        if let Place::Remote(_, cached) = &self.place {
+            cached.close().await;
+        }
+    }
+
+    /// How reads were answered so far; none where objects are files.
+    pub(crate) fn cache_reads(&self) -> CacheReads {
+        match &self.place {
+            Place::Local(_) => CacheReads::default(),
+            Place::Remote(_, cached) => cached.reads(),
+        }
+    }
+
     /// Requests so far; none where objects are files.
     pub(crate) fn requests(&self) -> ObjectRequests {
-        let Place::Remote(remote) = &self.place else { return ObjectRequests::default() };
+        let Place::Remote(remote, _) = &self.place else { return ObjectRequests::default() };
         let requests = remote.requests();
         ObjectRequests {
             puts: requests.puts.load(Relaxed),
@@ -201,7 +245,7 @@ impl Objects {
     fn store(&self) -> &dyn ObjectStore {
         match &self.place {
             Place::Local(local) => local.store(),
-            Place::Remote(remote) => remote.store(),
+            Place::Remote(remote, _) => remote.store(),
         }
     }
 }

@@ -437,10 +437,10 @@ async fn read_one(objects: &Objects, key: &str, range: Range<u64>) -> Result<Byt
     Ok(read.into_iter().next().unwrap_or_default())
 }
 
-/// The bytes of a segment.
+/// The bytes of a segment, which is about to be replaced by what is made of it.
 async fn bytes_of(objects: &Objects, segment: &SegmentRef) -> Result<Bytes, StoreError> {
     let start = segment.object_offset;
-    read_one(objects, &segment.object_key, start..start.saturating_add(segment.bytes)).await
+    objects.part_once(&segment.object_key, start..start.saturating_add(segment.bytes)).await
 }
 
 /// All records of an L0 from its object. Columns that are null throughout a block may be missing in

@@ -1,6 +1,7 @@
 //! What happens at the limits: long, slow, too many, too much.
 
 use super::*;
+use lodge_record::TenantId;
 use lodge_record::limits::LINE_BYTES_MAX;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +73,7 @@ async fn a_thousand_idle_connections_hold_no_memory_of_inserts() {
         config.stall_time_max = Duration::from_secs(1);
     })
     .await;
-    let free = rig.server.app().insert_memory.available_permits();
+    let free = rig.server.app().insert_memory.free();
     let mut all = Vec::new();
     for number in 0..CONNECTIONS {
         let mut stream = connect(&rig, "syslog_tcp").await;
@@ -81,7 +82,7 @@ async fn a_thousand_idle_connections_hold_no_memory_of_inserts() {
     }
     wait_for_records(&rig, CONNECTIONS as u64).await;
     assert_eq!(counted(&rig, "connections_open", "syslog_tcp").await, CONNECTIONS as u64);
-    let is_free = async || rig.server.app().insert_memory.available_permits() == free;
+    let is_free = async || rig.server.app().insert_memory.free() == free;
     wait_until("no memory held", is_free).await;
     // One more waits, and takes the place of one that goes.
     let mut waiting = connect(&rig, "json_tcp").await;
@@ -136,8 +137,7 @@ async fn without_memory_connections_wait_and_datagrams_are_dropped() {
     })
     .await;
     let app = rig.server.app();
-    let free = u32::try_from(app.insert_memory.available_permits()).unwrap();
-    let all = app.insert_memory.clone().acquire_many_owned(free).await.unwrap();
+    let all = app.insert_memory.try_take(&TenantId::default(), app.insert_memory.free()).unwrap();
     let mut stream = connect(&rig, "syslog_tcp").await;
     stream.write_all(b"<13>patient\n").await.unwrap();
     let (socket, at) = (sender().await, door(&rig, "syslog_udp"));
