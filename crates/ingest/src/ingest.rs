@@ -36,6 +36,8 @@ const BATCH_COST_BYTES: usize = 4 << 10;
 const EAGER_BYTES: usize = 1 << 20;
 /// Small groups are begun no closer together than this, or syncing would be all there is to do.
 const GROUP_GAP: Duration = Duration::from_millis(20);
+/// Arrow bytes of a group where there are several tenants: each waits for the groups of others.
+const SHARED_GROUP_BYTES: usize = 8 << 20;
 /// What an overloaded sender is told to wait.
 const RETRY_AFTER_S: u64 = 1;
 
@@ -376,7 +378,10 @@ impl Committer {
         };
         let store = Arc::clone(&self.shared.store);
         let may = |tenant: &TenantId| pass == Pass::All || !store.has_much_unbuilt(tenant);
-        let bytes_max = self.shared.limits.group_bytes_max;
+        let mut bytes_max = self.shared.limits.group_bytes_max;
+        if self.shared.room.is_shared() {
+            bytes_max = bytes_max.min(SHARED_GROUP_BYTES);
+        }
         let (mut bytes, mut group): (usize, Vec<Queued>) = (0, Vec::new());
         loop {
             self.fetch();

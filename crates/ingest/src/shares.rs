@@ -4,7 +4,8 @@
 //! - no more is given than there is;
 //! - one tenant alone may have all of it;
 //! - where there are several, one that holds something leaves free a third of what it holds, so that
-//!   who comes next finds room; one that holds nothing may have whatever is free;
+//!   who comes next finds room; one that holds nothing may have whatever is free. Not so where each
+//!   holds for a moment only, as of turns on the processor: there nobody leaves anything unused;
 //! - what becomes free goes to that waiting tenant which holds least; within a tenant to who waits
 //!   longest.
 
@@ -21,6 +22,7 @@ const HELD_TO_FREE: usize = 3;
 #[derive(Debug, Clone)]
 pub struct Shares {
     total: usize,
+    leaves_room: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -53,7 +55,17 @@ impl Shares {
     /// So many units.
     pub fn new(total: usize) -> Self {
         let state = State { free: total, ..State::default() };
-        Self { total, state: Arc::new(Mutex::new(state)) }
+        Self { total, leaves_room: true, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// So many turns, each held for a moment: who holds some need not leave any free.
+    pub fn turns(total: usize) -> Self {
+        Self { leaves_room: false, ..Self::new(total) }
+    }
+
+    /// Whether more than one tenant has asked.
+    pub fn is_shared(&self) -> bool {
+        self.state().is_shared
     }
 
     /// All units there are.
@@ -70,7 +82,7 @@ impl Shares {
     pub fn try_take(&self, tenant: &TenantId, units: usize) -> Option<Share> {
         let mut state = self.state();
         state.meet(tenant);
-        state.take(tenant, units).then(|| self.share(tenant, units))
+        state.take(tenant, units, self.leaves_room).then(|| self.share(tenant, units))
     }
 
     /// As [`Shares::try_take`], and waits until it may. Who stops waiting gets nothing.
@@ -80,7 +92,7 @@ impl Shares {
             state.meet(tenant);
             // Who waits longer comes first.
             let is_first = state.waiting.get(tenant).is_none_or(VecDeque::is_empty);
-            if is_first && state.take(tenant, units) {
+            if is_first && state.take(tenant, units, self.leaves_room) {
                 return self.share(tenant, units);
             }
             let (give, given) = oneshot::channel();
@@ -115,7 +127,7 @@ impl Shares {
                 state.held.remove(tenant);
             }
         }
-        while let Some((tenant, waiting)) = state.next() {
+        while let Some((tenant, waiting)) = state.next(self.leaves_room) {
             given.push((self.share(&tenant, waiting.units), waiting.give));
         }
         drop(state);
@@ -135,14 +147,17 @@ impl State {
         }
     }
 
-    fn may_take(&self, tenant: &TenantId, units: usize) -> bool {
+    fn may_take(&self, tenant: &TenantId, units: usize, leaves_room: bool) -> bool {
         let held = self.held.get(tenant).copied().unwrap_or(0);
         let Some(left) = self.free.checked_sub(units) else { return false };
-        !self.is_shared || held == 0 || held + units <= left.saturating_mul(HELD_TO_FREE)
+        !self.is_shared
+            || !leaves_room
+            || held == 0
+            || held + units <= left.saturating_mul(HELD_TO_FREE)
     }
 
-    fn take(&mut self, tenant: &TenantId, units: usize) -> bool {
-        let may = self.may_take(tenant, units);
+    fn take(&mut self, tenant: &TenantId, units: usize, leaves_room: bool) -> bool {
+        let may = self.may_take(tenant, units, leaves_room);
         if may && units > 0 {
             self.free -= units;
             *self.held.entry(tenant.clone()).or_default() += units;
@@ -151,7 +166,7 @@ impl State {
     }
 
     /// Takes for who is next, if there is somebody who may have what it waits for.
-    fn next(&mut self) -> Option<(TenantId, Waiting)> {
+    fn next(&mut self, leaves_room: bool) -> Option<(TenantId, Waiting)> {
         for line in self.waiting.values_mut() {
             while line.front().is_some_and(|waiting| waiting.give.is_closed()) {
                 line.pop_front();
@@ -160,11 +175,11 @@ impl State {
         self.waiting.retain(|_, line| !line.is_empty());
         let held = |tenant: &TenantId| self.held.get(tenant).copied().unwrap_or(0);
         let fitting = self.waiting.iter().filter(|(tenant, line)| {
-            line.front().is_some_and(|waiting| self.may_take(tenant, waiting.units))
+            line.front().is_some_and(|waiting| self.may_take(tenant, waiting.units, leaves_room))
         });
         let next = fitting.map(|(tenant, _)| tenant).min_by_key(|tenant| held(tenant))?.clone();
         let waiting = self.waiting.get_mut(&next)?.pop_front()?;
-        self.take(&next, waiting.units);
+        self.take(&next, waiting.units, leaves_room);
         Some((next, waiting))
     }
 }
@@ -212,6 +227,26 @@ mod tests {
         drop((of_a, of_b, of_c));
         assert_eq!(shares.free(), 16);
         assert!(shares.state().held.is_empty());
+    }
+
+    #[tokio::test]
+    async fn turns_are_all_used_and_go_round() {
+        let (turns, a, b) = (Shares::turns(2), tenant("a"), tenant("b"));
+        drop(turns.take(&b, 1).await);
+        let (first, second) = (turns.take(&a, 1).await, turns.take(&a, 1).await);
+        assert!(turns.is_shared() && turns.free() == 0);
+        let a_waits = tokio::spawn({
+            let (turns, a) = (turns.clone(), a.clone());
+            async move { turns.take(&a, 1).await }
+        });
+        tokio::task::yield_now().await;
+        let b_waits = tokio::spawn(async move { turns.take(&b, 1).await });
+        tokio::task::yield_now().await;
+        drop(first);
+        let of_b = b_waits.await.unwrap();
+        assert!(!a_waits.is_finished());
+        drop((second, of_b));
+        a_waits.await.unwrap();
     }
 
     #[test]

@@ -95,7 +95,9 @@ async fn decode(
     memory: &mut Reserved,
 ) -> Result<Batch, ApiError> {
     let metrics = Arc::clone(&app.metrics);
+    let turn = app.decoders.turn(&tenant).await;
     let work = app.decoders.run(move || {
+        let _turn = turn;
         let plain = match encoding {
             Encoding::Identity => body,
             compressed => {

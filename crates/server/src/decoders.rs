@@ -1,8 +1,10 @@
 //! Threads that decode what comes in.
 //!
 //! Invariant: they come behind the threads of queries wherever both want the processor: records may
-//! wait a little to be taken in, a person who asks may not.
+//! wait a little to be taken in, a person who asks may not. Tenants take turns of whole bodies.
 
+use lodge_ingest::{Share, Shares};
+use lodge_record::TenantId;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -10,6 +12,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Decoders {
     /// Runs nothing but blocking work, so nobody drives it. None while it is dropped.
     runtime: Option<Runtime>,
+    turns: Shares,
 }
 
 impl Decoders {
@@ -20,7 +23,14 @@ impl Decoders {
             .thread_name("lodge-decode")
             .on_thread_start(lodge_store::behind_queries)
             .build()?;
-        Ok(Self { runtime: Some(runtime) })
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { runtime: Some(runtime), turns: Shares::turns(processors) })
+    }
+
+    /// A tenant's turn to decode what is whole: to be held while that is done. What waits for its client
+    /// takes no turn.
+    pub(crate) async fn turn(&self, tenant: &TenantId) -> Share {
+        self.turns.take(tenant, 1).await
     }
 
     /// Does `work` on one of the threads.

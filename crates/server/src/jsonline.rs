@@ -115,7 +115,11 @@ pub(crate) async fn insert(
             let work = app.decoders.run(move || repeats.of_content(&content.concat()));
             from.request = work.await.map_err(|e| ApiError::internal(e.to_string()))?;
         }
-        app.decoders.run(move || work.run_plain(frames, bytes));
+        let turn = app.decoders.turn(identity.tenant()).await;
+        app.decoders.run(move || {
+            work.run_plain(frames, bytes);
+            drop(turn);
+        });
         return store(&app, from, pieces, debug).await;
     }
     let head = Received::whole(frames.concat().into());

@@ -7,7 +7,9 @@ use lodge_record::{field, overflow, schema};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use crate::fixture::{DAY, Lab, Record, S, record};
 
@@ -117,13 +119,39 @@ fn json_text(json: &Json) -> String {
     }
 }
 
-fn flatten(prefix: &str, json: &Json, out: &mut Vec<(String, String)>) {
-    let Json::Object(fields) = json else { return };
+/// The fields of an object as they stand: a name that occurs twice is there twice.
+struct Pairs(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let next = || map.next_entry().transpose();
+                std::iter::from_fn(next).collect::<Result<_, _>>().map(Pairs)
+            }
+        }
+        from.deserialize_map(All)
+    }
+}
+
+/// The last of several fields of one name counts.
+fn flatten(prefix: &str, text: &str, out: &mut Vec<(String, String)>) {
+    let Ok(Pairs(fields)) = serde_json::from_str(text) else { return };
     for (name, value) in fields {
-        let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        match value {
-            Json::Object(_) => flatten(&name, value, out),
-            other => out.push((name, json_text(other))),
+        let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match serde_json::from_str(value.get()).unwrap() {
+            Json::Object(_) => flatten(&name, value.get(), out),
+            other => {
+                out.retain(|(known, _)| *known != name);
+                out.push((name, json_text(&other)));
+            }
         }
     }
 }
@@ -204,9 +232,7 @@ impl Ask {
         match self {
             Self::UnpackJson { from, prefix, keep } => {
                 let mut found = Vec::new();
-                if let Ok(json) = serde_json::from_str::<Json>(&value(&row, from)) {
-                    flatten("", &json, &mut found);
-                }
+                flatten("", &value(&row, from), &mut found);
                 let before = row.clone();
                 for (name, value) in found {
                     let name = format!("{prefix}{name}");

@@ -95,7 +95,9 @@ async fn take_framed<T: Send + 'static>(
     let body = arriving.whole(BODY_BYTES_MAX, &mut memory).await;
     let body = body.map_err(|error| error.into_answer(&app.metrics))?;
     let held = Arc::clone(app);
+    let turn = app.decoders.turn(identity.tenant()).await;
     let work = app.decoders.run(move || {
+        let _turn = turn;
         let (encoding, body) = unframe(body)?;
         let plain = match encoding {
             Encoding::Identity => body,
