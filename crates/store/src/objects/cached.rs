@@ -138,16 +138,15 @@ impl Cached {
             ranges.iter().map(|r| format!("{key}@{}-{}", r.start, r.end)).collect();
         let is_kept = !key.starts_with("l0/");
         let mut parts = match &self.disk {
-            Some(disk) if is_kept => self.from_disk(disk, &names).await,
+            Some(disk) if is_kept => self.kept(disk, &names).await,
             _ => vec![None; names.len()],
         };
         let wanted: Vec<(String, Range<u64>)> = names
             .iter()
             .zip(ranges)
             .zip(&parts)
-            .filter_map(|((name, range), part)| {
-                part.is_none().then(|| (name.clone(), range.clone()))
-            })
+            .filter(|(_, part)| part.is_none())
+            .map(|((name, range), _)| (name.clone(), range.clone()))
             .collect();
         if !wanted.is_empty() {
             let disk = self.disk.clone().filter(|_| is_kept);
@@ -162,7 +161,7 @@ impl Cached {
         all.ok_or_else(|| failed("read", key)(too_few()))
     }
 
-    async fn from_disk(
+    async fn kept(
         &self,
         disk: &HybridCache<String, Bytes>,
         names: &[String],
@@ -293,7 +292,7 @@ fn too_few() -> object_store::Error {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
     use std::sync::atomic::AtomicUsize;
 
