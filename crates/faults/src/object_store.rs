@@ -27,6 +27,8 @@ const USER: &str = "lodge";
 const SECRET: &str = "not-a-secret";
 /// The bucket that is made.
 const BUCKET: &str = "logs";
+/// An object that is large enough not to be kept with the names.
+const PROBE_BYTES: usize = 64 << 10;
 /// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// A connection on which nothing moves for so long is closed.
@@ -98,13 +100,17 @@ impl ObjectStore {
         let mut process =
             Process::start(binary, &args, &Wrap::default(), &folder.join("seaweedfs.log"))?;
         let started = Instant::now();
-        let ask = |addr, method, path: String| {
-            http::request(addr, method, &path, &[], b"", Duration::from_secs(5))
+        let ask = |addr, method, path: String, body: &[u8]| {
+            http::request(addr, method, &path, &[], body, Duration::from_secs(5))
         };
-        // A bucket is a folder of the filer; once that can be made, everything below it is up.
+        // A bucket is a folder of the filer. That it can be made says nothing of the servers that keep
+        // what is in objects: they are up once one was written.
         let made = |answer: http::Answer| answer.is_success() || answer.status == 409;
-        while !ask(filer, "POST", format!("/buckets/{BUCKET}/")).is_ok_and(made)
-            || ask(s3, "GET", "/".to_owned()).is_err()
+        let probe = || format!("/buckets/{BUCKET}/lodge-probe");
+        while !ask(filer, "POST", format!("/buckets/{BUCKET}/"), b"").is_ok_and(made)
+            || !ask(filer, "PUT", probe(), &[b'p'; PROBE_BYTES]).is_ok_and(|a| a.is_success())
+            || !ask(filer, "DELETE", probe(), b"").is_ok_and(|a| a.is_success())
+            || ask(s3, "GET", "/".to_owned(), b"").is_err()
         {
             if process.ended().is_some() || started.elapsed() > START_MAX {
                 let log = process.log_tail();

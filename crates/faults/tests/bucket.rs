@@ -133,7 +133,8 @@ fn a_server_does_what_its_roles_are_and_says_whom_to_ask_for_the_rest() {
     let mut ingest = server(folder, "ingest", &settings("\"ingest\", \"build\""));
     ingest.start().unwrap();
     assert!(TcpStream::connect(syslog).is_ok());
-    assert!(ask(&ingest, "/insert/jsonline", b"{\"_msg\":\"kept\"}").is_success());
+    let taken = ask(&ingest, "/insert/jsonline", b"{\"_msg\":\"kept\"}");
+    assert!(taken.is_success(), "{}: {}", taken.status, taken.text());
     assert_eq!(query.far_end().count("kept").unwrap(), 1, "what one took the other finds");
     let refused = ask(&ingest, "/select/logsql/query?query=*", b"");
     assert!(refused.status == 503 && refused.text().contains("ask one that has the role `query`"));
