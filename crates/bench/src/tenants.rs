@@ -383,6 +383,9 @@ impl TenantsFound {
             rows.push(std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>());
         };
         let ms = |figures: &Figures| {
+            if figures.count == 0 {
+                return "none ended".to_owned();
+            }
             [figures.median_ms, figures.p99_ms].map(table::milliseconds).join(" / ")
         };
         add("insert of 100 KB, ms: median / p99", &|phase| ms(&phase.inserts));
