@@ -27,8 +27,6 @@ use crate::{
 
 /// L0 segments that are looked at when the store is opened.
 const L0_AT_START_MAX: usize = 1 << 20;
-/// Of the disk's free bytes the cache of a bucket's objects takes this part at most.
-const CACHE_DIVISOR: u64 = 2;
 
 /// Objects and catalog of one data folder.
 #[derive(Debug)]
@@ -93,8 +91,8 @@ impl Store {
         let objects = Arc::new(match &options.bucket {
             Some(bucket) => {
                 let owner = catalog.number().await?.to_string();
-                let bytes_max = options.cache_bytes_max.min(space.free_bytes() / CACHE_DIVISOR);
-                Objects::open_bucket(bucket, owner).await?.kept_in(&data_dir, bytes_max).await
+                let objects = Objects::open_bucket(bucket, owner).await?;
+                objects.kept_in(&data_dir, options.cache_bytes_max, space.free_bytes()).await
             }
             None => Objects::open_folder(data_dir.join("objects")).await?,
         });

@@ -16,7 +16,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,8 +42,11 @@ const BLOCK_BYTES_MIN: usize = 8 << 20;
 const BLOCKS: usize = 512;
 /// With less there would be too few blocks to give back one and write another.
 const BYTES_MIN: usize = 8 * BLOCK_BYTES_MIN;
-/// The folder in the data folder.
+/// The folder in the data folder. In it is one of the name of the cache's size: the files of another
+/// size are of no use to it.
 const FOLDER: &str = "cache";
+/// Of what is free on the disk, or its own already, it takes this part at most.
+const FREE_DIVISOR: u64 = 2;
 
 /// Parts by name that one read brought, or why it did not.
 type Read = Result<Arc<HashMap<String, Bytes>>, Arc<StoreError>>;
@@ -85,17 +89,21 @@ impl Cached {
         Self { disk: None, under_way: UnderWay::default(), counters: CacheCounters::default() }
     }
 
-    /// Keeps up to `bytes_max` in a folder of `data_dir`. A folder that cannot be used is told in the
-    /// log, and nothing kept.
-    pub(super) async fn open(data_dir: &Path, bytes_max: u64) -> Self {
+    /// Keeps up to `bytes_max` in a folder of `data_dir`, on whose disk there are `free_bytes`. A folder
+    /// that cannot be used is told in the log, and nothing kept.
+    pub(super) async fn open(data_dir: &Path, bytes_max: u64, free_bytes: u64) -> Self {
         let folder = data_dir.join(FOLDER);
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        if bytes_max < BYTES_MIN {
-            // What an earlier setting left there.
-            std::fs::remove_dir_all(&folder).ok();
+        let bytes = size(bytes_max, free_bytes.saturating_add(taken_bytes(&folder)));
+        let own = folder.join(bytes.to_string());
+        // What another size left there.
+        for other in entries(&folder).filter(|path| *path != own) {
+            std::fs::remove_dir_all(&other).ok();
+        }
+        if bytes == 0 {
+            std::fs::remove_dir(&folder).ok();
             return Self::nothing();
         }
-        match open_disk(&folder, bytes_max).await {
+        match open_disk(&own, bytes).await {
             Ok(disk) => Self { disk: Some(disk), ..Self::nothing() },
             Err(error) => {
                 tracing::warn!(folder = %folder.display(), %error,
@@ -243,6 +251,25 @@ impl Drop for Listed {
     }
 }
 
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// What the caches in a folder take of the disk: their files have holes until they are full.
+fn taken_bytes(folder: &Path) -> u64 {
+    let files = entries(folder).flat_map(|cache| entries(&cache));
+    files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512)).sum()
+}
+
+/// How large the cache is; 0 is none. Where the disk decides, it is a power of two: a size that followed
+/// each change of what is free would begin an empty cache at each start.
+fn size(bytes_max: u64, free_bytes: u64) -> usize {
+    let room = free_bytes / FREE_DIVISOR;
+    let bytes = if bytes_max <= room { bytes_max } else { 1 << room.max(1).ilog2() };
+    usize::try_from(bytes).ok().filter(|bytes| *bytes >= BYTES_MIN).unwrap_or(0)
+}
+
 async fn open_disk(
     folder: &Path,
     bytes_max: usize,
@@ -296,6 +323,7 @@ mod tests {
 
     use std::sync::atomic::AtomicUsize;
 
+    use tempfile::TempDir;
     use tokio::sync::Notify;
 
     use super::*;
@@ -305,6 +333,10 @@ mod tests {
         let of =
             |r: &Range<u64>| Bytes::from((r.start..r.end).map(|i| i as u8).collect::<Vec<_>>());
         ranges.iter().map(of).collect()
+    }
+
+    async fn open(dir: &TempDir, bytes_max: u64) -> Cached {
+        Cached::open(dir.path(), bytes_max, u64::MAX).await
     }
 
     async fn read(
@@ -325,14 +357,14 @@ mod tests {
     async fn what_was_read_is_there_after_a_restart_and_damage_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let (wanted, asked) = ([0..5_000, 7_000..7_001, 9_000..80_000], Arc::default());
-        let cached = Cached::open(dir.path(), BYTES_MIN as u64).await;
+        let cached = open(&dir, BYTES_MIN as u64).await;
         for _ in 0..2 {
             assert_eq!(read(&cached, "seg/a", &wanted, &asked).await, bucket(&wanted));
         }
         assert_eq!(asked.load(Relaxed), 3, "each part once");
         cached.close().await;
 
-        let cached = Cached::open(dir.path(), BYTES_MIN as u64).await;
+        let cached = open(&dir, BYTES_MIN as u64).await;
         assert_eq!(read(&cached, "seg/a", &wanted, &asked).await, bucket(&wanted));
         assert_eq!((asked.load(Relaxed), cached.reads().hits), (3, 3), "all from the disk");
         // Another object has other bytes.
@@ -341,28 +373,58 @@ mod tests {
         cached.close().await;
 
         // Every value byte that is not zero, of every file.
-        for file in std::fs::read_dir(dir.path().join(FOLDER)).unwrap() {
-            let path = file.unwrap().path();
+        let files: Vec<PathBuf> =
+            entries(&dir.path().join(FOLDER)).flat_map(|cache| entries(&cache)).collect();
+        assert!(!files.is_empty());
+        for path in files {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes.iter_mut().skip(4_200).filter(|byte| **byte != 0).for_each(|byte| *byte ^= 0x55);
             std::fs::write(&path, bytes).unwrap();
         }
-        let cached = Cached::open(dir.path(), BYTES_MIN as u64).await;
+        let cached = open(&dir, BYTES_MIN as u64).await;
         assert_eq!(read(&cached, "seg/a", &wanted, &asked).await, bucket(&wanted));
+    }
+
+    #[tokio::test]
+    async fn a_cache_of_another_size_leaves_nothing_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = Arc::default();
+        for blocks in [12, 8, 9] {
+            let bytes = blocks * BLOCK_BYTES_MIN;
+            let cached = open(&dir, bytes as u64).await;
+            read(&cached, "seg/a", &[0..10], &asked).await;
+            cached.close().await;
+            let caches: Vec<PathBuf> = entries(&dir.path().join(FOLDER)).collect();
+            assert_eq!(caches, [dir.path().join(FOLDER).join(bytes.to_string())]);
+            let files = entries(&caches[0]).map(|file| file.metadata().unwrap().len());
+            assert!(files.sum::<u64>() <= bytes as u64);
+        }
+        assert_eq!(asked.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn its_size_is_that_of_the_setting_or_of_the_disk() {
+        let least = BYTES_MIN as u64;
+        assert_eq!(size(3 * least, 6 * least), 3 * BYTES_MIN);
+        assert_eq!(size(3 * least, 6 * least - 2), 2 * BYTES_MIN);
+        assert_eq!(size(u64::MAX, 5 * least), 2 * BYTES_MIN);
+        for (bytes_max, free) in [(0, u64::MAX), (least - 1, u64::MAX), (least, least), (1, 0)] {
+            assert_eq!(size(bytes_max, free), 0, "{bytes_max} {free}");
+        }
     }
 
     #[tokio::test]
     async fn of_l0s_and_without_room_nothing_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let asked = Arc::default();
-        let cached = Cached::open(dir.path(), BYTES_MIN as u64).await;
+        let cached = open(&dir, BYTES_MIN as u64).await;
         for _ in 0..2 {
             read(&cached, "l0/a", &[0..10], &asked).await;
         }
         assert_eq!(asked.load(Relaxed), 2);
         cached.close().await;
         assert!(dir.path().join(FOLDER).exists());
-        let cached = Cached::open(dir.path(), 0).await;
+        let cached = open(&dir, 0).await;
         assert!(!dir.path().join(FOLDER).exists(), "what an earlier setting left is gone");
         assert_eq!(read(&cached, "seg/a", &[3..4], &asked).await, bucket(&[3..4]));
     }

@@ -106,10 +106,16 @@ impl Objects {
         Ok(Self { place, in_flight: Arc::default() })
     }
 
-    /// Keeps what is read of a bucket's objects in a folder of `data_dir`, up to so many bytes.
-    pub(crate) async fn kept_in(mut self, data_dir: &Path, bytes_max: u64) -> Self {
+    /// Keeps what is read of a bucket's objects in a folder of `data_dir`, up to so many bytes and half of
+    /// what is free there.
+    pub(crate) async fn kept_in(
+        mut self,
+        data_dir: &Path,
+        bytes_max: u64,
+        free_bytes: u64,
+    ) -> Self {
         if let Place::Remote(_, cached) = &mut self.place {
-            *cached = Cached::open(data_dir, bytes_max).await;
+            *cached = Cached::open(data_dir, bytes_max, free_bytes).await;
         }
         self
     }
