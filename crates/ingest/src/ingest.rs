@@ -28,7 +28,7 @@ use crate::tail::{Commits, Tail};
 use crate::turns::Turns;
 use crate::{Ack, IngestError};
 
-/// Bytes that one permit of the queue stands for.
+/// Bytes that one unit of the queue stands for.
 const UNIT_BYTES: usize = 1 << 10;
 /// What a batch takes at least: a million empty ones are not for free either.
 const BATCH_COST_BYTES: usize = 4 << 10;
@@ -156,6 +156,7 @@ impl Ingest {
             queued,
             stopping,
             turns: Turns::default(),
+            held_up_until: None,
             last: None,
         };
         let following = Arc::clone(&shared);
@@ -285,6 +286,8 @@ struct Committer {
     stopping: watch::Receiver<bool>,
     /// What was taken out of the queue and is not in a group yet.
     turns: Turns<Queued>,
+    /// Until when who is held up waits at most because too much is unbuilt.
+    held_up_until: Option<Instant>,
     /// When the last commit was begun.
     last: Option<Instant>,
 }
@@ -342,31 +345,41 @@ impl Committer {
         }
     }
 
-    /// Who may have a turn. If too much is unbuilt of all that wait, it waits for that, at most for a
-    /// time, or for somebody else.
+    /// Who may have a turn. If too much is unbuilt of all that wait, it waits for that or for somebody
+    /// else. Nobody is held up for longer than the store says, whoever comes meanwhile.
     async fn pass(&mut self) -> Pass {
         let store = Arc::clone(&self.shared.store);
-        let is_held_up = |committer: &Self| {
-            committer.turns.tenants().all(|tenant| store.has_much_unbuilt(tenant))
-        };
-        if !is_held_up(self) {
-            return Pass::WithLittleUnbuilt;
-        }
-        let waiting = store.wait_for_building();
-        tokio::pin!(waiting);
         loop {
+            let mut held_up = self.turns.tenants().map(|tenant| store.has_much_unbuilt(tenant));
+            let first = held_up.next().unwrap_or(false);
+            let (any, all) = held_up.fold((first, first), |(any, all), one| (any | one, all & one));
+            if !any {
+                self.held_up_until = None;
+                return Pass::WithLittleUnbuilt;
+            }
+            if *self.stopping.borrow() {
+                break;
+            }
+            let until = *self.held_up_until.get_or_insert_with(|| store.hold_up());
+            if Instant::now() >= until {
+                break;
+            }
+            if !all {
+                return Pass::WithLittleUnbuilt;
+            }
             tokio::select! {
-                () = &mut waiting => return Pass::All,
-                _ = self.stopping.changed() => return Pass::All,
+                () = store.wait_for_building(until) => {}
+                _ = self.stopping.changed() => {}
                 next = self.queued.recv() => {
-                    if !self.push(next) || !is_held_up(self) {
+                    if !self.push(next) {
+                        // All handles are gone: nobody else will come.
                         break;
                     }
                 }
             }
         }
-        // All handles may be gone: then nobody else will come.
-        if is_held_up(self) { Pass::All } else { Pass::WithLittleUnbuilt }
+        self.held_up_until = None;
+        Pass::All
     }
 
     async fn collect(&mut self, pass: Pass) -> Vec<Queued> {

@@ -254,39 +254,66 @@ async fn a_tenant_that_floods_leaves_room_to_others() {
     assert_eq!(store.stats().rows, 2 + 20 + taken);
 }
 
-#[tokio::test]
-async fn who_has_much_unbuilt_waits_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    // Nothing is ever due, and what is there is too much already.
+/// A store in which nothing is ever due to be built, with too much of a tenant's in it already.
+async fn start_held_up(dir: &Path, l0_wait_max: Duration) -> (Arc<Store>, Ingest) {
     let options = StoreOptions {
         disk_reserve_bytes: Some(0),
         l0_bytes_max: 200_000,
-        l0_wait_max: Duration::from_secs(3_600),
+        l0_wait_max,
         build_age: Duration::from_secs(3_600),
         ..StoreOptions::default()
     };
-    let store = Store::open(dir.path(), options).await.unwrap();
-    let background = store.spawn_background();
-    let ingest = Ingest::start(Arc::clone(&store), IngestLimits::default());
-    let (noisy, quiet) = ("noisy".parse().unwrap(), "quiet".parse().unwrap());
+    let store = Store::open(dir, options).await.unwrap();
+    // It goes on until the store is gone.
+    std::mem::forget(store.spawn_background());
+    let limits = IngestLimits { group_bytes_max: 1, ..IngestLimits::default() };
+    let ingest = Ingest::start(Arc::clone(&store), limits);
     ingest.submit(of_tenant("noisy", 20_000)).await.unwrap();
-    while !store.has_much_unbuilt(&noisy) {
+    while !store.has_much_unbuilt(&"noisy".parse().unwrap()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let waits = tokio::spawn({
+    (store, ingest)
+}
+
+#[tokio::test]
+async fn who_has_much_unbuilt_waits_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ingest) = start_held_up(dir.path(), Duration::from_secs(3_600)).await;
+    let wait = || {
         let ingest = ingest.clone();
-        async move { ingest.submit(of_tenant("noisy", 2)).await }
-    });
+        tokio::spawn(async move { ingest.submit(of_tenant("noisy", 2)).await })
+    };
+    let waits = [wait(), wait(), wait()];
     while ingest.stats().queued_bytes == 0 {
         tokio::task::yield_now().await;
     }
     for _ in 0..10 {
         ingest.submit(of_tenant("quiet", 1)).await.unwrap();
     }
-    assert!(!store.has_much_unbuilt(&quiet) && !waits.is_finished());
-    // A server that stops waits for nothing.
+    assert!(!store.has_much_unbuilt(&"quiet".parse().unwrap()));
+    assert!(waits.iter().all(|waits| !waits.is_finished()));
+    assert_eq!(store.stats().delayed, 1, "counted once, however many go by");
+    // A server that stops waits for nothing, of however many groups.
     ingest.drain().await;
+    for waits in waits {
+        waits.await.unwrap().unwrap();
+    }
+    assert_eq!(store.stats().rows, 20_016);
+}
+
+/// Though nothing is built and somebody else comes again and again.
+#[tokio::test]
+async fn nobody_is_held_up_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ingest) = start_held_up(dir.path(), Duration::from_millis(200)).await;
+    let waits = tokio::spawn({
+        let ingest = ingest.clone();
+        async move { ingest.submit(of_tenant("noisy", 2)).await }
+    });
+    while !waits.is_finished() {
+        ingest.submit(of_tenant("quiet", 1)).await.unwrap();
+        assert!(ingest.stats().batches < 3_000, "the noisy one is never let in");
+    }
     waits.await.unwrap().unwrap();
-    assert_eq!(store.stats().rows, 20_012);
-    background.shutdown().await;
+    assert!(store.stats().delayed > 0);
 }

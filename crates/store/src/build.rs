@@ -347,11 +347,15 @@ impl Store {
             && self.pending.has_its_part(tenant, self.options.l0_bytes_max)
     }
 
-    /// Waits while so much is not built, at most for [`StoreOptions::l0_wait_max`].
-    pub async fn wait_for_building(&self) {
+    /// Counts that somebody is held up by that, and says until when at most.
+    pub fn hold_up(&self) -> tokio::time::Instant {
+        self.counters.delayed();
+        tokio::time::Instant::now() + self.options.l0_wait_max
+    }
+
+    /// Waits while so much is not built and building goes on.
+    pub async fn wait_for_building(&self, until: tokio::time::Instant) {
         let pending = &self.pending;
-        let deadline = tokio::time::Instant::now() + self.options.l0_wait_max;
-        let mut is_counted = false;
         loop {
             // From here on it hears of everything that is built.
             let less = pending.less.notified();
@@ -359,12 +363,7 @@ impl Store {
             if !is_full || !pending.is_worked_on.load(Relaxed) {
                 return;
             }
-            if !is_counted {
-                self.counters.delayed();
-                is_counted = true;
-            }
-            let waited = tokio::time::timeout_at(deadline, less).await;
-            if waited.is_err() {
+            if tokio::time::timeout_at(until, less).await.is_err() {
                 return;
             }
         }
