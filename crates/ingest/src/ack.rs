@@ -42,8 +42,8 @@ impl Ack {
 pub enum IngestError {
     /// Too much is waiting to be committed.
     #[error(
-        "too much waits to be committed ({queued_bytes} bytes, the limit is {limit_bytes}); send \
-         the batch again in {retry_after_s} s"
+        "too much waits to be committed ({queued_bytes} bytes, the limit is {limit_bytes}, of which \
+         one tenant leaves some to others); send the batch again in {retry_after_s} s"
     )]
     Overloaded {
         /// When to try again, seconds.

@@ -57,7 +57,8 @@ pub(crate) enum BodyError {
     Corrupt(Encoding, String),
     /// All the memory for inserts is in use.
     #[error(
-        "too many inserts at once: their memory (`insert_memory_bytes_max`) is used up; try again"
+        "too many inserts at once: their memory (`insert_memory_bytes_max`), or what one tenant may \
+         have of it, is used up; try again"
     )]
     Memory,
 }
