@@ -213,6 +213,26 @@ impl Spread {
     }
 }
 
+/// How long each of several things took, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Times {
+    /// How many.
+    pub count: usize,
+    /// The middle one.
+    pub median_ms: f64,
+    /// The 99th percentile.
+    pub p99_ms: f64,
+}
+
+impl Times {
+    /// Of samples in milliseconds; all zero when there are none.
+    pub fn of(samples: &[f64]) -> Self {
+        let mut samples = samples.to_vec();
+        let spread = Spread::of(&mut samples);
+        Self { count: samples.len(), median_ms: spread.median, p99_ms: spread.p99 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::lodge::{LodgeServer, Setup};
-use crate::report::{Machine, Spread};
+use crate::report::{Machine, Times};
 use crate::run::run_dir;
 use crate::sender::Generated;
 use crate::table;
@@ -76,9 +76,9 @@ pub struct Phase {
     /// What the noisy one does.
     pub name: &'static str,
     /// Milliseconds of the quiet one's inserts.
-    pub inserts: Figures,
+    pub inserts: Times,
     /// Milliseconds of its queries.
-    pub queries: Figures,
+    pub queries: Times,
     /// Its requests that failed.
     pub failed: u64,
     /// The first of these.
@@ -91,29 +91,12 @@ pub struct Phase {
     pub noisy_refused: u64,
 }
 
-/// Times in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Figures {
-    /// How many.
-    pub count: usize,
-    /// The middle one.
-    pub median_ms: f64,
-    /// The 99th percentile.
-    pub p99_ms: f64,
-}
-
-impl Figures {
-    fn of(mut samples: Vec<f64>) -> Self {
-        let spread = Spread::of(&mut samples);
-        Self { count: samples.len(), median_ms: spread.median, p99_ms: spread.p99 }
-    }
-}
-
-/// What the noisy one does in the phases.
+/// What the noisy one does in the phases: whether it inserts, and asks. It asks first, over what was
+/// stored before, and not over what it adds.
 const PHASES: [(&str, bool, bool); 5] = [
     ("alone", false, false),
-    ("beside inserts", true, false),
     ("beside queries", false, true),
+    ("beside inserts", true, false),
     ("beside both", true, true),
     ("alone again", false, false),
 ];
@@ -287,6 +270,7 @@ async fn phase(
     load: Load,
     time: Duration,
 ) -> anyhow::Result<Phase> {
+    let question = question(quiet).await?;
     let (stop, stopped) = oneshot::channel();
     let done = Arc::new(Done::default());
     let noisy = std::thread::spawn({
@@ -294,15 +278,16 @@ async fn phase(
         move || load.run(&done, stopped)
     });
     let until = Instant::now() + time;
-    let (inserts, queries) = tokio::join!(quiet_sends(quiet, until), quiet_asks(quiet, until));
+    let (inserts, queries) =
+        tokio::join!(quiet_sends(quiet, until), quiet_asks(quiet, question, until));
     drop(stop);
     noisy.join().map_err(|_| anyhow!("the load's thread failed"))??;
-    let (inserts, queries) = (inserts?, queries?);
+    let inserts = inserts?;
     let seconds = time.as_secs_f64();
     Ok(Phase {
         name,
-        inserts: Figures::of(inserts.ms),
-        queries: Figures::of(queries.ms),
+        inserts: Times::of(&inserts.ms),
+        queries: Times::of(&queries.ms),
         failed: inserts.failed + queries.failed,
         failure: inserts.failure.or(queries.failure),
         noisy_mb_per_s: done.bytes.load(Relaxed) as f64 / 1e6 / seconds,
@@ -351,13 +336,22 @@ async fn quiet_sends(quiet: &Access, until: Instant) -> anyhow::Result<Seen> {
     Ok(seen)
 }
 
-async fn quiet_asks(quiet: &Access, until: Instant) -> anyhow::Result<Seen> {
-    // What is sent meanwhile lies two days before, so the answer stays the same.
+/// What the quiet one asks for, and the answer. What is sent meanwhile lies two days before, so the
+/// answer stays the same.
+async fn question(quiet: &Access) -> anyhow::Result<(String, (StatusCode, Bytes))> {
     let usual = WorkloadOptions::default();
     let day = jiff::Timestamp::from_nanosecond((usual.start_ns).into())? - usual.span;
     let query = format!("_time:[{day}, {}) {QUIET_QUERY}", day + usual.span);
     let expected = quiet.ask(&query).await?;
     ensure!(expected.0 == StatusCode::OK && !expected.1.is_empty(), "{query}: {expected:?}");
+    Ok((query, expected))
+}
+
+async fn quiet_asks(
+    quiet: &Access,
+    (query, expected): (String, (StatusCode, Bytes)),
+    until: Instant,
+) -> Seen {
     let (mut seen, mut due) = (Seen::default(), Instant::now());
     while Instant::now() < until {
         let begun = Instant::now();
@@ -370,7 +364,7 @@ async fn quiet_asks(quiet: &Access, until: Instant) -> anyhow::Result<Seen> {
         due += QUIET_ASKS_EVERY;
         sleep(due.saturating_duration_since(Instant::now())).await;
     }
-    Ok(seen)
+    seen
 }
 
 impl TenantsFound {
@@ -382,7 +376,7 @@ impl TenantsFound {
             let cells = self.phases.iter().map(cell);
             rows.push(std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>());
         };
-        let ms = |figures: &Figures| {
+        let ms = |figures: &Times| {
             if figures.count == 0 {
                 return "none ended".to_owned();
             }

@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use super::DoorsOptions;
 use crate::lodge::{LodgeServer, Setup};
 use crate::process::raise_open_files;
-use crate::report::Spread;
+use crate::report::Times;
 use crate::sender::{self, Generated};
 use crate::table;
 use crate::target::Target;
@@ -100,28 +100,9 @@ pub struct Phase {
     /// The first failure.
     pub failure: Option<String>,
     /// Of the inserts.
-    pub inserts: Figures,
+    pub inserts: Times,
     /// Of the queries.
-    pub queries: Figures,
-}
-
-/// Times in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Figures {
-    /// How many.
-    pub count: usize,
-    /// The middle one.
-    pub median_ms: f64,
-    /// The 99th percentile.
-    pub p99_ms: f64,
-}
-
-impl Figures {
-    fn of(samples: &[f64]) -> Self {
-        let mut samples = samples.to_vec();
-        let spread = Spread::of(&mut samples);
-        Self { count: samples.len(), median_ms: spread.median, p99_ms: spread.p99 }
-    }
+    pub queries: Times,
 }
 
 impl Phase {
@@ -259,8 +240,8 @@ impl<'s> Others<'s> {
             all.failed += part.failed;
             all.failure = all.failure.or(part.failure);
         }
-        all.inserts = Figures::of(&all.inserts_ms);
-        all.queries = Figures::of(&all.queries_ms);
+        all.inserts = Times::of(&all.inserts_ms);
+        all.queries = Times::of(&all.queries_ms);
         all
     }
 
@@ -428,12 +409,11 @@ impl Crowd {
             out.push_str(&format!("Not all of what was asked for: {note}\n\n"));
         }
         let [before, beside, after] = self.phases.as_slice() else { return out };
-        let pooled =
-            |read: fn(&Phase) -> &[f64]| Figures::of(&[read(before), read(after)].concat());
+        let pooled = |read: fn(&Phase) -> &[f64]| Times::of(&[read(before), read(after)].concat());
         let head = ["ms", "alone", "beside the crowd", "alone again", "beside / both alone"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        let mut add = |name: &str, read: fn(&Phase) -> &[f64], take: fn(&Figures) -> f64| {
-            let figure = |phase: &Phase| take(&Figures::of(read(phase)));
+        let mut add = |name: &str, read: fn(&Phase) -> &[f64], take: fn(&Times) -> f64| {
+            let figure = |phase: &Phase| take(&Times::of(read(phase)));
             let ratio = figure(beside) / take(&pooled(read));
             rows.push(vec![
                 name.to_owned(),
